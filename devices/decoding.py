@@ -1,0 +1,182 @@
+"""From bytes to a reading, or to the reason why not.
+
+A bad payload is normal: it raises `Rejected`, whose ``reason`` is a closed set that is counted and shown.
+Unknown fields are kept beside the reading; a wrong type or an impossible value rejects the whole message.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, cast
+
+import msgspec
+
+from devices.readings import Channel, Flag, Reading, Scalar
+from devices.topics import Route
+
+PAYLOAD_LIMIT = 256 * 1024
+"""Bytes; no message of the contract comes near it."""
+
+AHEAD_MS = 5 * 60_000
+BEHIND_MS = 60 * 60_000
+"""``ts`` is believed from 5 minutes ahead to 1 hour behind the arrival (contract, section 2)."""
+
+
+class Reason(StrEnum):
+    """Why a message was rejected."""
+
+    BAD_TOPIC = "bad_topic"
+    UNKNOWN_KIND = "unknown_kind"
+    NO_EVENTS = "no_events"
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    BAD_UTF8 = "bad_utf8"
+    NOT_AN_OBJECT = "not_an_object"
+    BAD_VALUE = "bad_value"
+    BAD_TIME = "bad_time"
+    BAD_STATUS = "bad_status"
+
+
+class Rejected(ValueError):
+    """The message says nothing that can be used: drop it, count it, keep its bytes for a person to look at."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class _Result(msgspec.Struct, frozen=True):
+    command_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    status: Literal["done", "rejected", "failed"]
+    detail: str | None = None
+
+
+class _Shape(msgspec.Struct, frozen=True):
+    """One JSON object that a kind may send: its schema and the names in it."""
+
+    schema: type[msgspec.Struct]
+    names: frozenset[str]
+
+
+_JSON = msgspec.json.Decoder()
+_SHAPES: dict[type[msgspec.Struct], _Shape] = {}
+
+
+def decode(
+    route: Route, payload: bytes, received_at: int, *, flags: int = 0, buffers: bool = False
+) -> Reading:
+    """Decode one message that came on ``route`` at ``received_at`` (Unix ms).
+
+    ``buffers``: the device is declared to store and forward, so its old times are believed.
+    Raises `Rejected`, never anything else.
+    """
+    if len(payload) > PAYLOAD_LIMIT:
+        raise Rejected(Reason.TOO_LARGE, f"{len(payload)} bytes, at most {PAYLOAD_LIMIT}")
+    if route.channel is Channel.STATUS:
+        state = _status(payload)
+        return Reading(Channel.STATUS, route.address, {"state": state}, received_at, received_at, flags)
+    fields = _object(payload)
+    message_id = fields.pop("id", None)
+    if message_id is not None and type(message_id) is not str:
+        message_id = _id_text(message_id)
+    stamp = fields.pop("ts", None)
+    extra = _check(_shape(route), fields)
+    source_time, kept = received_at, None
+    if type(stamp) is int and received_at - BEHIND_MS <= stamp <= received_at + AHEAD_MS:
+        source_time = stamp  # what nearly every message has, without a call
+    elif stamp is not None:
+        source_time, flag, kept = _believe(stamp, received_at, buffers=buffers)
+        flags |= flag
+    values = cast("dict[str, Scalar]", fields)  # _check has left nothing else
+    return Reading(
+        route.channel, route.address, values, source_time, received_at, flags, message_id, kept, extra
+    )
+
+
+def _shape(route: Route) -> _Shape:
+    channel = route.channel
+    if channel is Channel.TELEMETRY:
+        schema = route.kind.telemetry
+    else:
+        schema = route.kind.event if channel is Channel.EVENT and route.kind.event is not None else _Result
+    shape = _SHAPES.get(schema)
+    if shape is None:
+        shape = _SHAPES[schema] = _Shape(schema, frozenset(schema.__struct_fields__))
+    return shape
+
+
+def _object(payload: bytes) -> dict[str, object]:
+    try:
+        fields = _JSON.decode(payload)
+    except UnicodeDecodeError as error:
+        raise Rejected(Reason.BAD_UTF8, str(error)) from error
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Rejected(Reason.MALFORMED, str(error)) from error
+    if not isinstance(fields, dict):
+        raise Rejected(Reason.NOT_AN_OBJECT, f"expected a JSON object, got {type(fields).__name__}")
+    return fields
+
+
+def _check(shape: _Shape, fields: dict[str, object]) -> dict[str, object] | None:
+    """Check ``fields`` in place against ``shape``; take out what it does not know and give that back.
+
+    A ``null`` is an absent point.
+    """
+    try:
+        msgspec.convert(fields, shape.schema)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise Rejected(Reason.BAD_VALUE, str(error)) from error
+    if None in fields.values():
+        for name in [name for name, value in fields.items() if value is None]:
+            del fields[name]
+    if fields.keys() <= shape.names:
+        return None
+    return {name: fields.pop(name) for name in sorted(fields.keys() - shape.names)}
+
+
+def _id_text(value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise Rejected(Reason.BAD_VALUE, f"id: expected text, got {type(value).__name__}")
+
+
+def _status(payload: bytes) -> Scalar:
+    wrapped = payload.lstrip()[:1] == b"{"
+    text = _object(payload).get("state") if wrapped else payload.strip().decode("utf-8", "replace")
+    if text not in ("online", "offline"):
+        raise Rejected(Reason.BAD_STATUS, "expected online or offline")
+    return str(text)
+
+
+def _believe(stamp: object, received_at: int, *, buffers: bool) -> tuple[int, int, int | float | str | None]:
+    """Source time, flag and, where ``stamp`` is not believed, the stamp itself."""
+    told = _milliseconds(stamp)
+    if told > received_at + AHEAD_MS:
+        return received_at, Flag.CLOCK_DOUBTED, _kept(stamp)
+    if told < received_at - BEHIND_MS:
+        if buffers and told > 0:
+            return told, Flag.LATE, None
+        return received_at, Flag.CLOCK_DOUBTED, _kept(stamp)
+    return told, 0, None
+
+
+def _kept(stamp: object) -> int | float | str:
+    """The raw stamp as the journal can keep it: MessagePack has 64 bits for a whole number."""
+    if isinstance(stamp, int) and not -(2**63) <= stamp < 2**63:
+        return float(stamp)
+    assert isinstance(stamp, int | float | str)  # noqa: S101 - _milliseconds has refused all else
+    return stamp
+
+
+def _milliseconds(stamp: object) -> int:
+    if isinstance(stamp, int | float) and not isinstance(stamp, bool):
+        return int(stamp)
+    if not isinstance(stamp, str):
+        raise Rejected(Reason.BAD_TIME, f"ts: expected milliseconds or RFC 3339, got {type(stamp).__name__}")
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError as error:
+        raise Rejected(Reason.BAD_TIME, f"ts: not RFC 3339: {stamp[:40]!r}") from error
+    if moment.tzinfo is None:
+        raise Rejected(Reason.BAD_TIME, f"ts: {stamp[:40]!r} names no zone")
+    return int(moment.timestamp() * 1000)

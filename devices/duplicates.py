@@ -1,0 +1,62 @@
+"""Messages that were said before (contract, section 2).
+
+(a) MQTT's own: DUP is set, and this packet identifier with this content was committed in this session.
+(b) The device's: the same topic, ``id`` and payload within five minutes, over any session.
+
+Both memories are bounded, and what they hold is stored with each batch so that a crash does not forget it.
+"""
+
+from array import array
+from collections import OrderedDict
+from zlib import crc32
+
+WINDOW_MS = 5 * 60_000
+
+PACKET_IDS = 65_536
+
+
+def fingerprint(topic: str, payload: bytes) -> int:
+    """32 bits of what a message said and where."""
+    return crc32(payload, crc32(topic.encode("utf-8", "surrogatepass")))
+
+
+class SessionPackets:
+    """What was last committed under each packet identifier of one MQTT session."""
+
+    def __init__(self) -> None:
+        self._seen = array("Q", bytes(8 * PACKET_IDS))
+
+    def committed(self, packet_id: int, print_: int) -> None:
+        """Remember a packet that is on disk now."""
+        self._seen[packet_id] = print_ + 1
+
+    def is_repeat(self, packet_id: int, print_: int) -> bool:
+        """Ask only for a packet whose DUP flag is set."""
+        return self._seen[packet_id] == print_ + 1
+
+    def clear(self) -> None:
+        """The broker has begun a new session: its identifiers mean nothing any more."""
+        self._seen = array("Q", bytes(8 * PACKET_IDS))
+
+
+class RecentMessages:
+    """Messages with an ``id`` of the last five minutes, at most ``limit`` of them."""
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._seen: OrderedDict[tuple[str, int], int] = OrderedDict()
+
+    def is_repeat(self, message_id: str, print_: int, now: int) -> bool:
+        """Whether this message came within the window; remembers it if not. ``now`` is Unix ms."""
+        seen = self._seen
+        key = (message_id, print_)
+        if now - seen.get(key, now - WINDOW_MS - 1) <= WINDOW_MS:
+            return True
+        seen.pop(key, None)
+        seen[key] = now
+        while seen:
+            oldest = next(iter(seen))
+            if len(seen) <= self._limit and now - seen[oldest] <= WINDOW_MS:
+                break
+            del seen[oldest]
+        return False

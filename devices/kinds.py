@@ -1,0 +1,254 @@
+"""The kinds of device: their points, event fields and commands, with ranges and units.
+
+A kind is data. Adding one means adding an entry to `KINDS` and a rule pack; neither the engine nor the
+edge knows any kind by name. Points follow the Zigbee2MQTT vocabulary, chargers that of OCPP 1.6, lift
+cameras Frigate's ``new``/``update``/``end`` tracks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Text = Annotated[str, Meta(max_length=256)]
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Celsius = Annotated[float, Meta(ge=-40, le=200)]
+Count = Annotated[int, Meta(ge=0)]
+LinkQuality = Annotated[int, Meta(ge=0, le=255)]
+
+
+class ChargePointStatus(StrEnum):
+    """OCPP 1.6 StatusNotification ``status``."""
+
+    AVAILABLE = "Available"
+    PREPARING = "Preparing"
+    CHARGING = "Charging"
+    SUSPENDED_EVSE = "SuspendedEVSE"
+    SUSPENDED_EV = "SuspendedEV"
+    FINISHING = "Finishing"
+    RESERVED = "Reserved"
+    UNAVAILABLE = "Unavailable"
+    FAULTED = "Faulted"
+
+
+class ChargePointError(StrEnum):
+    """OCPP 1.6 StatusNotification ``errorCode``."""
+
+    CONNECTOR_LOCK_FAILURE = "ConnectorLockFailure"
+    EV_COMMUNICATION_ERROR = "EVCommunicationError"
+    GROUND_FAILURE = "GroundFailure"
+    HIGH_TEMPERATURE = "HighTemperature"
+    INTERNAL_ERROR = "InternalError"
+    LOCAL_LIST_CONFLICT = "LocalListConflict"
+    NO_ERROR = "NoError"
+    OTHER_ERROR = "OtherError"
+    OVER_CURRENT_FAILURE = "OverCurrentFailure"
+    OVER_VOLTAGE = "OverVoltage"
+    POWER_METER_FAILURE = "PowerMeterFailure"
+    POWER_SWITCH_FAILURE = "PowerSwitchFailure"
+    READER_FAILURE = "ReaderFailure"
+    RESET_FAILURE = "ResetFailure"
+    UNDER_VOLTAGE = "UnderVoltage"
+    WEAK_SIGNAL = "WeakSignal"
+
+
+class ChargerTelemetry(Struct, frozen=True):
+    """One charging port."""
+
+    voltage: Annotated[float, Meta(ge=0, le=500, extra_json_schema={"unit": "V"})] | None = None
+    current: Annotated[float, Meta(ge=0, le=100, extra_json_schema={"unit": "A"})] | None = None
+    power: Annotated[float, Meta(ge=0, le=20_000, extra_json_schema={"unit": "W"})] | None = None
+    energy: Annotated[float, Meta(ge=0, extra_json_schema={"unit": "kWh"})] | None = None
+    temperature: Celsius | None = None
+    leakage: Annotated[float, Meta(ge=0, le=1_000, extra_json_schema={"unit": "mA"})] | None = None
+    status: ChargePointStatus | None = None
+    error: ChargePointError | None = None
+    session: Text | None = None
+
+
+class SmokeTelemetry(Struct, frozen=True):
+    """A smoke sensor; one vocabulary over Matter, Zigbee2MQTT, Tuya and GB/T 26875.3 (domain.md A3)."""
+
+    smoke: bool | None = None
+    density: Annotated[float, Meta(ge=0, le=10, extra_json_schema={"unit": "dB/m"})] | None = None
+    temperature: Celsius | None = None
+    battery: Percent | None = None
+    battery_low: bool | None = None
+    tamper: bool | None = None
+    test: bool | None = None
+    muted: bool | None = None
+    fault: bool | None = None
+    contamination: Literal["normal", "low", "warning", "critical"] | None = None
+    end_of_life: bool | None = None
+    linkquality: LinkQuality | None = None
+
+
+class ButtonTelemetry(Struct, frozen=True):
+    """The alarm button of an elderly resident."""
+
+    battery: Percent | None = None
+    battery_low: bool | None = None
+    linkquality: LinkQuality | None = None
+    worn: bool | None = None
+    activity: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    """Motions counted since the last message."""
+
+
+class ButtonEvent(Struct, frozen=True):
+    """A press."""
+
+    action: Literal["emergency", "cancel", "test", "check_in"]
+
+
+class ElevatorTelemetry(Struct, frozen=True):
+    """The camera in a lift car and the contacts beside it."""
+
+    door: Literal["open", "closed"] | None = None
+    floor: Annotated[int, Meta(ge=-20, le=200)] | None = None
+    blocking: bool | None = None
+    """The door is being held."""
+    fire_recall: bool | None = None
+    stream: Literal["ok", "lost"] | None = None
+
+
+class ElevatorEvent(Struct, frozen=True):
+    """Something that the camera follows through the car."""
+
+    type: Literal["new", "update", "end"]
+    track: Annotated[str, Meta(min_length=1, max_length=64)]
+    label: Literal["ebike", "bicycle", "stroller", "wheelchair", "person"] | None = None
+    score: Ratio | None = None
+
+
+class SounderTelemetry(Struct, frozen=True):
+    """A siren or a broadcast speaker."""
+
+    sounding: bool | None = None
+    fault: bool | None = None
+
+
+class GatewayTelemetry(Struct, frozen=True):
+    """What the gateway knows of itself; never heard on the wire (``gateway`` is a reserved word there).
+
+    Counts are since the start of the node.
+    """
+
+    uptime: Count | None = None
+    """Seconds."""
+    received: Count | None = None
+    rejected: Count | None = None
+    duplicates: Count | None = None
+    devices: Count | None = None
+    alarms: Count | None = None
+    """Standing."""
+    cloud_behind: Count | None = None
+    """Readings and alarm changes not yet stored in the cloud."""
+    unregistered_refused: Count | None = None
+    """Messages of unregistered devices beyond the limit, not evaluated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A derived point: how fast ``of`` changes, per second, between two readings in event time.
+
+    Unknown until two readings lie at least ``min_s`` and at most ``max_s`` apart.
+    """
+
+    of: str
+    min_s: float = 0.5
+    max_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A boolean point that is believed for at most ``limit_s`` from its first true, then counts as false.
+
+    Never seen counts as false too, so a rule may say ``smoke and not test`` without going blind.
+    """
+
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An order that devices of a kind obey."""
+
+    args: Mapping[str, type] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """Largest value of a numeric argument."""
+    only_if_false: str | None = None
+    """A point that must be known to be false, or the order is not given."""
+    automatic: bool = True
+    """False: never the action of a rule, only a person's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """All that the gateway knows of one kind of device."""
+
+    name: str
+    telemetry: type[Struct]
+    event: type[Struct] | None = None
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    limited: Mapping[str, Limited] = field(default_factory=dict)
+    safety: bool = False
+    """Telemetry travels in the safety session and is evaluated even for devices beyond the limit."""
+    private: frozenset[str] = frozenset()
+    """Points that tell of a person's daily life; they leave the building only with consent."""
+    on_wire: bool = True
+
+
+_SOUNDER_COMMANDS = {
+    "sound": Command(args={"tone": str, "text": str, "seconds": int}),
+    "silence": Command(),
+}
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            Kind(
+                "charger",
+                ChargerTelemetry,
+                commands={"cut_power": Command(), "restore_power": Command(automatic=False)},
+                rates={"temperature_rate": Rate("temperature")},
+            ),
+            Kind(
+                "smoke",
+                SmokeTelemetry,
+                commands={"mute": Command(automatic=False), "self_test": Command(automatic=False)},
+                limited={"test": Limited(limit_s=600)},
+                safety=True,
+            ),
+            Kind(
+                "button",
+                ButtonTelemetry,
+                event=ButtonEvent,
+                commands={"confirm": Command()},
+                private=frozenset({"activity", "worn"}),
+            ),
+            Kind(
+                "elevator",
+                ElevatorTelemetry,
+                event=ElevatorEvent,
+                commands={
+                    "hold_door": Command(
+                        args={"seconds": int, "prompt": str},
+                        limits={"seconds": 120},
+                        only_if_false="fire_recall",
+                    ),
+                    "release_door": Command(),
+                },
+            ),
+            Kind("siren", SounderTelemetry, commands=_SOUNDER_COMMANDS),
+            Kind("broadcast", SounderTelemetry, commands=_SOUNDER_COMMANDS),
+            Kind("gateway", GatewayTelemetry, on_wire=False),
+        )
+    }
+)
+"""Every kind by name. `gateway` is the gateway's own, never a topic."""

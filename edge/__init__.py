@@ -1,0 +1,1 @@
+"""The process: MQTT in, SQLite, HTTP, people, wiring."""

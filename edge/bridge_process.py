@@ -1,0 +1,146 @@
+"""``python -m edge.bridge_process CONFIG``: the cloud bridge, as the node starts it.
+
+Reads the journal read-only, keeps its positions with the node through the control socket, and ends when its
+standard input ends, which is when the node has died. A slow or broken cloud cannot be felt in the node.
+"""
+
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+import msgspec
+
+from cloud_bridge.bridge import Bridge
+from cloud_bridge.lines import Lines
+from cloud_bridge.source import Feed, JournalUnavailableError, Status
+from cloud_bridge.writer import CloudStore, StoreSettings
+from devices.faults import ConfigurationError
+from devices.readings import Address
+from edge.checking import load_registry
+from edge.control_client import SOCKET_NAME, ControlError, request
+from edge.logs import configure
+from edge.settings import Config
+from edge.store.errors import StoreError
+from edge.store.reader import JournalReader
+from edge.store.records import Gap, ReplayBatch
+from edge.store.schema import FILE
+from rules.alarms import AlarmChange
+
+log = logging.getLogger("anlin.bridge")
+
+EXIT_SETTINGS = 2
+ANSWER_S = 10.0
+
+
+class NodeLedger:
+    """`cloud_bridge.source.Ledger` kept by the node."""
+
+    def __init__(self, config: Config) -> None:
+        self._socket = config.data_dir / SOCKET_NAME
+
+    def position(self, feed: Feed) -> int:
+        """See `Ledger`."""
+        position: int = msgspec.json.decode(self._ask("position", feed=feed.value), type=int)
+        return position
+
+    def advance(self, feed: Feed, position: int) -> None:
+        """See `Ledger`."""
+        self._ask("advance", feed=feed.value, position=position)
+
+    def dead_letter(self, feed: Feed, line: bytes, status: int, words: str) -> None:
+        """See `Ledger`."""
+        text = line.decode("utf-8", "replace")
+        self._ask("dead_letter", feed=feed.value, line=text, status=status, words=words)
+
+    def report(self, status: Status) -> None:
+        """See `Ledger`."""
+        self._ask("report", status=msgspec.to_builtins(status))
+
+    def _ask(self, op: str, **arguments: object) -> msgspec.Raw:
+        try:
+            return request(self._socket, op, timeout_s=ANSWER_S, **arguments)
+        except ControlError as error:
+            raise JournalUnavailableError(str(error)) from error
+
+
+class JournalSource:
+    """`cloud_bridge.source.Source` over the read-only journal."""
+
+    def __init__(self, reader: JournalReader) -> None:
+        self._reader = reader
+
+    def readings_after(self, position: int, limit: int) -> Sequence[ReplayBatch]:
+        """See `Source`."""
+        try:
+            return self._reader.batches_after(position, limit)
+        except StoreError as error:
+            raise JournalUnavailableError(str(error)) from error
+
+    def alarm_changes_after(self, position: int, limit: int) -> Sequence[tuple[int, AlarmChange]]:
+        """See `Source`."""
+        try:
+            return self._reader.changes_after(position, limit)
+        except StoreError as error:
+            raise JournalUnavailableError(str(error)) from error
+
+    def gaps_after(self, position: int, limit: int) -> Sequence[tuple[int, Gap]]:
+        """See `Source`."""
+        try:
+            return self._reader.gaps_after(position, limit)
+        except StoreError as error:
+            raise JournalUnavailableError(str(error)) from error
+
+    def behind(self, feed: Feed, position: int) -> int:
+        """See `Source`."""
+        try:
+            return self._reader.behind(feed.value, position)
+        except StoreError as error:
+            raise JournalUnavailableError(str(error)) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Forward until told to end; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        config = Config.model_validate(json.loads(arguments[0]))
+        configure(config.log.level, config.log.format)
+        registry = load_registry(config)
+        token = config.cloud.token()
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_SETTINGS
+    url = config.cloud.url
+    if url is None:
+        sys.stderr.write("cloud.url is not set: there is nothing to forward to\n")
+        return EXIT_SETTINGS
+
+    def place_of(address: Address) -> dict[str, str]:
+        device = registry.device(address)
+        return device.place if device is not None else {}
+
+    cloud = config.cloud
+    reader = JournalReader(config.data_dir / FILE)
+    reader.open()
+    bridge = Bridge(
+        JournalSource(reader),
+        NodeLedger(config),
+        CloudStore(StoreSettings(url, cloud.org, cloud.bucket, token, cloud.gzip)),
+        Lines(config.site, config.node, place_of, forward_activity=cloud.forward_activity),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: bridge.stop())
+    threading.Thread(target=_end_with_parent, args=(bridge,), name="parent", daemon=True).start()
+    bridge.run()
+    return 0
+
+
+def _end_with_parent(bridge: Bridge) -> None:
+    sys.stdin.buffer.read()
+    bridge.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

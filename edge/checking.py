@@ -1,0 +1,81 @@
+"""Everything that a person wrote, read and checked before anything starts: registry, rules, folders.
+
+`load_registry` and `load_rules` are what the node starts from; `check` finds the faults of both in one go.
+"""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from devices.documents import Tree, parse_yaml
+from devices.faults import ConfigurationError, Fault
+from devices.registry import Registry, parse_registry
+from edge.settings import Config, read_text, shown_path
+from rules.definitions import RuleSet
+from rules.files import parse
+
+PACKS = "rules/packs"
+"""How shipped packs are named in faults."""
+
+
+def load_registry(config: Config) -> Registry:
+    """The registry file's content; an empty registry where none is named. Raises `ConfigurationError`."""
+    if config.devices is None:
+        return Registry()
+    shown = shown_path(config.devices)
+    return parse_registry(parse_yaml(read_text(config.devices, shown), shown), shown, config.site)
+
+
+def load_rules(config: Config, *more: Path) -> RuleSet:
+    """The shipped packs, then the rule files of the configuration, then ``more``, as one rule set.
+
+    Raises `ConfigurationError` with every fault in every file.
+    """
+    documents: list[tuple[str, Tree]] = [(shown, parse_yaml(text, shown)) for shown, text in _packs()]
+    faults: list[Fault] = []
+    for path in dict.fromkeys((*config.rules, *(path.absolute() for path in more))):
+        shown = shown_path(path)
+        try:
+            documents.append((shown, parse_yaml(read_text(path, shown), shown)))
+        except ConfigurationError as error:
+            faults.extend(error.faults)
+    try:
+        rules = parse(documents)
+    except ConfigurationError as error:
+        raise ConfigurationError([*faults, *error.faults]) from error
+    if faults:
+        raise ConfigurationError(faults)
+    return rules
+
+
+def check(config: Config) -> list[Fault]:
+    """Every fault in what the configuration names; empty if the gateway can start."""
+    faults = _unusable(config.data_dir)
+    for load in (load_registry, load_rules):
+        try:
+            load(config)
+        except ConfigurationError as error:
+            faults.extend(error.faults)
+    return faults
+
+
+def _packs() -> list[tuple[str, str]]:
+    packs = (pack for pack in files("rules").joinpath("packs").iterdir() if pack.name.endswith(".yaml"))
+    found = sorted(packs, key=lambda pack: pack.name)
+    return [(f"{PACKS}/{pack.name}", pack.read_text(encoding="utf-8")) for pack in found]
+
+
+def _unusable(data_dir: Path) -> list[Fault]:
+    """A data directory may not be there yet; it must be possible to make it."""
+    existing = next((folder for folder in (data_dir, *data_dir.parents) if folder.exists()), Path("/"))
+    if not existing.is_dir():
+        reason = (
+            "cannot be used: a file is in its way"
+            if existing == data_dir
+            else "cannot be made: a file is in its way"
+        )
+        return [Fault(shown_path(data_dir), "", reason)]
+    if not os.access(existing, os.W_OK | os.X_OK):
+        reason = "cannot be written; give it to the user that runs the gateway, or set data_dir to another"
+        return [Fault(shown_path(data_dir), "", reason)]
+    return []

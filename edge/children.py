@@ -1,0 +1,74 @@
+"""Processes beside the node: started, watched, started again.
+
+A child may crash, hang or be slow; the node notices only that it must start it anew. Its standard input is
+a pipe from the node: when that closes, the node is gone and the child ends too.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+
+log = logging.getLogger("anlin.children")
+
+STOP_S = 1.0
+"""How long a child may take to end before it is killed; the node has 3 s in all."""
+
+RESTART_FIRST_S = 0.5
+RESTART_MOST_S = 30.0
+STEADY_S = 30.0
+"""A child that ran so long is started again without waiting longer than at first."""
+
+FATAL = 3
+"""A child's exit code for what a restart soon cannot mend (port taken); it has said what to do."""
+
+
+class Child:
+    """One command, kept running."""
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        self.up = False
+        self.restarts = 0
+        self._command = command
+
+    async def run(self) -> None:
+        """Keep it running until cancelled, then end it."""
+        pause = RESTART_FIRST_S
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            code = await self._once()
+            self.restarts += 1
+            if loop.time() - began > STEADY_S:
+                pause = RESTART_FIRST_S
+            elif code == FATAL:
+                pause = RESTART_MOST_S
+            log.warning("%s ended with code %s; starting it again in %.1f s", self.name, code, pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RESTART_MOST_S)
+
+    async def _once(self) -> int:
+        process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+        )
+        self.up = True
+        try:
+            return await process.wait()
+        finally:
+            self.up = False
+            if process.returncode is None:
+                await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_S)
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -1,0 +1,374 @@
+"""The command line (contract, section 5).
+
+Each verb imports what it needs when it runs, so that ``--help`` answers at once. Results go to standard
+output; what a person must mend goes to standard error, one line a fault, and never as a traceback.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from devices.faults import ConfigurationError, Fault
+
+if TYPE_CHECKING:
+    from edge.settings import Config
+
+EXIT_WRONG = 1
+"""Something is wrong with what was asked about, or it cannot be reached."""
+
+EXIT_CONFIGURATION = 2
+"""A file or an argument is wrong."""
+
+EXIT_INTERRUPTED = 130
+
+_Verb = Callable[[argparse.Namespace], int]
+
+
+class Failure(Exception):
+    """The command cannot do what was asked; the text is one line and says what to do."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser(given).parse_args(given)
+    verb: _Verb = arguments.verb
+    try:
+        code = verb(arguments)
+        sys.stdout.flush()
+    except ConfigurationError as error:
+        _tell_faults(error.faults)
+        return EXIT_CONFIGURATION
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `anlin alarms | head` is no failure
+        return 0
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if not isinstance(error, _expected()):
+            raise
+        _tell(f"anlin: {error}")
+        return EXIT_WRONG
+    return code
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors whose text is meant for the person at the keyboard."""
+    from edge.control_client import ControlError
+    from edge.mqtt.link import LinkError
+    from edge.store.errors import StoreError
+
+    return (Failure, ControlError, LinkError, StoreError)
+
+
+# --- what can be said ---------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, with where the help is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_CONFIGURATION, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+if TYPE_CHECKING:
+    _Verbs = argparse._SubParsersAction[_Parser]  # noqa: SLF001 - argparse has no public name for it
+
+_SOME_ID = "01JD3ZK2V8Q5T9W4M7N6P0R1SX"
+
+
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="anlin",
+        description="Anlin (安邻): the edge gateway of a residential community.",
+        epilog="example: anlin demo   (each command explains itself: anlin run --help)",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_demo(verbs)
+    _add_config(_add(verbs, "run", _run, "run the gateway until SIGTERM", "--config /etc/anlin/anlin.yaml"))
+    does = "find every fault in configuration, registry and rules; exit 0 or 2"
+    _add_config(_add(verbs, "check", _check, does, "--config anlin.yaml"))
+    _add_alarms(verbs)
+    example = "--chargers 20 --smoke 200 --rate 50 --broker 127.0.0.1:1883"
+    simulate = _add(verbs, "simulate", _simulate, "devices that do not exist, on a real broker", example)
+    if "simulate" in given:  # only then: physics takes a while to import
+        from simulators.command import add_arguments
+
+        add_arguments(simulate)
+    _add_rules(verbs)
+    does = "what stands, what is silent, how far the cloud is behind; exit 1 if anything is wrong"
+    status = _add(verbs, "status", _status, does, "--config anlin.yaml")
+    _add_config(status)
+    status.add_argument("--json", action="store_true", help="JSON, for programs")
+    return parser
+
+
+def _add_demo(verbs: "_Verbs") -> None:
+    does = "show it: a simulated community, its alarms, the board"
+    demo = _add(verbs, "demo", _demo, does, "--seconds 150")
+    demo.add_argument(
+        "--seconds", type=_positive, metavar="N", help="end by itself; exit 0 only if all alarms came"
+    )
+    demo.add_argument("--port", type=_port, metavar="N", help="port of the board (8080, or a free one)")
+    demo.add_argument("--lang", choices=("zh", "en"), default="zh", help="language of alarm texts (zh)")
+
+
+def _add_alarms(verbs: "_Verbs") -> None:
+    example = f'ack {_SOME_ID} --by Wang --comment "on my way"'
+    does = "what stands; acknowledge or close it"
+    alarms = _add(verbs, "alarms", _alarms_list, does, example)
+    _add_config(alarms)
+    alarms.add_argument("--json", action="store_true", help="JSON, for programs")
+    below = alarms.add_subparsers(metavar="COMMAND")
+    listed = _add(below, "list", _alarms_list, "alarms that stand, worst first", "--json")
+    shown = _add(below, "show", _alarms_show, "one alarm, standing or not", _SOME_ID)
+    example = f'{_SOME_ID} --by Wang --comment "on my way"'
+    acked = _add(below, "ack", _alarms_order, "say that a person looks after it", example)
+    does = "take an alarm off the board that nothing but a person ends"
+    closed = _add(
+        below, "close", _alarms_order, does, f'{_SOME_ID} --by Wang --comment "visited, she is well"'
+    )
+    for parser in (shown, acked, closed):
+        parser.add_argument("id", metavar="ID", help="as `anlin alarms list` shows it")
+    for parser, op in ((acked, "ack"), (closed, "close")):
+        parser.add_argument("--by", required=True, metavar="NAME", help="who says so")
+        parser.add_argument("--comment", required=True, metavar="TEXT", help="why, or what happens next")
+        parser.set_defaults(op=op)
+    for parser in (listed, shown, acked, closed):  # also after the inner command; said before it, it stays
+        _add_config(parser, argparse.SUPPRESS)
+    for parser in (listed, shown):
+        parser.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="JSON, for programs"
+        )
+
+
+def _add_rules(verbs: "_Verbs") -> None:
+    rules = verbs.add_parser(
+        "rules",
+        help="check rule files, run their examples",
+        description="Check rule files, run their examples.",
+        epilog="example: anlin rules test my-rules.yaml",
+    )
+    below = rules.add_subparsers(metavar="COMMAND", required=True)
+    for name, verb, does in (
+        ("check", _rules_check, "find every fault in rule files; exit 0 or 2"),
+        ("test", _rules_test, "run the examples in rule files; exit 0 or 1"),
+    ):
+        parser = _add(below, name, verb, does, "my-rules.yaml")
+        _add_config(parser)
+        without = "rule files (without: the shipped packs and those of the configuration)"
+        parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=without)
+
+
+def _add(verbs: "_Verbs", name: str, verb: _Verb, does: str, example: str) -> _Parser:
+    parser = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+    parser.epilog = f"example: {parser.prog} {example}"
+    parser.set_defaults(verb=verb)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    what = "configuration file (./anlin.yaml if there is one, else the defaults)"
+    parser.add_argument("--config", type=Path, default=default, metavar="FILE", help=what)
+
+
+def _positive(text: str) -> float:
+    with suppress(ValueError):
+        if (seconds := float(text)) > 0:
+            return seconds
+    raise argparse.ArgumentTypeError(f"must be seconds, more than 0, is {text!r}")
+
+
+def _port(text: str) -> int:
+    with suppress(ValueError):
+        if 0 <= (port := int(text)) <= 65_535:  # noqa: PLR2004 - the highest port of TCP
+            return port
+    raise argparse.ArgumentTypeError(f"must be a port from 0 to 65535, is {text!r}")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"anlin {version('anlin')}")
+        parser.exit()
+
+
+# --- what is done -------------------------------------------------------------------------------------------
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from edge.demo.stage import main as demo
+
+    return demo(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edge import logs
+
+    config = _config(arguments)
+    logs.configure(config.log.level, config.log.format)
+    from edge.node_process import main as run
+
+    return run(config)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from edge.checking import check, load_registry, load_rules
+    from edge.config import examine
+
+    config, faults = examine(arguments.config, os.environ)
+    faults += check(config)
+    if faults:
+        _tell_faults(faults)
+        return EXIT_CONFIGURATION
+    registry, rules = load_registry(config), load_rules(config)
+    devices, places = len(registry.devices), len(registry.places)
+    print(f"no faults: {devices} devices in {places} places, {len(rules.rules)} rules")
+    return 0
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from simulators.command import run
+
+    return run(arguments)
+
+
+def _alarms_list(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edge.reports import AlarmLine, alarm_lines
+    from edge.store.reader import JournalReader
+
+    config = _config(arguments)
+    with JournalReader(_journal(config)) as reader:
+        standing = sorted(reader.standing_alarms(), key=lambda alarm: (alarm.severity.rank, alarm.raised_at))
+    wires = [alarm.wire() for alarm in standing]
+    if arguments.json:
+        _print_json(b"[" + b",".join(wires) + b"]")
+        return 0
+    lines = [msgspec.json.decode(wire, type=AlarmLine) for wire in wires]
+    print("\n".join(alarm_lines(lines, config.language, config.timezone)))
+    return 0
+
+
+def _alarms_show(arguments: argparse.Namespace) -> int:
+    from edge.store.reader import JournalReader
+
+    with JournalReader(_journal(_config(arguments))) as reader:
+        alarm = reader.alarm(arguments.id)
+    if alarm is None:
+        raise Failure(f"no alarm {arguments.id} in the journal: see `anlin alarms list`")
+    _print_alarm(alarm.wire(), as_json=arguments.json)
+    return 0
+
+
+def _alarms_order(arguments: argparse.Namespace) -> int:
+    from edge.control_client import request
+
+    answer = request(
+        _socket(_config(arguments)),
+        arguments.op,
+        alarm_id=arguments.id,
+        by=arguments.by,
+        comment=arguments.comment,
+    )
+    _print_alarm(bytes(answer), as_json=False)
+    return 0
+
+
+def _rules_check(arguments: argparse.Namespace) -> int:
+    from edge.checking import load_rules
+
+    rules = load_rules(_config(arguments), *arguments.files).rules
+    examples = sum(len(rule.examples) for rule in rules)
+    print(f"no faults: {len(rules)} rules in {len({rule.file for rule in rules})} files, {examples} examples")
+    return 0
+
+
+def _rules_test(arguments: argparse.Namespace) -> int:
+    from edge.checking import load_rules
+    from edge.settings import shown_path
+    from rules.examples import run
+
+    rules = load_rules(_config(arguments), *arguments.files).rules
+    if arguments.files:
+        named = {shown_path(path.absolute()) for path in arguments.files}
+        rules = tuple(rule for rule in rules if rule.file in named)
+    wrong = [f"{rule.file}: {rule.id}: {mismatch}" for rule in rules for mismatch in run(rule)]
+    for mismatch in wrong:
+        _tell(mismatch)
+    if wrong:
+        return EXIT_WRONG
+    print(f"all {sum(len(rule.examples) for rule in rules)} examples of {len(rules)} rules pass")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edge.control_client import request
+    from edge.reports import StatusReport, status_lines
+
+    config = _config(arguments)
+    answer = request(_socket(config), "status")
+    report = msgspec.json.decode(answer, type=StatusReport)
+    if arguments.json:
+        _print_json(bytes(answer))
+    else:
+        print("\n".join(status_lines(report, config.language, config.timezone)))
+    return 0 if report.well else EXIT_WRONG
+
+
+# --- shared -------------------------------------------------------------------------------------------------
+
+
+def _config(arguments: argparse.Namespace) -> "Config":
+    from edge.config import load
+
+    return load(arguments.config, os.environ)
+
+
+def _journal(config: "Config") -> Path:
+    from edge.store.schema import FILE
+
+    return config.data_dir / FILE
+
+
+def _socket(config: "Config") -> Path:
+    from edge.control_client import SOCKET_NAME
+
+    return config.data_dir / SOCKET_NAME
+
+
+def _print_alarm(wire: bytes, *, as_json: bool) -> None:
+    import msgspec
+
+    from edge.reports import detail_lines
+
+    if as_json:
+        _print_json(wire)
+    else:
+        print("\n".join(detail_lines(msgspec.json.decode(wire, type=dict[str, object]))))
+
+
+def _print_json(text: bytes) -> None:
+    import msgspec
+
+    print(msgspec.json.format(text, indent=2).decode())
+
+
+def _tell_faults(faults: Sequence[Fault]) -> None:
+    for fault in faults:
+        _tell(str(fault))
+
+
+def _tell(line: str) -> None:
+    print(line.replace("\n", " "), file=sys.stderr)

@@ -1,0 +1,322 @@
+"""What the control socket can ask of the node: health, devices, alarms, orders, the bridge's ledger.
+
+Answers are small slices, so that no question keeps a reading waiting.
+"""
+
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from devices.readings import Address, Flag, parts_of
+from devices.registry import Registry
+from edge.children import Child
+from edge.control import Refused, Request
+from edge.health import Code, Health, Reason, reason, status_of
+from edge.metrics import exposition
+from edge.node import Node
+from edge.store.records import DeadLetter
+from rules.alarms import Alarm
+from rules.state import Device
+
+UNREGISTERED = Flag.UNREGISTERED
+
+LIMIT_MOST = 500
+
+
+class DeviceView(msgspec.Struct, frozen=True):
+    """A device as the API shows it."""
+
+    address: str
+    kind: str
+    device: str
+    state: str
+    """`normal`, `alarm` or `unknown`."""
+    online: bool | None
+    last_seen: int | None
+    registered: bool
+    place: dict[str, str]
+    points: dict[str, bool | int | float | str]
+    flags: int
+
+
+class _Page(msgspec.Struct, frozen=True):
+    kind: str | None = None
+    after: str | None = None
+    limit: int = 100
+
+
+class _One(msgspec.Struct, frozen=True):
+    address: str
+
+
+class _Order(msgspec.Struct, frozen=True):
+    alarm_id: str
+    by: str
+    comment: str = ""
+
+
+class _Feed(msgspec.Struct, frozen=True):
+    feed: str
+
+
+class _Advance(msgspec.Struct, frozen=True):
+    feed: str
+    position: int
+
+
+class _DeadLetter(msgspec.Struct, frozen=True):
+    feed: str
+    line: str
+    status: int
+    words: str
+
+
+class CloudReport(msgspec.Struct, frozen=True):
+    """What the bridge last said of itself."""
+
+    state: str
+    behind: dict[str, int]
+    error: str | None = None
+    retry_in_s: float | None = None
+    stored: int = 0
+    dead_letters: int = 0
+
+
+class _Report(msgspec.Struct, frozen=True):
+    status: CloudReport
+
+
+class Desk:
+    """Answers requests about ``node``."""
+
+    def __init__(
+        self,
+        node: Node,
+        registry: Registry,
+        children: Sequence[Child],
+        *,
+        version: str,
+        embedded_broker: bool,
+    ) -> None:
+        self._node = node
+        self._registry = registry
+        self._children = {child.name: child for child in children}
+        self._version = version
+        self._embedded = embedded_broker
+        self._addresses: list[Address] = []
+        self.cloud: CloudReport | None = None
+        self._operations: dict[str, Callable[[bytes], Awaitable[object]]] = {
+            "health": self._health,
+            "metrics": self._metrics,
+            "devices": self._devices,
+            "device": self._device,
+            "ack": self._acknowledge,
+            "close": self._close,
+            "status": self._status,
+            "position": self._position,
+            "advance": self._advance,
+            "dead_letter": self._dead_letter,
+            "report": self._report,
+        }
+
+    async def answer(self, request: Request, line: bytes) -> object:
+        """Do what a request asks; raises `Refused`."""
+        operation = self._operations.get(request.op)
+        if operation is None:
+            raise Refused("unknown_op", f"no operation {request.op!r}")
+        return await operation(line)
+
+    def health(self) -> Health:
+        """The state of the gateway."""
+        reasons = self._reasons()
+        return Health(
+            status=status_of(reasons),
+            reasons=reasons,
+            embedded_broker=self._embedded,
+            version=self._version,
+            site=self._node.who.site,
+            node=self._node.who.node,
+            uptime_s=self.uptime_s,
+            cloud=msgspec.to_builtins(self.cloud) if self.cloud is not None else None,
+            counts=self._counts(),
+        )
+
+    def figures(self, health: Health) -> dict[str, bool | int | float | str]:
+        """What goes into the journal as the gateway's own telemetry (`devices.kinds.GatewayTelemetry`)."""
+        counts = health.counts
+        behind = sum(self.cloud.behind.values()) if self.cloud is not None else 0
+        return {
+            "uptime": int(health.uptime_s),
+            "received": counts.get("received", 0),
+            "rejected": counts.get("rejected", 0),
+            "duplicates": counts.get("duplicates", 0),
+            "devices": counts["devices"],
+            "alarms": counts["standing"],
+            "cloud_behind": behind,
+            "unregistered_refused": self._node.intake.state.refused,
+        }
+
+    @property
+    def uptime_s(self) -> float:
+        """Since the node began."""
+        return (self._node.clock.now_ms() - self._node.started_at) / 1000
+
+    def _reasons(self) -> list[Reason]:
+        node = self._node
+        found = []
+        missing = [lane.value for lane in node.links if lane not in node.lanes_up]
+        if missing:
+            found.append(reason(Code.BROKER_AWAY, f"no connection to the broker ({', '.join(missing)})"))
+        if node.store_error is not None:
+            found.append(reason(Code.STORE_FAILING, node.store_error))
+        for name, code in (("web", Code.WEB_DOWN), ("bridge", Code.BRIDGE_DOWN)):
+            child = self._children.get(name)
+            if child is not None and not child.up:
+                found.append(reason(code, f"the {name} process is not running"))
+        if self.cloud is not None and self.cloud.error is not None:
+            code = Code.CLOUD_REFUSES if self.cloud.state == "fix_needed" else Code.CLOUD_AWAY
+            found.append(reason(code, self.cloud.error))
+        if node.intake.state.refused:
+            found.append(
+                reason(Code.UNREGISTERED_LIMIT, f"{node.intake.state.refused} messages were not evaluated")
+            )
+        if self._embedded:
+            found.append(
+                reason(
+                    Code.EMBEDDED_BROKER,
+                    "the embedded broker keeps nothing: a restart loses what is on its way",
+                )
+            )
+        return found
+
+    def _counts(self) -> dict[str, int]:
+        devices = self._node.intake.state.devices.values()
+        online = offline = unregistered = unheard = 0
+        for device in devices:
+            online += device.online is True
+            offline += device.online is False
+            unregistered += bool(device.flags & UNREGISTERED)
+            unheard += not device.last_seen
+        return {
+            "devices": len(devices),
+            "online": online,
+            "offline": offline,
+            "unheard": unheard,
+            "unregistered": unregistered,
+            "standing": len(self._node.board),
+            "outbox": len(self._node.outbox),
+            **{name: value for name, value in self._node.intake.counts.items() if "." not in name},
+        }
+
+    async def _health(self, _line: bytes) -> object:
+        return self.health()
+
+    async def _metrics(self, _line: bytes) -> object:
+        node = self._node
+        return {"text": exposition(self.health(), node.intake.counts, node.replayed)}
+
+    async def _status(self, _line: bytes) -> object:
+        silent = [address for address, device in self._node.intake.state.devices.items() if device.silent]
+        standing = sorted(self._node.board.values(), key=lambda alarm: (alarm.severity.rank, alarm.raised_at))
+        return {
+            "health": self.health(),
+            "standing": [msgspec.Raw(alarm.wire()) for alarm in standing],
+            "silent": sorted(silent)[:LIMIT_MOST],
+        }
+
+    async def _devices(self, line: bytes) -> object:
+        page = msgspec.json.decode(line, type=_Page)
+        if not 1 <= page.limit <= LIMIT_MOST:
+            raise Refused("bad_request", f"limit must be 1 to {LIMIT_MOST}")
+        addresses = self._sorted_addresses()
+        start = bisect_right(addresses, page.after) if page.after is not None else 0
+        items: list[DeviceView] = []
+        for address in addresses[start:]:
+            if page.kind is not None and parts_of(address)[1] != page.kind:
+                continue
+            if len(items) == page.limit:
+                return {"items": items, "next": items[-1].address}
+            items.append(self._view(address))
+        return {"items": items, "next": None}
+
+    async def _device(self, line: bytes) -> object:
+        address = Address(msgspec.json.decode(line, type=_One).address)
+        if address not in self._node.intake.state.devices and self._registry.device(address) is None:
+            raise Refused("not_found", f"no device {address}")
+        return self._view(address)
+
+    def _sorted_addresses(self) -> list[Address]:
+        """Registered and heard devices; sorted anew only when there are more of them."""
+        heard = self._node.intake.state.devices
+        everything = heard.keys() | self._registry.devices.keys()
+        if len(everything) != len(self._addresses):
+            self._addresses = sorted(everything)
+        return self._addresses
+
+    def _view(self, address: Address) -> DeviceView:
+        _, kind, name = parts_of(address)
+        entry = self._registry.device(address)
+        device = self._node.intake.state.devices.get(address) or Device(address, kind, {})
+        return DeviceView(
+            address=address,
+            kind=kind,
+            device=name,
+            state=_state(device),
+            online=device.online,
+            last_seen=device.last_seen or None,
+            registered=entry is not None,
+            place=dict(entry.place) if entry is not None else {},
+            points=device.points,
+            flags=device.flags,
+        )
+
+    async def _acknowledge(self, line: bytes) -> object:
+        order = msgspec.json.decode(line, type=_Order)
+        return _told(order.alarm_id, await self._node.acknowledge(order.alarm_id, order.by, order.comment))
+
+    async def _close(self, line: bytes) -> object:
+        order = msgspec.json.decode(line, type=_Order)
+        alarm = await self._node.close(order.alarm_id, order.by, order.comment)
+        if alarm is not None and not alarm.closed and alarm.on_board:
+            raise Refused(
+                "not_allowed",
+                f"alarm {order.alarm_id} is still active: its condition must end first (acknowledge it meanwhile)",
+            )
+        return _told(order.alarm_id, alarm)
+
+    # The bridge
+
+    async def _position(self, line: bytes) -> object:
+        feed = msgspec.json.decode(line, type=_Feed).feed
+        return self._node.positions.get(feed, 0)
+
+    async def _advance(self, line: bytes) -> object:
+        given = msgspec.json.decode(line, type=_Advance)
+        self._node.advance(given.feed, given.position)
+        return None
+
+    async def _dead_letter(self, line: bytes) -> object:
+        given = msgspec.json.decode(line, type=_DeadLetter)
+        self._node.intake.batch.dead_letters.append(
+            DeadLetter(self._node.clock.now_ms(), given.feed, given.line, given.status, given.words)
+        )
+        return None
+
+    async def _report(self, line: bytes) -> object:
+        self.cloud = msgspec.json.decode(line, type=_Report).status
+        return None
+
+
+def _told(alarm_id: str, alarm: Alarm | None) -> object:
+    if alarm is None:
+        raise Refused("not_found", f"no alarm {alarm_id} stands: `anlin alarms list` shows what does")
+    return msgspec.Raw(alarm.wire())
+
+
+def _state(device: Device) -> str:
+    if any(ongoing.due is None for ongoing in device.ongoing.values()) and not device.silent:
+        return "alarm"
+    if not device.last_seen or device.silent or device.online is False:
+        return "unknown"
+    return "normal"

@@ -1,0 +1,69 @@
+"""What is wrong with the gateway, as a closed list with remedies (docs/health.md)."""
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+
+class Code(StrEnum):
+    """Every reason there is."""
+
+    BROKER_AWAY = "broker_away"
+    STORE_FAILING = "store_failing"
+    WEB_DOWN = "web_down"
+    BRIDGE_DOWN = "bridge_down"
+    CLOUD_AWAY = "cloud_away"
+    CLOUD_REFUSES = "cloud_refuses"
+    EMBEDDED_BROKER = "embedded_broker"
+    UNREGISTERED_LIMIT = "unregistered_limit"
+
+
+FAILS = frozenset({Code.BROKER_AWAY, Code.STORE_FAILING})
+"""With one of these the gateway does not do its main work."""
+
+_REMEDIES = {
+    Code.BROKER_AWAY: "start the broker, or correct mqtt.host, mqtt.port and the password; alarms wait until then",
+    Code.STORE_FAILING: "free space on the disk of data_dir and see that it can be written",
+    Code.WEB_DOWN: "see the log of the gateway; alarms are not touched by this",
+    Code.BRIDGE_DOWN: "see the log of the gateway; readings are kept and forwarded later",
+    Code.CLOUD_AWAY: "nothing to do here if the network is down: everything is kept and sent later",
+    Code.CLOUD_REFUSES: "correct cloud.url, cloud.org, cloud.bucket or the token; everything is kept",
+    Code.EMBEDDED_BROKER: "use Mosquitto with deploy/mosquitto.conf in a property; this broker is for demos",
+    Code.UNREGISTERED_LIMIT: "register the devices, or raise unregistered_max",
+}
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """One thing that is wrong."""
+
+    code: Code
+    message: str
+    remedy: str
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of the gateway, as ``GET /healthz`` hands it on."""
+
+    status: Literal["ok", "degraded", "failed"]
+    reasons: list[Reason]
+    embedded_broker: bool
+    version: str
+    site: str
+    node: str
+    uptime_s: float
+    cloud: dict[str, object] | None
+    counts: dict[str, int]
+
+
+def reason(code: Code, message: str) -> Reason:
+    """A reason with its remedy."""
+    return Reason(code, message, _REMEDIES[code])
+
+
+def status_of(reasons: list[Reason]) -> Literal["ok", "degraded", "failed"]:
+    """Failed when the main work is not done; the embedded broker alone degrades nothing."""
+    codes = {each.code for each in reasons}
+    if codes & FAILS:
+        return "failed"
+    return "degraded" if codes - {Code.EMBEDDED_BROKER} else "ok"

@@ -1,0 +1,210 @@
+"""From deliveries to decisions: routing, decoding, duplicates, the engine, the open batch.
+
+This is the hot path. It touches no disk and no socket. A bad message is counted, kept in the quarantine
+and acknowledged with its batch; it never raises.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+from zlib import crc32
+
+from devices.decoding import Reason, Rejected, decode
+from devices.duplicates import RecentMessages, SessionPackets, fingerprint
+from devices.readings import Channel, Flag
+from devices.registry import Registry
+from devices.topics import Lane, Route, Topics, Unroutable
+from edge.mqtt.link import Delivery
+from edge.store.records import (
+    Batch,
+    OrderResult,
+    OrderStatus,
+    Outgoing,
+    OutgoingKind,
+    PacketMark,
+    Quarantined,
+)
+from rules.decisions import NOTHING, Decision, Input, time_of
+from rules.engine import Engine
+from rules.state import State
+
+log = logging.getLogger("anlin.intake")
+
+KEEP_WHOLE = 64 * 1024
+KEEP_OF_LARGE = 4 * 1024
+"""Bytes of a rejected payload that the quarantine keeps (issue "bad input")."""
+
+QUARANTINE_PER_MINUTE = 60
+"""Rows; a babbling device must not wear out the card. What is not kept is still counted."""
+
+_RETAINED = Flag.RETAINED
+_UNREGISTERED = Flag.UNREGISTERED
+
+
+class Intake:
+    """Feeds the engine and fills the open batch.
+
+    ``batch`` is replaced by whoever closes it; ``urgent`` says that it should be closed at once.
+    """
+
+    def __init__(self, engine: Engine, state: State, topics: Topics, registry: Registry) -> None:
+        self.engine = engine
+        self.state = state
+        self.batch = Batch(seq=0)
+        self.urgent = False
+        self.counts: Counter[str] = Counter()
+        self.packets = {lane: SessionPackets() for lane in Lane}
+        self.recent = RecentMessages()
+        self.next_outgoing_id = 1
+        self._topics = topics
+        self._registry = registry
+        self._quarantine_minute = 0
+        self._quarantine_left = QUARANTINE_PER_MINUTE
+
+    def receive(self, lane: Lane, deliveries: Sequence[Delivery], now: int) -> list[int]:
+        """Take messages that arrived at ``now``; returns the packet identifiers to acknowledge with the batch."""
+        to_acknowledge: list[int] = []
+        route_of = self._topics.route
+        registered = self._registry.device
+        packets = self.packets[lane]
+        batch, engine, state = self.batch, self.engine, self.state
+        self.counts["received"] += len(deliveries)
+        for topic, payload, packet_id, dup, retain in deliveries:
+            route = route_of(topic)
+            mark = crc32(payload, route.seed) if isinstance(route, Route) else fingerprint(topic, payload)
+            if packet_id is not None:
+                to_acknowledge.append(packet_id)
+                if dup and packets.is_repeat(packet_id, mark):
+                    self.counts["duplicates"] += 1
+                    continue
+                batch.packets.append(PacketMark(lane, packet_id, mark))
+            if not isinstance(route, Route):
+                if isinstance(route, Unroutable):
+                    self._quarantine(topic, payload, Rejected(Reason(route.reason), route.detail), now)
+                else:
+                    self.counts["foreign"] += 1
+                continue
+            device = registered(route.address)
+            flags = _RETAINED if retain else 0
+            buffers = False
+            if device is None:
+                flags |= _UNREGISTERED
+            else:
+                buffers = device.buffers
+            try:
+                reading = decode(route, payload, now, flags=flags, buffers=buffers)
+            except Rejected as rejected:
+                self._quarantine(topic, payload, rejected, now)
+                continue
+            if reading.id is not None:
+                if self.recent.is_repeat(reading.id, mark, now):
+                    self.counts["duplicates"] += 1
+                    continue
+                batch.recent.append((reading.id, mark, now))
+            batch.inputs.append(reading)
+            decision = engine.step(state, reading, now)
+            channel = reading.channel
+            if channel is Channel.EVENT:
+                self.urgent = True
+            elif channel is Channel.RESULT:
+                self._answered(reading.values, now)
+            if decision is not NOTHING:
+                self.follow(decision)
+        batch.now = state.now
+        return to_acknowledge
+
+    def tell(self, given: Input) -> Decision:
+        """Give the engine an input that is not a message: an order of a person, a fact about the gateway."""
+        self.batch.inputs.append(given)
+        decision = self.engine.step(self.state, given, time_of(given))
+        self.batch.now = self.state.now
+        self.follow(decision)
+        return decision
+
+    def tick(self, now: int) -> None:
+        """Take the deadlines up to ``now``."""
+        decision = self.engine.tick(self.state, now)
+        if decision is not NOTHING:
+            self.batch.now = self.state.now
+            self.follow(decision)
+
+    def follow(self, decision: Decision) -> None:
+        """Put what must follow into the open batch."""
+        if not decision.changes:
+            return
+        self.urgent = True
+        batch, topics = self.batch, self._topics
+        for change in decision.changes:
+            alarm = change.alarm
+            batch.changes.append(change)
+            topic = topics.alarm(alarm.id)
+            self._send(OutgoingKind.ALARM, alarm.id, topic, alarm.wire())
+            if not alarm.on_board:
+                self._send(OutgoingKind.ALARM, alarm.id, topic, b"")
+        for order in decision.orders:
+            batch.orders.append(order)
+            kind, device = order.address.split("/")[1:]
+            self._send(
+                OutgoingKind.ORDER,
+                order.id,
+                topics.command(kind, device),
+                order.wire(),
+                retain=False,
+                expires_at=order.expires_at,
+            )
+        for withheld in decision.withheld:
+            self.counts["orders_withheld"] += 1
+            log.warning(
+                "order withheld",
+                extra={"command": withheld.command, "device": withheld.address, "reason": withheld.reason},
+            )
+
+    def _send(
+        self,
+        kind: OutgoingKind,
+        subject: str,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = True,
+        expires_at: int | None = None,
+    ) -> None:
+        self.batch.outgoing.append(
+            Outgoing(self.next_outgoing_id, kind, subject, topic, payload, retain, expires_at)
+        )
+        self.next_outgoing_id += 1
+
+    def _answered(self, values: dict[str, bool | int | float | str], now: int) -> None:
+        detail = values.get("detail")
+        self.batch.order_results.append(
+            OrderResult(
+                str(values["command_id"]),
+                OrderStatus(str(values["status"])),
+                str(detail)[:200] if detail is not None else None,
+                now,
+            )
+        )
+
+    def _quarantine(self, topic: str, payload: bytes, rejected: Rejected, now: int) -> None:
+        self.counts["rejected"] += 1
+        self.counts[f"rejected.{rejected.reason}"] += 1
+        minute = now // 60_000
+        if minute != self._quarantine_minute:
+            self._quarantine_minute, self._quarantine_left = minute, QUARANTINE_PER_MINUTE
+        if not self._quarantine_left:
+            return
+        self._quarantine_left -= 1
+        size = len(payload)
+        kept = payload if size <= KEEP_WHOLE else payload[:KEEP_OF_LARGE]
+        self.batch.quarantined.append(
+            Quarantined(
+                now,
+                topic[:512],
+                rejected.reason,
+                rejected.detail[:200],
+                kept,
+                size,
+                sha256(payload).hexdigest(),
+            )
+        )

@@ -1,0 +1,62 @@
+"""Figures of the node in Prometheus' text format."""
+
+from collections.abc import Mapping
+
+from edge.health import Health
+
+
+def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
+    """Every figure with its help; names begin with ``anlin_``."""
+    lines: list[str] = []
+
+    def figure(name: str, kind: str, text: str, samples: Mapping[str, float]) -> None:
+        lines.append(f"# HELP anlin_{name} {text}")
+        lines.append(f"# TYPE anlin_{name} {kind}")
+        lines.extend(f"anlin_{name}{labels} {value:g}" for labels, value in samples.items())
+
+    figure("up", "gauge", "1 while the node answers.", {"": 1})
+    figure(
+        "healthy", "gauge", "1 while ingest, journal and rules work.", {"": float(health.status != "failed")}
+    )
+    figure("uptime_seconds", "gauge", "Since the node began.", {"": health.uptime_s})
+    figure("messages_received_total", "counter", "Messages from the broker.", {"": counts.get("received", 0)})
+    figure(
+        "messages_duplicate_total",
+        "counter",
+        "Messages that were said before.",
+        {"": counts.get("duplicates", 0)},
+    )
+    figure(
+        "messages_rejected_total",
+        "counter",
+        "Messages that say nothing that can be used, by reason.",
+        {
+            f'{{reason="{name.removeprefix("rejected.")}"}}': value
+            for name, value in sorted(counts.items())
+            if name.startswith("rejected.")
+        },
+    )
+    figure("replayed_inputs", "gauge", "Inputs replayed at the last start.", {"": replayed})
+    figure("alarms_standing", "gauge", "Alarms on the board.", {"": health.counts["standing"]})
+    figure(
+        "outbox_waiting",
+        "gauge",
+        "Publications the broker has not acknowledged.",
+        {"": health.counts["outbox"]},
+    )
+    figure(
+        "devices",
+        "gauge",
+        "Devices heard, by what is known of their connection.",
+        {f'{{state="{name}"}}': health.counts[name] for name in ("online", "offline", "unheard")},
+    )
+    behind = health.cloud.get("behind") if health.cloud is not None else None
+    if isinstance(behind, dict):
+        figure(
+            "cloud_behind",
+            "gauge",
+            "Rows not yet stored in the cloud, by feed.",
+            {f'{{feed="{feed}"}}': count for feed, count in behind.items()},
+        )
+    figure("reasons", "gauge", "What is wrong.", {f'{{code="{each.code}"}}': 1 for each in health.reasons})
+    return "\n".join(lines) + "\n"

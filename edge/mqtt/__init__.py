@@ -1,0 +1,1 @@
+"""MQTT: the connection to the broker, in two protocol versions behind one Protocol."""

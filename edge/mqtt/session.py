@@ -1,0 +1,408 @@
+"""The session with the broker above one network connection; the same for both protocol versions.
+
+Connects, subscribes and connects again for ever; tells the inbox and the log what changes; recognises a
+second gateway with the same name; keeps publishing within the broker's window. What a connection is on the
+wire is said by `edge.mqtt.five` and `edge.mqtt.three`. Everything here happens in one event loop.
+"""
+
+import asyncio
+import logging
+import re
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from devices.topics import Lane
+from edge.mqtt.backoff import Backoff
+from edge.mqtt.link import (
+    Connected,
+    Delivery,
+    Inbox,
+    LinkError,
+    LinkRefused,
+    LinkSettings,
+    NotConnected,
+    PublishRefusedError,
+    Tls,
+)
+
+CONNECT_TIMEOUT_S = 10.0
+"""For reaching the broker, the TLS handshake and CONNACK together."""
+STABLE_S = 5.0
+"""A connection that lasted this long was a good one."""
+
+_SUBSCRIBE_TIMEOUT_S = 30.0
+_CLOSE_TIMEOUT_S = 1.0
+_FIGHTS = 3
+_QUIET_S = 0.5
+_COLLECT_S = 10.0
+_COLLECT_MAX_BYTES = 64 * 1024 * 1024
+_REFUSED = 0x80  # reason codes from here on are failures
+
+log = logging.getLogger("anlin.mqtt")
+
+
+class RejectedError(LinkError):
+    """The broker, or our configuration, rejects this connection; the text says what to correct."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a connection ended."""
+
+    reason: str
+    contested: bool = False
+    """It looks as if another client took the session over."""
+
+
+class Connection(ABC):
+    """One network connection from CONNACK to its end; it is never used again."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.session_present = False
+        self.receive_maximum = 20
+        self.send_maximum = 20
+        """Publishes that may wait for PUBACK; 20 is what brokers allow under MQTT 3.1.1 unless configured."""
+        loop = asyncio.get_running_loop()
+        self.accepted: asyncio.Future[None] = loop.create_future()
+        """Done by CONNACK. Raises `RejectedError` or `OSError` instead."""
+        self.lost: asyncio.Future[Loss] = loop.create_future()
+        self._publishing: dict[int, asyncio.Future[None]] = {}
+        self._subscribing: dict[int, asyncio.Future[Sequence[int]]] = {}
+
+    @abstractmethod
+    def acknowledge(self, packet_ids: Sequence[int]) -> None:
+        """PUBACK; nothing if the connection is gone."""
+
+    @abstractmethod
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
+        """Publish at QoS 1; the future is done by PUBACK. Raises `NotConnected`, `PublishRefusedError`."""
+
+    @abstractmethod
+    def subscribe(self, filters: Sequence[str], qos: int) -> asyncio.Future[Sequence[int]]:
+        """Subscribe; the future brings one reason code a filter. Raises `NotConnected`."""
+
+    @abstractmethod
+    def unsubscribe(self, topic_filter: str) -> asyncio.Future[Sequence[int]]:
+        """Unsubscribe. Raises `NotConnected`."""
+
+    @abstractmethod
+    def pause_reading(self) -> None:
+        """Leave what comes in the network."""
+
+    @abstractmethod
+    def resume_reading(self) -> None:
+        """Read again."""
+
+    @abstractmethod
+    def disconnect(self) -> None:
+        """DISCONNECT, so that the broker publishes no will, and let go; `lost` follows."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Let go at once; `lost` follows."""
+
+    async def close(self) -> None:
+        """Disconnect and wait for the end, with force after a second."""
+        if self.lost.done():
+            return
+        self.disconnect()
+        await asyncio.wait({self.lost}, timeout=_CLOSE_TIMEOUT_S)
+        self.abort()
+
+    def _acknowledged(self, packet_id: int, code: int, name: str) -> None:
+        waiting = self._publishing.pop(packet_id, None)
+        if waiting is None:
+            return
+        if code < _REFUSED:
+            waiting.set_result(None)
+        else:
+            waiting.set_exception(PublishRefusedError(f"the broker refuses the message ({name})"))
+
+    def _granted(self, packet_id: int, codes: Sequence[int]) -> None:
+        waiting = self._subscribing.pop(packet_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(codes)
+
+    def _reject(self, error: Exception) -> None:
+        if not self.accepted.done():
+            self.accepted.set_exception(error)
+            self.accepted.exception()  # whoever waited for it may have been cancelled
+
+    def _ended(self, loss: Loss) -> None:
+        """Whoever waits for an answer of this connection waits no longer."""
+        if self.lost.done():
+            return
+        self.lost.set_result(loss)
+        self._reject(RejectedError(loss.reason))
+        for published in self._publishing.values():
+            published.set_exception(NotConnected(loss.reason))
+            published.exception()  # whoever waited for it may have been cancelled
+        for answer in self._subscribing.values():
+            if not answer.done():
+                answer.set_exception(NotConnected(loss.reason))
+        self._publishing.clear()
+        self._subscribing.clear()
+
+
+Deliver = Callable[[Connection, list[Delivery]], None]
+Connect = Callable[[LinkSettings, int, Deliver], Awaitable[Connection]]
+"""Opens the network connection with this number and sends CONNECT; raises `RejectedError` or `OSError`."""
+
+
+class Session:
+    """A `Link` over whatever ``connect`` opens."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        settings: LinkSettings,
+        inbox: Inbox,
+        *,
+        connect: Connect,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._lane = lane
+        self._settings = settings
+        self._inbox = inbox
+        self._connect = connect
+        self._backoff = backoff or Backoff()
+        self._number = 0
+        self._fights = 0
+        self._current: Connection | None = None
+        self._window = asyncio.Semaphore(0)
+        self._paused = False
+        self._collecting = asyncio.Lock()
+        self._collection: _Collection | None = None
+        self._said = ""
+
+    async def run(self) -> None:
+        """See `Link`."""
+        while True:
+            self._number += 1
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    connection = await self._connect(self._settings, self._number, self._deliver)
+            except (RejectedError, OSError) as error:
+                self._fights = 0
+                self._say(logging.WARNING, f"{_advice(error, self._settings)}; trying again")
+            else:
+                await self._stay(connection)
+            await asyncio.sleep(self._backoff.next_s())
+
+    async def _stay(self, connection: Connection) -> None:
+        clock = asyncio.get_running_loop().time
+        since = clock()
+        loss = Loss("closed by the gateway")
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await asyncio.shield(connection.accepted)
+            since = clock()
+            await self._subscribe(connection)
+            self._announce(connection)
+            loss = await asyncio.shield(connection.lost)
+        except NotConnected:
+            loss = connection.lost.result()
+        except (RejectedError, OSError) as error:
+            loss = Loss(_advice(error, self._settings))
+        finally:
+            await connection.close()
+            if self._current is connection:
+                self._current = None
+                self._inbox.disconnected(self._lane, connection.number, loss.reason)
+        self._say(logging.WARNING, f"{loss.reason}; trying again")
+        self._learn(loss, clock() - since)
+
+    def _learn(self, loss: Loss, lasted_s: float) -> None:
+        if lasted_s >= STABLE_S:
+            self._backoff.reset()
+        self._fights = self._fights + 1 if loss.contested and lasted_s < STABLE_S else 0
+        if self._fights == _FIGHTS:
+            raise LinkRefused(
+                f"{self._where()} closed the connection {_FIGHTS} times at once: another gateway uses the"
+                f" same node name (client identifier {self._settings.client_id!r});"
+                " give one of them another `node:`"
+            )
+
+    async def _subscribe(self, connection: Connection) -> None:
+        filters = self._settings.filters
+        try:
+            async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_S):
+                codes = await connection.subscribe(filters, 1)
+        except TimeoutError:
+            raise RejectedError("the broker does not answer the subscription") from None
+        for topic_filter, code in zip(filters, codes, strict=False):
+            if code >= _REFUSED:
+                raise RejectedError(
+                    f"the broker refuses the subscription to {topic_filter} (reason 0x{code:02x}):"
+                    " permit this user to read it in the broker's access control list"
+                )
+            if code != 1:
+                raise RejectedError(
+                    f"the broker grants QoS {code} for {topic_filter}, and QoS 1 is needed to lose nothing:"
+                    " raise the maximum QoS in the broker's configuration"
+                )
+
+    def _announce(self, connection: Connection) -> None:
+        if self._current is connection:
+            return
+        self._current = connection
+        self._window = asyncio.Semaphore(connection.send_maximum)
+        if self._paused:
+            connection.pause_reading()
+        session = "session resumed" if connection.session_present else "new session"
+        self._say(logging.INFO, f"connected to {self._where()}, {session}")
+        self._inbox.connected(
+            Connected(self._lane, connection.number, connection.session_present, connection.receive_maximum)
+        )
+
+    def _deliver(self, connection: Connection, deliveries: list[Delivery]) -> None:
+        self._announce(connection)
+        if self._collection is not None:
+            deliveries = self._collection.take(deliveries)
+        if deliveries:
+            self._inbox.received(self._lane, connection.number, deliveries)
+
+    def acknowledge(self, connection: int, packet_ids: Sequence[int]) -> None:
+        """See `Link`."""
+        if self._current is not None and self._current.number == connection:
+            self._current.acknowledge(packet_ids)
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """See `Link`."""
+        connection, window = self._connected(), self._window
+        await window.acquire()
+        try:
+            published = connection.publish(topic, payload, retain=retain)
+        except BaseException:
+            window.release()
+            raise
+        # The place is free when the broker has answered, not when the caller has lost patience.
+        published.add_done_callback(lambda _: window.release())
+        await asyncio.shield(published)
+
+    async def read_retained(self, topic_filter: str) -> dict[str, bytes]:
+        """See `Link`."""
+        async with self._collecting:
+            connection = self._connected()
+            collection = self._collection = _Collection(topic_filter)
+            try:
+                [code] = await connection.subscribe([topic_filter], 0)
+                if code >= _REFUSED:
+                    raise LinkError(f"the broker refuses to show {topic_filter} (reason 0x{code:02x})")
+                await collection.settle(connection)
+                await connection.unsubscribe(topic_filter)
+            finally:
+                self._collection = None
+            return collection.retained
+
+    def pause_reading(self) -> None:
+        """See `Link`."""
+        self._paused = True
+        if self._current is not None:
+            self._current.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See `Link`."""
+        self._paused = False
+        if self._current is not None:
+            self._current.resume_reading()
+
+    def reconnect(self, reason: str) -> None:
+        """See `Link`."""
+        if self._current is not None:
+            self._say(logging.WARNING, f"connecting anew: {reason}")
+            self._current.abort()
+
+    def _connected(self) -> Connection:
+        if self._current is None:
+            raise NotConnected(f"no connection to {self._where()}")
+        return self._current
+
+    def _where(self) -> str:
+        return f"the broker at {self._settings.host}:{self._settings.port}"
+
+    def _say(self, level: int, text: str) -> None:
+        """Log a change once, however often it is tried again."""
+        if text != self._said:
+            self._said = text
+            log.log(level, "%s: %s", self._lane, text)
+
+
+class _Collection:
+    """Retained messages under one filter, taken out of what comes."""
+
+    def __init__(self, topic_filter: str) -> None:
+        topics = re.escape(topic_filter).replace(r"\+", "[^/]*")
+        topics = topics.replace(r"/\#", "(/.*)?").replace(r"\#", ".*")
+        self._matches = re.compile(topics, re.DOTALL).fullmatch
+        self._clock = asyncio.get_running_loop().time
+        self._last = self._clock()
+        self._room = _COLLECT_MAX_BYTES
+        self.retained: dict[str, bytes] = {}
+
+    def take(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """The others."""
+        others = []
+        for delivery in deliveries:
+            if delivery.packet_id is not None or not self._matches(delivery.topic):
+                others.append(delivery)
+            elif delivery.retain and self._room > 0:
+                self._last = self._clock()
+                self._room -= len(delivery.topic) + len(delivery.payload)
+                self.retained[delivery.topic] = delivery.payload
+        return others
+
+    async def settle(self, connection: Connection) -> None:
+        """Until nothing came for a while."""
+        self._last = self._clock()
+        end = self._last + _COLLECT_S
+        while (wait_s := min(self._last + _QUIET_S, end) - self._clock()) > 0:
+            await asyncio.wait({connection.lost}, timeout=wait_s)
+            if connection.lost.done():
+                raise NotConnected(connection.lost.result().reason)
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """Read the files anew, so that a corrected one counts at the next attempt."""
+    for key, path in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
+        if path is not None and not path.is_file():
+            raise RejectedError(f"there is no file {path}: correct mqtt.tls.{key}")
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        if tls.cert is not None:
+            context.load_cert_chain(tls.cert, tls.key)
+    except ssl.SSLError as error:
+        raise RejectedError(f"mqtt.tls.ca, cert and key must be PEM files that fit ({error})") from error
+    return context
+
+
+def refusal(code: int, name: str, settings: LinkSettings) -> RejectedError:
+    """A CONNACK that says no, in words that help; codes are MQTT 5's."""
+    match code:
+        case 0x86 | 0x87:
+            remedy = "correct mqtt.username and mqtt.password_file, or the broker's password file"
+        case 0x84:
+            remedy = 'set mqtt.protocol to the other of "5" and "3.1.1"'
+        case 0x85:
+            remedy = f"permit the client identifier {settings.client_id!r} in the broker"
+        case _:
+            remedy = "its log says why"
+    return RejectedError(f"the broker refuses the connection ({name}): {remedy}")
+
+
+def _advice(error: Exception, settings: LinkSettings) -> str:
+    where = f"the broker at {settings.host}:{settings.port}"
+    match error:
+        case RejectedError():
+            return f"no connection to {where}: {error}"
+        case TimeoutError():
+            return (
+                f"{where} does not answer ({CONNECT_TIMEOUT_S:.0f} s): check mqtt.host, mqtt.port, mqtt.tls"
+            )
+        case ssl.SSLError():
+            return f"no TLS with {where} ({error}): check mqtt.tls.ca and the broker's certificate"
+        case _:
+            return f"cannot reach {where} ({error}): start it, or correct mqtt.host and mqtt.port"

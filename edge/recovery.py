@@ -1,0 +1,79 @@
+"""From the store back to a running engine: after a start, a crash or a failed commit.
+
+Snapshot, then the journal rows after it through the same engine. Committed alarms are facts: replay
+publishes nothing, and where it disagrees with them they win. Under a changed rule set the journal is only
+read for what was last said; standing alarms stay, running delays begin anew.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Protocol
+
+from devices.duplicates import WINDOW_MS
+from edge.intake import Intake
+from edge.store.records import RecentId, Recovered, ReplayBatch
+from rules.decisions import Listening, time_of
+from rules.engine import Engine
+from rules.state import State, thaw
+
+log = logging.getLogger("anlin.recovery")
+
+
+class Source(Protocol):
+    """What recovery reads."""
+
+    def recover(self) -> Recovered:
+        """Snapshot, standing alarms, outbox, positions."""
+
+    def replay(self, after_seq: int) -> Iterator[ReplayBatch]:
+        """The batches after ``after_seq``, in order."""
+
+    def recent_ids(self, since_ms: int) -> Iterator[RecentId]:
+        """Messages with an ``id`` that came since then."""
+
+
+def restore_state(engine: Engine, recovered: Recovered, source: Source) -> tuple[State, int]:
+    """The state as of the last committed batch, and how many inputs were replayed."""
+    state = thaw(recovered.header, recovered.devices)
+    if recovered.header is None:
+        state.listening_since = None
+    same_rules = recovered.rules_hash in (None, engine.rules.hash)
+    engine.derive_deadlines(state)
+    replayed = 0
+    for batch in source.replay(recovered.snapshot_seq):
+        for given in batch.inputs:
+            if same_rules:
+                engine.step(state, given, time_of(given))
+            else:
+                engine.learn(state, given)
+            replayed += 1
+        if same_rules:
+            engine.tick(state, batch.now)
+        state.now = max(state.now, batch.now)
+    if same_rules and set(state.keys) != {alarm.id for alarm in recovered.alarms}:
+        log.warning("replay gave other alarms than were committed; the committed ones stand")
+    engine.adopt(state, recovered.alarms)
+    state.now = max(state.now, recovered.last_now)
+    return state, replayed
+
+
+def restore(intake: Intake, recovered: Recovered, source: Source, now: int) -> int:
+    """Put the state of the store into ``intake``; returns how many inputs were replayed.
+
+    The first things in its open batch are that the gateway has not been listening and, under a changed rule
+    set, what the new rules make of the last readings.
+    """
+    engine = intake.engine
+    state, replayed = restore_state(engine, recovered, source)
+    intake.state = state
+    intake.next_outgoing_id = recovered.last_outgoing_id + 1
+    for mark in recovered.packets:
+        intake.packets[mark.lane].committed(mark.packet_id, mark.fingerprint)
+    for message_id, mark_, at in source.recent_ids(now - WINDOW_MS):
+        intake.recent.is_repeat(message_id, mark_, at)
+    if state.listening_since is not None:
+        intake.tell(Listening(on=False, at=state.now))
+    if recovered.rules_hash not in (None, engine.rules.hash):
+        log.warning("the rules have changed: standing alarms stay, running delays begin anew")
+        intake.follow(engine.rejudge(state, now))
+    return replayed

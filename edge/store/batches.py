@@ -1,0 +1,248 @@
+"""A batch in its tables: what one transaction writes, and where the database stands after it.
+
+The caller owns the transaction. Tables that a batch does not concern are not touched: each would cost a
+page or more of an SD card's life.
+"""
+
+import sqlite3
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from devices.readings import Reading
+from edge.store import codec
+from edge.store.reader import LAST_NOW, LAST_SEQ
+from edge.store.records import (
+    Batch,
+    DeadLetter,
+    Gap,
+    OrderResult,
+    OrderStatus,
+    Outgoing,
+    Quarantined,
+    Snapshot,
+)
+from edge.store.schema import PAGE_SIZE
+from rules.alarms import AlarmChange
+from rules.decisions import Order, time_of
+
+QUARANTINE_ROWS = 1_000
+DEAD_LETTERS = 10_000
+"""Rows."""
+QUARANTINE_BYTES = 16 * 1024 * 1024
+
+FRAME = PAGE_SIZE + 24
+"""Bytes of a page in the write-ahead log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the database stands; known to the writer so that a commit reads nothing."""
+
+    seq: int
+    now: int
+    snapshot_seq: int
+    change_number: int
+    positions: Mapping[str, int]
+    quarantine: deque[tuple[int, int]]
+    """Row and bytes of each rejected message that is kept, oldest first."""
+
+
+def read_standing(connection: sqlite3.Connection) -> Standing:
+    """Where the database stands now."""
+
+    def number(statement: str) -> int:
+        found: int = connection.execute(statement).fetchone()[0]
+        return found
+
+    return Standing(
+        seq=number(LAST_SEQ),
+        now=number(LAST_NOW),
+        snapshot_seq=number("SELECT ifnull(max(seq), 0) FROM snapshot"),
+        change_number=number("SELECT ifnull(max(number), 0) FROM alarm_changes"),
+        positions=dict(connection.execute("SELECT name, seq FROM positions").fetchall()),
+        quarantine=deque(connection.execute("SELECT id, length(payload) FROM quarantine ORDER BY id")),
+    )
+
+
+def write_batch(
+    connection: sqlite3.Connection, batch: Batch, body: bytes | None, standing: Standing
+) -> tuple[Standing, list[tuple[int, AlarmChange]]]:
+    """Write ``batch``, whose inputs are ``body``; gives where it stands then, and the changes numbered."""
+    _write_row(connection, batch, body)
+    changes = list(enumerate(batch.changes, standing.change_number + 1))
+    quarantine = standing.quarantine
+    if changes:
+        _write_changes(connection, batch.seq, changes)
+    if batch.outgoing or batch.sent:
+        _write_outbox(connection, batch.outgoing, batch.sent)
+    if batch.orders or batch.order_results:
+        _write_orders(connection, batch.orders, batch.order_results)
+    if batch.positions:
+        _write_positions(connection, batch.positions)
+    if batch.quarantined:
+        quarantine = _write_quarantine(connection, batch.quarantined, quarantine)
+    if batch.gaps:
+        _write_gaps(connection, batch.gaps)
+    if batch.dead_letters:
+        _write_dead_letters(connection, batch.dead_letters)
+    if batch.snapshot is not None:
+        _write_snapshot(connection, batch.seq, batch.now, batch.snapshot)
+    after = Standing(
+        seq=batch.seq,
+        now=max(standing.now, batch.now),
+        snapshot_seq=standing.snapshot_seq if batch.snapshot is None else batch.seq,
+        change_number=standing.change_number + len(changes),
+        positions={**standing.positions, **batch.positions} if batch.positions else standing.positions,
+        quarantine=quarantine,
+    )
+    return after, changes
+
+
+def weight(batch: Batch, body: bytes | None) -> int:
+    """About how many bytes a batch adds to the log: the pages of its rows, large values whole."""
+    rows = 2 + 9 * len(batch.changes) + 3 * len(batch.orders) + len(batch.order_results)
+    rows += len(batch.quarantined) + len(batch.positions) + len(batch.sent)
+    large = len(body or b"") + sum(len(each.payload) for each in batch.quarantined)
+    if batch.snapshot is not None:
+        large += len(batch.snapshot.header) + sum(len(state) for _, state in batch.snapshot.devices) // 3
+    return rows * FRAME + large
+
+
+def _write_row(connection: sqlite3.Connection, batch: Batch, body: bytes | None) -> None:
+    packets = codec.encode_packets(batch.sessions_begun, batch.packets)
+    if body is None and packets is None and not batch.changes and not batch.orders:
+        return
+    times = [time_of(each) for each in batch.inputs] or [batch.now]
+    readings = sum(isinstance(each, Reading) for each in batch.inputs)
+    connection.execute(
+        "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (batch.seq, batch.now, min(times), max(times), readings, len(batch.recent), packets, body),
+    )
+
+
+def _write_changes(
+    connection: sqlite3.Connection, seq: int, changes: Sequence[tuple[int, AlarmChange]]
+) -> None:
+    coded = [(number, change, codec.encode_alarm(change.alarm)) for number, change in changes]
+    newest = {change.alarm.id: (change.alarm, body) for _, change, body in coded}
+    connection.executemany(
+        "INSERT INTO alarms VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE"
+        " SET on_board = ?3, version = ?4, updated_seq = ?5, body = ?6",
+        [(alarm.id, alarm.key, alarm.on_board, alarm.version, seq, body) for alarm, body in newest.values()],
+    )
+    connection.executemany(
+        "INSERT INTO alarm_changes VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (number, change.alarm.id, change.alarm.version, change.transition, change.at, body)
+            for number, change, body in coded
+        ],
+    )
+
+
+def _write_outbox(connection: sqlite3.Connection, outgoing: Sequence[Outgoing], sent: Iterable[int]) -> None:
+    connection.executemany(
+        "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(o.id, o.kind, o.subject, o.topic, o.payload, o.retain, o.expires_at) for o in outgoing],
+    )
+    connection.executemany("DELETE FROM outbox WHERE id = ?", [(each,) for each in sent])
+
+
+def _write_orders(
+    connection: sqlite3.Connection, orders: Sequence[Order], results: Sequence[OrderResult]
+) -> None:
+    if orders:
+        connection.executemany(
+            "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+            [
+                (o.id, o.alarm_id, o.address, o.command, codec.encode_args(o.args), o.issued_at, o.expires_at,
+                 OrderStatus.PENDING, o.issued_at)
+                for o in orders
+            ],
+        )  # fmt: skip
+    for result in results:
+        own = result.status in (OrderStatus.SENT, OrderStatus.EXPIRED)
+        connection.execute(
+            "UPDATE orders SET status = ?, detail = ?, at = ? WHERE id = ? AND (status = ? OR NOT ?)",
+            (
+                result.status,
+                None if result.detail is None else codec.storable_text(result.detail),
+                result.at,
+                result.order_id,
+                OrderStatus.PENDING,
+                own,
+            ),
+        )
+
+
+def _write_positions(connection: sqlite3.Connection, positions: dict[str, int]) -> None:
+    connection.executemany(
+        "INSERT INTO positions VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET seq = ?2",
+        list(positions.items()),
+    )
+
+
+def _write_quarantine(
+    connection: sqlite3.Connection, messages: Sequence[Quarantined], kept: deque[tuple[int, int]]
+) -> deque[tuple[int, int]]:
+    """Add ``messages`` and remove the oldest above the bounds; gives what is kept now."""
+    after = kept.copy()
+    last_id = after[-1][0] if after else 0
+    for row_id, each in enumerate(messages, last_id + 1):
+        text = codec.storable_text
+        connection.execute(
+            "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                row_id,
+                each.at,
+                text(each.topic),
+                each.reason,
+                text(each.detail),
+                each.size,
+                each.sha256,
+                each.payload,
+            ),
+        )
+        after.append((row_id, len(each.payload)))
+    size = sum(length for _, length in after)
+    removed = 0
+    while len(after) > QUARANTINE_ROWS or size > QUARANTINE_BYTES:
+        removed, length = after.popleft()
+        size -= length
+    if removed:
+        connection.execute("DELETE FROM quarantine WHERE id <= ?", (removed,))
+    return after
+
+
+def _write_gaps(connection: sqlite3.Connection, gaps: Iterable[Gap]) -> None:
+    connection.executemany(
+        "INSERT INTO gaps (at, lane, count, from_ms, to_ms, reason) VALUES (?, ?, ?, ?, ?, ?)",
+        [(g.at, g.lane, g.count, g.from_ms, g.to_ms, codec.storable_text(g.reason)) for g in gaps],
+    )
+
+
+def _write_snapshot(connection: sqlite3.Connection, seq: int, now: int, snapshot: Snapshot) -> None:
+    """The changed devices lie in one part: a row for each would write a page for nearly each of them."""
+    connection.execute(
+        "INSERT INTO snapshot VALUES (1, ?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE"
+        " SET seq = ?1, now = ?2, rules_hash = ?3, header = ?4",
+        (seq, now, snapshot.rules_hash, snapshot.header),
+    )
+    if snapshot.devices:
+        connection.execute(
+            "INSERT INTO snapshot_parts VALUES (?, ?)", (seq, codec.encode_devices(snapshot.devices))
+        )
+
+
+def _write_dead_letters(connection: sqlite3.Connection, letters: Iterable[DeadLetter]) -> None:
+    """The newest `DEAD_LETTERS` stay."""
+    connection.executemany(
+        "INSERT INTO dead_letters (at, feed, line, status, words) VALUES (?, ?, ?, ?, ?)",
+        [
+            (d.at, d.feed, codec.storable_text(d.line), d.status, codec.storable_text(d.words))
+            for d in letters
+        ],
+    )
+    connection.execute(
+        "DELETE FROM dead_letters WHERE id <= (SELECT max(id) FROM dead_letters) - ?", (DEAD_LETTERS,)
+    )

@@ -1,0 +1,229 @@
+"""The journal for those who only read: the web, the bridge, the command line, recovery.
+
+Every call is one short statement over a bounded slice, read to its end before it returns: no read
+transaction lasts from call to call, so the writer's checkpoints are never held up for long. A reader sees
+whole batches only. One reader may be used by several threads; they take turns.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from devices.readings import Address
+from edge.store import codec, schema
+from edge.store.errors import ReadFailed
+from edge.store.records import DeadLetter, Gap, OrderRecord, OrderStatus, Quarantined, ReplayBatch
+from rules.alarms import Alarm, AlarmChange, Transition
+from rules.decisions import Order
+
+MOST_ROWS = 1_000
+"""Rows of one slice, whatever was asked for."""
+
+_BATCHES = 500
+
+_T = TypeVar("_T")
+
+CHANGES_AFTER = (
+    "SELECT number, transition, at, body FROM alarm_changes WHERE number > ? ORDER BY number LIMIT ?"
+)
+CHANGES_BEFORE = (
+    "SELECT number, transition, at, body FROM alarm_changes WHERE number < ? ORDER BY number DESC LIMIT ?"
+)
+
+LAST_SEQ = "SELECT max(ifnull((SELECT max(seq) FROM batches), 0), ifnull((SELECT seq FROM snapshot), 0))"
+"""The last batch that left a trace."""
+
+LAST_NOW = (
+    "SELECT max(ifnull((SELECT now FROM batches ORDER BY seq DESC LIMIT 1), 0),"
+    " ifnull((SELECT now FROM snapshot), 0))"
+)
+"""The engine's time at that batch."""
+
+
+_BEHIND = {
+    "readings": "SELECT ifnull(sum(readings), 0) FROM batches WHERE seq > ?",
+    "alarms": "SELECT count(*) FROM alarm_changes WHERE number > ?",
+    "gaps": "SELECT count(*) FROM gaps WHERE id > ?",
+}
+
+
+class JournalReader:
+    """Reads ``path`` from `open` on. Every method raises `ReadFailed` where the disk or a row fails."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._turn = threading.Lock()
+
+    def open(self) -> None:
+        """Raises `StoreUnusable` where there is no journal that this version can read."""
+        self._connection = schema.open_reader(self._path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._turn:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- alarms ---------------------------------------------------------------------------------------------
+
+    def standing_alarms(self) -> list[Alarm]:
+        """What is on the board, oldest first."""
+        return [
+            codec.decode_alarm(body)
+            for (body,) in self.rows("SELECT body FROM alarms WHERE on_board ORDER BY id")
+        ]
+
+    def alarm(self, alarm_id: str) -> Alarm | None:
+        """One alarm as it is now or as it was when it left the board."""
+        found = self.rows("SELECT body FROM alarms WHERE id = ?", alarm_id)
+        return codec.decode_alarm(found[0][0]) if found else None
+
+    def changes_after(self, number: int, limit: int) -> list[tuple[int, AlarmChange]]:
+        """At most ``limit`` alarm changes after ``number``, in order, each with its number."""
+        return self._changes(CHANGES_AFTER, number, min(limit, MOST_ROWS))
+
+    def history(self, limit: int, before: int | None = None) -> list[tuple[int, AlarmChange]]:
+        """At most ``limit`` alarm changes with numbers below ``before``, the newest first."""
+        top = 2**63 - 1 if before is None else before
+        return self._changes(CHANGES_BEFORE, top, min(limit, MOST_ROWS))
+
+    def last_change(self) -> int:
+        """The number of the newest alarm change, 0 if there was none."""
+        return self._number("SELECT ifnull(max(number), 0) FROM alarm_changes")
+
+    def orders(self, alarm_id: str) -> list[OrderRecord]:
+        """The orders given for an alarm, and their fate."""
+        return [
+            OrderRecord(
+                Order(id_, alarm, Address(address), command, codec.decode_args(args), issued_at, expires_at),
+                OrderStatus(status),
+                detail,
+                at,
+            )
+            for id_, alarm, address, command, args, issued_at, expires_at, status, detail, at in self.rows(
+                "SELECT * FROM orders WHERE alarm_id = ? ORDER BY issued_at, id LIMIT ?", alarm_id, MOST_ROWS
+            )
+        ]
+
+    # --- batches --------------------------------------------------------------------------------------------
+
+    def batches_after(self, seq: int, limit_readings: int) -> list[ReplayBatch]:
+        """Whole batches after ``seq``, in order, up to ``limit_readings`` readings; at least one batch."""
+        rows = []
+        readings = 0
+        with self._reading() as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(
+                "SELECT seq, now, readings, body FROM batches WHERE seq > ? ORDER BY seq LIMIT ?",
+                (seq, _BATCHES),
+            )
+            for row in cursor:
+                rows.append(row)
+                readings += row[2]
+                if readings >= limit_readings:
+                    break
+        return [
+            ReplayBatch(number, now, decode_row(number, body, codec.decode_inputs))
+            for number, now, _, body in rows
+        ]
+
+    def last_seq(self) -> int:
+        """The newest batch, 0 if there is none."""
+        return self._number(LAST_SEQ)
+
+    def last_now(self) -> int:
+        """The engine's time at the newest batch (Unix ms), 0 if there is none."""
+        return self._number(LAST_NOW)
+
+    def positions(self) -> dict[str, int]:
+        """How far each reader of the journal has come."""
+        return dict(self.rows("SELECT name, seq FROM positions"))
+
+    # --- losses ---------------------------------------------------------------------------------------------
+
+    def gaps_after(self, row: int, limit: int) -> list[tuple[int, Gap]]:
+        """At most ``limit`` known losses after ``row``, in order, each with its row."""
+        return [
+            (number, Gap(at, lane, count, from_ms, to_ms, reason))
+            for number, at, lane, count, from_ms, to_ms, reason in self.rows(
+                "SELECT * FROM gaps WHERE id > ? ORDER BY id LIMIT ?", row, min(limit, MOST_ROWS)
+            )
+        ]
+
+    def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The newest lines that the cloud store refused, newest first."""
+        rows = self.rows(
+            "SELECT at, feed, line, status, words FROM dead_letters ORDER BY id DESC LIMIT ?",
+            min(limit, MOST_ROWS),
+        )
+        return [DeadLetter(*row) for row in rows]
+
+    def behind(self, feed: str, position: int) -> int:
+        """How many rows of a feed (`readings`, `alarms`, `gaps`) lie after ``position``."""
+        return self._number(_BEHIND[feed], position)
+
+    def quarantine(self, limit: int) -> list[Quarantined]:
+        """The newest rejected messages, newest first, at most 100 of them (up to 64 KiB each)."""
+        return [
+            Quarantined(at, topic, reason, detail, payload, size, sha256)
+            for at, topic, reason, detail, payload, size, sha256 in self.rows(
+                "SELECT at, topic, reason, detail, payload, size, sha256 FROM quarantine"
+                " ORDER BY id DESC LIMIT ?",
+                min(limit, 100),
+            )
+        ]
+
+    def bytes_used(self) -> int:
+        """Bytes of the file and its write-ahead log."""
+        return sum(
+            file.stat().st_size for file in (self._path, Path(f"{self._path}-wal")) if file.exists()
+        )  # fmt: skip
+
+    # --- for this package -----------------------------------------------------------------------------------
+
+    def rows(self, statement: str, *values: str | int) -> list[Any]:
+        """All rows of one statement that is bounded by itself."""
+        with self._reading() as connection:
+            return connection.execute(statement, values).fetchall()
+
+    def _number(self, statement: str, *values: int) -> int:
+        number: int = self.rows(statement, *values)[0][0]
+        return number
+
+    def _changes(self, statement: str, *values: int) -> list[tuple[int, AlarmChange]]:
+        return [
+            (number, AlarmChange(Transition(transition), codec.decode_alarm(body), at))
+            for number, transition, at, body in self.rows(statement, *values)
+        ]
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._turn:
+            if self._connection is None:
+                raise ReadFailed(f"{self._path}: not open")
+            try:
+                yield self._connection
+            except sqlite3.Error as error:
+                raise ReadFailed(f"{self._path}: cannot be read ({error})") from error
+
+
+def decode_row(seq: int, blob: bytes, decode: Callable[[bytes], _T]) -> _T:
+    """Decode a column of batch ``seq``; a `ReadFailed` names the batch."""
+    try:
+        return decode(blob)
+    except ReadFailed as error:
+        raise ReadFailed(f"batch {seq}: {error}") from error

@@ -1,0 +1,198 @@
+"""What one commit holds, and what a restart finds. Values only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+
+from devices.readings import Address
+from devices.topics import Lane
+from rules.alarms import Alarm, AlarmChange
+from rules.decisions import Input, Order
+
+
+class PacketMark(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A packet whose message is in this batch, for recognising its redelivery."""
+
+    lane: Lane
+    packet_id: int
+    fingerprint: int
+
+
+RecentId = tuple[str, int, int]
+"""A message's own id, its fingerprint and its arrival (Unix ms), as `devices.duplicates` remembers them."""
+
+
+class OutgoingKind(StrEnum):
+    """Why something is published."""
+
+    ALARM = "alarm"
+    ORDER = "order"
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A publication that must follow the commit: a row of the outbox until the broker has acknowledged it."""
+
+    id: int
+    """Assigned by the node, rising; publications leave in this order."""
+    kind: OutgoingKind
+    subject: str
+    """Alarm id or order id."""
+    topic: str
+    payload: bytes
+    retain: bool
+    expires_at: int | None = None
+    """Unix ms; never sent after it."""
+
+
+class OrderStatus(StrEnum):
+    """What has become of an order."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    """The broker has acknowledged it; the device has not answered."""
+    DONE = "done"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    """Its time ran out before it could be sent."""
+
+
+class OrderResult(msgspec.Struct, frozen=True):
+    """News of an order. `SENT` and `EXPIRED` count while it is pending; what a device answers, always."""
+
+    order_id: str
+    status: OrderStatus
+    detail: str | None
+    at: int
+
+
+class OrderRecord(msgspec.Struct, frozen=True):
+    """An order and its fate."""
+
+    order: Order
+    status: OrderStatus
+    detail: str | None
+    at: int
+    """Unix ms of the last news."""
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """A rejected message, kept for a person to look at."""
+
+    at: int
+    topic: str
+    reason: str
+    detail: str
+    payload: bytes
+    """Whole up to 64 KiB, else its first 4 KiB."""
+    size: int
+    sha256: str
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """A known loss, as data."""
+
+    at: int
+    lane: str
+    count: int
+    from_ms: int
+    to_ms: int
+    reason: str
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A line that the cloud store refused for good, with its words."""
+
+    at: int
+    feed: str
+    line: str
+    status: int
+    words: str
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The engine's state after the batch it is committed with; devices that did not change are left out."""
+
+    rules_hash: str
+    header: bytes
+    devices: Sequence[tuple[Address, bytes]]
+
+
+@dataclass(slots=True)
+class Batch:
+    """One transaction. Everything in it is on disk, or nothing is."""
+
+    seq: int
+    """Rising by one from batch to batch; the journal's position."""
+    now: int = 0
+    """The engine's time after its last input (Unix ms); replay runs the engine's deadlines up to it."""
+    inputs: list[Input] = field(default_factory=list)
+    packets: list[PacketMark] = field(default_factory=list)
+    recent: list[RecentId] = field(default_factory=list)
+    """Of those inputs whose message had an id."""
+    changes: list[AlarmChange] = field(default_factory=list)
+    outgoing: list[Outgoing] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    """Orders given, for the record; what is sent for them is in `outgoing`."""
+    order_results: list[OrderResult] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+    """Outbox rows that the broker has acknowledged, or that have expired."""
+    sessions_begun: list[Lane] = field(default_factory=list)
+    """Lanes whose MQTT session began anew: packet marks of older batches mean nothing any more."""
+    positions: dict[str, int] = field(default_factory=dict)
+    """How far each reader of the journal has come (`readings`, `alarms`)."""
+    quarantined: list[Quarantined] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    snapshot: Snapshot | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to commit."""
+        return not (
+            self.inputs or self.packets or self.changes or self.outgoing or self.sent or self.positions
+            or self.orders or self.order_results or self.sessions_begun or self.quarantined or self.gaps
+            or self.dead_letters or self.snapshot
+        )  # fmt: skip
+
+    @property
+    def urgent(self) -> bool:
+        """Somebody waits for what follows from it: the store does no housekeeping before it."""
+        return bool(self.changes or self.outgoing or self.orders)
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What the store says of a commit."""
+
+    seq: int
+    changes: list[tuple[int, AlarmChange]]
+    """Each alarm change with its journal number (the id of its server-sent event)."""
+
+
+class ReplayBatch(msgspec.Struct, frozen=True):
+    """A batch as replay needs it."""
+
+    seq: int
+    now: int
+    inputs: list[Input]
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """What a restart starts from. The batches after `snapshot_seq` are read apart, in order."""
+
+    last_seq: int
+    last_now: int
+    last_outgoing_id: int
+    snapshot_seq: int
+    rules_hash: str | None
+    header: bytes | None
+    devices: list[tuple[Address, bytes]]
+    alarms: list[Alarm]
+    """The standing alarms: committed facts."""
+    outgoing: list[Outgoing]
+    """What is still to be published, in order."""
+    packets: list[PacketMark]
+    """Of the sessions that go on, oldest first, at most 8,192 a lane."""
+    positions: dict[str, int]

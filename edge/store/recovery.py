@@ -1,0 +1,110 @@
+"""What a restart finds: facts as they were committed, and the batches that bring the engine up to them.
+
+The same code serves after a crash and after a failed commit. Nothing here writes. What is read is bounded:
+the batches after the last snapshot, the newest packets of each session, the message ids of some minutes.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from devices.topics import Lane
+from edge.store import codec
+from edge.store.reader import JournalReader, decode_row
+from edge.store.records import Outgoing, OutgoingKind, PacketMark, RecentId, Recovered, ReplayBatch
+
+PACKETS_A_LANE = 8_192
+PACKET_ROWS = 5_000
+"""Batches looked through for packets: what the broker still holds was delivered in the newest of them."""
+
+_SLICE_READINGS = 10_000
+_SLICE_ROWS = 500
+
+
+def recover(path: Path) -> Recovered:
+    """Everything but the batches. Raises `StoreError`."""
+    with JournalReader(path) as reader:
+        snapshot = reader.rows("SELECT seq, rules_hash, header FROM snapshot")
+        snapshot_seq, rules_hash, header = snapshot[0] if snapshot else (0, None, None)
+        devices = {
+            address: state
+            for (body,) in reader.rows("SELECT body FROM snapshot_parts ORDER BY seq")
+            for address, state in codec.decode_devices(body)
+        }
+        outgoing = _outgoing(reader)
+        return Recovered(
+            last_seq=reader.last_seq(),
+            last_now=reader.last_now(),
+            last_outgoing_id=outgoing[-1].id if outgoing else 0,
+            snapshot_seq=snapshot_seq,
+            rules_hash=rules_hash,
+            header=header,
+            devices=list(devices.items()),
+            alarms=reader.standing_alarms(),
+            outgoing=outgoing,
+            packets=_packets(reader),
+            positions=reader.positions(),
+        )
+
+
+def replay(path: Path, after_seq: int) -> Iterator[ReplayBatch]:
+    """The batches after ``after_seq``, in order. Raises `StoreError`."""
+    with JournalReader(path) as reader:
+        while slice_ := reader.batches_after(after_seq, _SLICE_READINGS):
+            yield from slice_
+            after_seq = slice_[-1].seq
+
+
+def recent_ids(path: Path, since: int) -> Iterator[RecentId]:
+    """The message ids that arrived at or after ``since`` (Unix ms), oldest first. Raises `StoreError`."""
+    with JournalReader(path) as reader:
+        seq = _before(reader, since)
+        while rows := reader.rows(
+            "SELECT seq, body FROM batches WHERE seq > ? AND ids ORDER BY seq LIMIT ?", seq, _SLICE_ROWS
+        ):
+            for seq, body in rows:
+                yield from (each for each in decode_row(seq, body, codec.decode_recent) if each[2] >= since)
+
+
+def _before(reader: JournalReader, since: int) -> int:
+    """The newest batch of a time before ``since``."""
+    seq: int = 2**63 - 1
+    while rows := reader.rows(
+        "SELECT seq, now FROM batches WHERE seq < ? ORDER BY seq DESC LIMIT ?", seq, _SLICE_ROWS
+    ):
+        for seq, now in rows:
+            if now < since:
+                return seq
+    return 0
+
+
+def _outgoing(reader: JournalReader) -> list[Outgoing]:
+    return [
+        Outgoing(id_, OutgoingKind(kind), subject, topic, payload, bool(retain), expires_at)
+        for id_, kind, subject, topic, payload, retain, expires_at in reader.rows(
+            "SELECT * FROM outbox ORDER BY id"
+        )
+    ]
+
+
+def _packets(reader: JournalReader) -> list[PacketMark]:
+    """From the newest batch backwards; a lane is done when it has enough or its session began."""
+    found: dict[Lane, list[list[PacketMark]]] = {lane: [] for lane in Lane}
+    room = dict.fromkeys(Lane, PACKETS_A_LANE)
+    seq, looked_at = 2**63 - 1, 0
+    while looked_at < PACKET_ROWS and any(room.values()):
+        rows = reader.rows(
+            "SELECT seq, packets FROM batches WHERE seq < ? AND packets IS NOT NULL"
+            " ORDER BY seq DESC LIMIT ?",
+            seq,
+            _SLICE_ROWS,
+        )
+        if not rows:
+            break
+        looked_at += len(rows)
+        seq = rows[-1][0]
+        for number, blob in rows:
+            for lane, begun, marks in decode_row(number, blob, codec.decode_packets):
+                newest = marks[-room[lane] :] if room[lane] else []
+                found[lane].append(newest)
+                room[lane] = 0 if begun else room[lane] - len(newest)
+    return [mark for batches in found.values() for marks in reversed(batches) for mark in marks]

@@ -1,0 +1,162 @@
+"""The HTTP endpoints (contract, section 9). Alarms come from the database, all else from the node.
+
+So the alarms are served as long as there is a disk, whatever the node does.
+"""
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Header, HTTPException, Path, Query, Response
+from starlette.responses import PlainTextResponse
+
+from edge.control_client import ControlClient, ControlError, Health, Reason
+from edge.store.reader import JournalReader
+from edge.web.database import Database
+from edge.web.feed import AlarmFeed
+from edge.web.models import AlarmModel, DeviceModel, HealthModel, Page, ProblemModel
+from edge.web.settings import WebSettings
+from edge.web.stream import EventStream
+from rules.alarms import Alarm, AlarmState, Severity
+
+_JSON = "application/json"
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+_Answers = dict[int | str, dict[str, Any]]
+"""FastAPI's form of documented answers."""
+
+_AWAY: _Answers = {503: {"model": ProblemModel}}
+_MISSING: _Answers = {404: {"model": ProblemModel}}
+
+_Level = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class _Report(msgspec.Struct, frozen=True):
+    text: str
+
+
+class Api:
+    """The endpoints but the board."""
+
+    def __init__(
+        self, settings: WebSettings, node: ControlClient, database: Database, feed: AlarmFeed
+    ) -> None:
+        self._settings = settings
+        self._node = node
+        self._database = database
+        self._feed = feed
+
+    def router(self) -> APIRouter:
+        """The endpoints at their places, with the shapes of their answers for the OpenAPI document."""
+        router = APIRouter()
+        get = router.add_api_route
+        get("/healthz", self.healthz, responses={200: {"model": HealthModel}, 503: {"model": HealthModel}})
+        get("/metrics", self.metrics, response_class=PlainTextResponse)
+        get("/api/v1/alarms", self.alarms, responses={200: {"model": Page[AlarmModel]}, **_AWAY})
+        get(
+            "/api/v1/alarms/{alarm_id}",
+            self.alarm,
+            responses={200: {"model": AlarmModel}, **_MISSING, **_AWAY},
+        )
+        get("/api/v1/devices", self.devices, responses={200: {"model": Page[DeviceModel]}, **_AWAY})
+        get(
+            "/api/v1/devices/{kind}/{device}",
+            self.device,
+            responses={200: {"model": DeviceModel}, **_MISSING, **_AWAY},
+        )
+        get(
+            "/api/v1/stream",
+            self.stream,
+            response_class=Response,
+            responses={200: {"content": {"text/event-stream": {}}}, **_AWAY},
+        )
+        return router
+
+    async def healthz(self) -> Response:
+        """Whether ingest, journal and rules work (else 503), and everything else that is wrong."""
+        try:
+            health = msgspec.json.decode(await self._node.request("health"), type=Health)
+        except (ControlError, msgspec.MsgspecError) as error:
+            remedy = "see the gateway's log; start it with `anlin run`"
+            reason = Reason("node_away", str(error), remedy)
+            health = Health(status="failed", reasons=[reason], site=self._settings.site)
+        return Response(_health(health), 503 if health.status == "failed" else 200, media_type=_JSON)
+
+    async def metrics(self) -> Response:
+        """Prometheus text: the node's figures, if it answers, and the web's own."""
+        try:
+            node = msgspec.json.decode(await self._node.request("metrics"), type=_Report).text.rstrip() + "\n"
+        except (ControlError, msgspec.MsgspecError):
+            node = ""
+        return Response(node + _own(node_up=bool(node), feed=self._feed), media_type=_METRICS)
+
+    async def alarms(
+        self,
+        severity: Annotated[list[Severity] | None, Query()] = None,
+        state: Annotated[list[AlarmState] | None, Query()] = None,
+    ) -> Response:
+        """What stands, worst first, then newest first. Each filter may be given more than once."""
+        standing = await self._database.read(JournalReader.standing_alarms)
+        chosen = (
+            alarm.wire()
+            for alarm in sorted(standing, key=_urgency)
+            if (not severity or alarm.severity in severity) and (not state or alarm.state in state)
+        )
+        return Response(b'{"items":[%s],"next":null}' % b",".join(chosen), media_type=_JSON)
+
+    async def alarm(self, alarm_id: _Level) -> Response:
+        """One alarm, also after it has left the board."""
+        found = await self._database.read(lambda journal: journal.alarm(alarm_id))
+        if found is None:
+            raise HTTPException(404, f"there is no alarm {alarm_id}")
+        return Response(found.wire(), media_type=_JSON)
+
+    async def devices(
+        self,
+        kind: Annotated[str | None, Query(max_length=64)] = None,
+        after: Annotated[str | None, Query(max_length=256)] = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    ) -> Response:
+        """The devices that were heard or are registered, by address."""
+        page = await self._node.request("devices", kind=kind, after=after, limit=limit)
+        return Response(bytes(page), media_type=_JSON)
+
+    async def device(self, kind: _Level, device: _Level) -> Response:
+        """One device with its last points."""
+        found = await self._node.request("device", address=f"{self._settings.site}/{kind}/{device}")
+        return Response(bytes(found), media_type=_JSON)
+
+    async def stream(
+        self,
+        last_event_id: Annotated[int | None, Header(ge=0)] = None,
+        resume: Annotated[int | None, Query(ge=0, alias="last_event_id")] = None,
+    ) -> Response:
+        """Every alarm change as a server-sent event: `id` is its journal number, `data` the alarm.
+
+        The header `Last-Event-ID`, or else the parameter, resumes after that number.
+        """
+        if self._feed.listeners >= self._settings.listeners_max:
+            raise HTTPException(503, "too many streams are open: close one", {"Retry-After": "5"})
+        start = last_event_id if last_event_id is not None else resume
+        return EventStream(self._feed, start, self._settings.heartbeat_s)
+
+
+def _urgency(alarm: Alarm) -> tuple[int, int, str]:
+    return alarm.severity.rank, -alarm.raised_at, alarm.id
+
+
+def _health(health: Health) -> bytes:
+    return msgspec.json.encode(msgspec.structs.asdict(health) | {"now": time.time_ns() // 1_000_000})
+
+
+def _own(*, node_up: bool, feed: AlarmFeed) -> str:
+    """The web's own figures."""
+    figures = (
+        ("anlin_web_up", "The web process answers.", 1),
+        ("anlin_node_up", "The node answers the web process.", int(node_up)),
+        ("anlin_web_feed_failures", "Faults after which the alarm feed began anew.", feed.failures),
+        ("anlin_web_streams", "Event streams open now.", feed.listeners),
+    )
+    return "".join(
+        f"# HELP {name} {text}\n# TYPE {name} gauge\n{name} {value}\n" for name, text, value in figures
+    )

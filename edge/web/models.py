@@ -1,0 +1,107 @@
+"""The shapes of the API's answers, for its OpenAPI document. Answers are not built from these.
+
+Building thousands of devices from models takes longer than a viewer should wait, so answers are written as
+bytes; a test compares them with these shapes.
+"""
+
+from typing import Generic, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from rules.alarms import AlarmState, Severity
+
+Scalar = bool | int | float | str
+
+_Item = TypeVar("_Item")
+
+
+class Model(BaseModel):
+    """Exactly these fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AlarmModel(Model):
+    """An alarm on the wire (contract, section 3)."""
+
+    id: str = Field(description="One stay on the board")
+    key: str = Field(description="Names the condition for ever")
+    rule: str
+    severity: Severity
+    state: AlarmState
+    version: int
+    occurrences: int
+    site: str
+    node: str
+    kind: str
+    device: str
+    track: str | None
+    place: dict[str, str]
+    text: dict[str, str] = Field(description="By language")
+    values: dict[str, Scalar]
+    source_time: int = Field(description="Unix milliseconds")
+    received_at: int = Field(description="Unix milliseconds")
+    first_raised_at: AwareDatetime
+    raised_at: AwareDatetime
+    cleared_at: AwareDatetime | None
+    acked_at: AwareDatetime | None
+    acked_by: str | None
+    comment: str | None
+    cancelled_at: AwareDatetime | None = Field(description="Cancel was pressed; a person still closes it")
+    late: bool
+    drill: bool
+    durable: bool
+
+
+class DeviceModel(Model):
+    """A device as the node sees it now."""
+
+    address: str
+    kind: str
+    device: str
+    state: Literal["normal", "alarm", "unknown"]
+    online: bool | None = Field(description="null: it has not said")
+    last_seen: int | None = Field(description="Unix milliseconds")
+    registered: bool
+    place: dict[str, str]
+    points: dict[str, Scalar]
+    flags: int
+
+
+class Page(Model, Generic[_Item]):
+    """A list."""
+
+    items: list[_Item]
+    next: str | None = Field(description="Pass it as `after` for the next page; null on the last")
+
+
+class ReasonModel(Model):
+    """Something that is wrong."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+class HealthModel(Model):
+    """How the gateway is."""
+
+    status: Literal["ok", "degraded", "failed"]
+    reasons: list[ReasonModel]
+    embedded_broker: bool | None = Field(description="null: the node does not answer")
+    version: str
+    site: str
+    node: str
+    uptime_s: float | None
+    cloud: dict[str, object] | None
+    counts: dict[str, int]
+    now: int = Field(description="The gateway's clock, Unix milliseconds")
+
+
+class ProblemModel(Model):
+    """Problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str

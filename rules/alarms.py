@@ -1,0 +1,201 @@
+"""An alarm: a state with a key, as ISA-18.2 knows it.
+
+An `Alarm` stores facts (is the condition there, has a person acknowledged, is it latched …); its state is
+derived from them. Alarms never change: each transition gives a new one with a higher version.
+An alarm's ``id`` is one stay on the board; its ``key`` names the condition for ever.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import msgspec
+
+from devices.readings import Address, Scalar
+
+
+class Severity(StrEnum):
+    """How bad it is, worst first."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 for critical, 4 for info."""
+        return _RANKS[self]
+
+    @property
+    def needs_acknowledgement(self) -> bool:
+        """Critical and high stay on the board until a person has seen them (contract, section 3)."""
+        return self in (Severity.CRITICAL, Severity.HIGH)
+
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+class AlarmState(StrEnum):
+    """ISA-18.2's states."""
+
+    UNACKED = "unacked"
+    ACKED = "acked"
+    RTN_UNACKED = "rtn_unacked"
+    LATCHED_UNACKED = "latched_unacked"
+    LATCHED_ACKED = "latched_acked"
+    SHELVED = "shelved"
+    SUPPRESSED = "suppressed"
+    OUT_OF_SERVICE = "out_of_service"
+    NORMAL = "normal"
+
+
+STATE_CODES = {state: code for code, state in enumerate(AlarmState)}
+"""Numbers for stores that keep no text; the order is fixed for ever."""
+
+
+class Transition(StrEnum):
+    """What happened to an alarm."""
+
+    RAISED = "raised"
+    RERAISED = "reraised"
+    """The condition came back, or the button was pressed again, while the alarm was on the board."""
+    CLEARED = "cleared"
+    ACKED = "acked"
+    CLOSED = "closed"
+    """A person took it off the board (ISA-18.2: reset)."""
+    CHANGED = "changed"
+    """A person or a rule said something about it that is not one of the above, e.g. a cancelled press."""
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """One alarm with its facts. Times are Unix milliseconds."""
+
+    id: str
+    key: str
+    rule: str
+    severity: Severity
+    site: str
+    node: str
+    kind: str
+    device: str
+    place: dict[str, str]
+    text: dict[str, str]
+    values: dict[str, Scalar]
+    source_time: int
+    received_at: int
+    first_raised_at: int
+    raised_at: int
+    track: str | None = None
+    version: int = 1
+    occurrences: int = 1
+    active: bool = True
+    """The condition is there."""
+    ack_required: bool = True
+    latched: bool = False
+    """Stays after its condition has gone, until a person closes it."""
+    closable: bool = False
+    """Nothing but a person can end it (an emergency press, a rule that is no more)."""
+    closed: bool = False
+    cleared_at: int | None = None
+    acked_at: int | None = None
+    acked_by: str | None = None
+    comment: str | None = None
+    cancelled_at: int | None = None
+    """The person who pressed has pressed cancel; nobody has closed it yet."""
+    shelved_until: int | None = None
+    suppressed_by: str | None = None
+    out_of_service: bool = False
+    late: bool = False
+    drill: bool = False
+    durable: bool = True
+
+    @property
+    def address(self) -> Address:
+        """Of the device that it is about."""
+        return Address(f"{self.site}/{self.kind}/{self.device}")
+
+    @property
+    def state(self) -> AlarmState:
+        """Derived from the facts; `NORMAL` means that it leaves the board."""
+        if self.closed:
+            return AlarmState.NORMAL
+        acked = self.acked_at is not None
+        if self.active or self.latched:
+            if self.out_of_service:
+                return AlarmState.OUT_OF_SERVICE
+            if self.suppressed_by is not None:
+                return AlarmState.SUPPRESSED
+            if self.shelved_until is not None:
+                return AlarmState.SHELVED
+        if self.active:
+            return AlarmState.ACKED if acked else AlarmState.UNACKED
+        if self.latched:
+            return AlarmState.LATCHED_ACKED if acked else AlarmState.LATCHED_UNACKED
+        if self.ack_required and not acked:
+            return AlarmState.RTN_UNACKED
+        return AlarmState.NORMAL
+
+    @property
+    def on_board(self) -> bool:
+        """Whether it stands."""
+        return self.state is not AlarmState.NORMAL
+
+    def wire(self) -> bytes:
+        """The alarm as JSON, as the contract's section 3 shows it."""
+        return _JSON.encode(
+            {
+                "id": self.id,
+                "key": self.key,
+                "rule": self.rule,
+                "severity": self.severity,
+                "state": self.state,
+                "version": self.version,
+                "occurrences": self.occurrences,
+                "site": self.site,
+                "node": self.node,
+                "kind": self.kind,
+                "device": self.device,
+                "track": self.track,
+                "place": self.place,
+                "text": self.text,
+                "values": self.values,
+                "source_time": self.source_time,
+                "received_at": self.received_at,
+                "first_raised_at": rfc3339(self.first_raised_at),
+                "raised_at": rfc3339(self.raised_at),
+                "cleared_at": rfc3339(self.cleared_at),
+                "acked_at": rfc3339(self.acked_at),
+                "acked_by": self.acked_by,
+                "comment": self.comment,
+                "cancelled_at": rfc3339(self.cancelled_at),
+                "late": self.late,
+                "drill": self.drill,
+                "durable": self.durable,
+            }
+        )
+
+
+_JSON = msgspec.json.Encoder()
+
+
+def alarm_key(rule: str, address: Address, track: str | None = None) -> str:
+    """The name of a condition for ever: rule and address, and the track where a rule is per track."""
+    return f"{rule}:{address}" if track is None else f"{rule}:{address}/{track}"
+
+
+def rfc3339(at_ms: int | None) -> str | None:
+    """Unix ms as RFC 3339 in UTC with milliseconds."""
+    if at_ms is None:
+        return None
+    seconds, ms = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+
+
+class AlarmChange(msgspec.Struct, frozen=True):
+    """A transition and the alarm after it."""
+
+    transition: Transition
+    alarm: Alarm
+    at: int
+    """Unix ms; of a delay that ran out, the moment it ran out."""

@@ -1,0 +1,212 @@
+"""The board: how alarms come, change and leave, and the decision that tells of it.
+
+Every change here gives the alarm a higher version. What stands is in `State.alarms`; an alarm that has
+become normal is told once more and is gone.
+"""
+
+from collections.abc import Callable, Container, Iterable, Mapping
+
+from msgspec.structs import replace
+
+from devices.kinds import KINDS
+from devices.readings import Address, Scalar, parts_of
+from rules.alarms import Alarm, AlarmChange, Transition, alarm_key
+from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
+from rules.definitions import Action, Rule
+from rules.ids import ulid
+from rules.state import Device, Ongoing, State
+
+
+class Board:
+    """Collects the changes of one step; `decide` hands them out."""
+
+    def __init__(
+        self,
+        site: str,
+        node: str,
+        place_of: Callable[[Address], Mapping[str, str]],
+        known_rules: Container[str],
+    ) -> None:
+        self._site = site
+        self._node = node
+        self._place_of = place_of
+        self._known_rules = known_rules
+        self._changes: list[AlarmChange] = []
+        self._orders: list[Order] = []
+        self._withheld: list[Withheld] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether something must follow from this step."""
+        return bool(self._changes)
+
+    def decide(self) -> Decision:
+        """What must follow, and begin anew."""
+        decision = Decision(tuple(self._changes), tuple(self._orders), tuple(self._withheld))
+        self._changes.clear()
+        self._orders.clear()
+        self._withheld.clear()
+        return decision
+
+    def raise_(self, state: State, device: Device, rule: Rule, ongoing: Ongoing, at: int) -> None:
+        """Put an alarm on the board, or count another occurrence of the one that stands."""
+        key = alarm_key(rule.id, device.address, ongoing.track)
+        standing = state.alarms.get(key)
+        values = _values(device, ongoing)
+        place = dict(self._place_of(device.address))
+        text = _text(rule, device, ongoing, values, place)
+        received_at = device.last_seen or at
+        source_time = device.source_time or at
+        if standing is None:
+            state.stays += 1
+            site, kind, name = parts_of(device.address)
+            alarm = Alarm(
+                id=ulid(at, self._site, self._node, key, state.stays),
+                key=key,
+                rule=rule.id,
+                severity=rule.severity,
+                site=site,
+                node=self._node,
+                kind=kind,
+                device=name,
+                place=place,
+                text=text,
+                values=values,
+                track=ongoing.track,
+                source_time=source_time,
+                received_at=received_at,
+                first_raised_at=at,
+                raised_at=at,
+                ack_required=rule.ack_required,
+                latched=rule.latch,
+                closable=rule.waits_for_a_person,
+                drill=rule.drill,
+            )
+            self._put(state, Transition.RAISED, alarm, at)
+        else:
+            alarm = replace(
+                standing,
+                version=standing.version + 1,
+                occurrences=standing.occurrences + 1,
+                severity=rule.severity,
+                place=place,
+                text=text,
+                values=values,
+                source_time=source_time,
+                received_at=received_at,
+                raised_at=at,
+                active=True,
+                cleared_at=None,
+                acked_at=None,
+                acked_by=None,
+                comment=None,
+                cancelled_at=None,
+            )
+            self._put(state, Transition.RERAISED, alarm, at)
+        for number, action in enumerate(rule.actions):
+            self._order(alarm, device, action, number, at)
+
+    def clear(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
+        """The condition has gone."""
+        standing = state.alarms.get(alarm_key(rule.id, device.address, track))
+        if standing is not None and standing.active:
+            cleared = replace(standing, version=standing.version + 1, active=False, cleared_at=at)
+            self._put(state, Transition.CLEARED, cleared, at)
+
+    def cancel(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
+        """The resident has pressed cancel: shown and told to everyone, but closes nothing."""
+        standing = state.alarms.get(alarm_key(rule.id, device.address, track))
+        if standing is not None and standing.active and standing.cancelled_at is None:
+            self._put(
+                state,
+                Transition.CHANGED,
+                replace(standing, version=standing.version + 1, cancelled_at=at),
+                at,
+            )
+
+    def acknowledge(self, state: State, given: Acknowledge, at: int) -> None:
+        """A person looks after it. An alarm that is not on the board, or acknowledged before, stays as it is."""
+        standing = self._standing(state, given.alarm_id)
+        if standing is None or standing.acked_at is not None:
+            return
+        acked = replace(
+            standing, version=standing.version + 1, acked_at=at, acked_by=given.by, comment=given.comment
+        )
+        self._put(state, Transition.ACKED, acked, at)
+
+    def close(self, state: State, given: Close, at: int) -> Alarm | None:
+        """A person takes it off the board; None where the condition still holds or nothing stands."""
+        standing = self._standing(state, given.alarm_id)
+        if standing is None or not self.may_close(standing):
+            return None
+        acked_at = at if standing.acked_at is None else standing.acked_at
+        closed = replace(
+            standing,
+            version=standing.version + 1,
+            closed=True,
+            active=False,
+            cleared_at=at if standing.cleared_at is None else standing.cleared_at,
+            acked_at=acked_at,
+            acked_by=standing.acked_by or given.by,
+            comment=given.comment or standing.comment,
+        )
+        self._put(state, Transition.CLOSED, closed, at)
+        return closed
+
+    def may_close(self, alarm: Alarm) -> bool:
+        """Only what nothing else can end, or what has ended already."""
+        return alarm.closable or not alarm.active or alarm.rule not in self._known_rules
+
+    @staticmethod
+    def _standing(state: State, alarm_id: str) -> Alarm | None:
+        key = state.keys.get(alarm_id)
+        return state.alarms.get(key) if key is not None else None
+
+    def _put(self, state: State, transition: Transition, alarm: Alarm, at: int) -> None:
+        if alarm.on_board:
+            state.alarms[alarm.key] = alarm
+            state.keys[alarm.id] = alarm.key
+        else:
+            state.alarms.pop(alarm.key, None)
+            state.keys.pop(alarm.id, None)
+        self._changes.append(AlarmChange(transition, alarm, at))
+
+    def _order(self, alarm: Alarm, device: Device, action: Action, number: int, at: int) -> None:
+        command = KINDS[device.kind].commands[action.command]
+        guard = command.only_if_false
+        if guard is not None and device.points.get(guard) is not False:
+            reason = f"{guard} is {'true' if device.points.get(guard) else 'unknown'}"
+            self._withheld.append(Withheld(alarm.id, device.address, action.command, reason, at))
+            return
+        order_id = ulid(at, alarm.id, alarm.occurrences, number)
+        expires_at = at + action.expires_s * 1000
+        self._orders.append(
+            Order(order_id, alarm.id, device.address, action.command, dict(action.args), at, expires_at)
+        )
+
+
+def put_back(state: State, standing: Iterable[Alarm]) -> None:
+    """Take committed alarms as the board, whatever was there."""
+    state.alarms = {alarm.key: alarm for alarm in standing}
+    state.keys = {alarm.id: alarm.key for alarm in state.alarms.values()}
+
+
+def _values(device: Device, ongoing: Ongoing) -> dict[str, Scalar]:
+    """What the gateway knew when it decided, without what tells of a person's daily life."""
+    private = KINDS[device.kind].private
+    values = {name: value for name, value in device.points.items() if name not in private}
+    if ongoing.fields is not None:
+        values.update(ongoing.fields)
+    return values
+
+
+def _text(
+    rule: Rule, device: Device, ongoing: Ongoing, values: Mapping[str, Scalar], place: Mapping[str, str]
+) -> dict[str, str]:
+    site, kind, name = parts_of(device.address)
+    names: dict[str, Scalar] = {**place, **values, "device": name, "kind": kind, "site": site}
+    if "floor" in place:
+        names["place_floor"] = place["floor"]
+    if ongoing.track is not None:
+        names["track"] = ongoing.track
+    return {language: text.render(names) for language, text in rule.text.items()}

@@ -1,0 +1,80 @@
+"""What goes into the engine and what comes out of it."""
+
+import msgspec
+
+from devices.readings import Address, Reading, Scalar
+from rules.alarms import AlarmChange
+
+
+class Acknowledge(msgspec.Struct, frozen=True, array_like=True, tag="a"):
+    """A person has seen the alarm and looks after it."""
+
+    alarm_id: str
+    by: str
+    comment: str
+    at: int
+
+
+class Close(msgspec.Struct, frozen=True, array_like=True, tag="c"):
+    """A person says that it is over (ISA-18.2: reset). Only where nothing else can end the alarm."""
+
+    alarm_id: str
+    by: str
+    comment: str
+    at: int
+
+
+class Listening(msgspec.Struct, frozen=True, array_like=True, tag="l"):
+    """The gateway began or ceased to hear its devices; silence counts only while it listens."""
+
+    on: bool
+    at: int
+
+
+Input = Reading | Acknowledge | Close | Listening
+"""Everything that the engine can be told. Each is journaled; replaying them gives the same decisions."""
+
+
+def time_of(given: Input) -> int:
+    """When the engine takes it (Unix ms)."""
+    return given.received_at if isinstance(given, Reading) else given.at
+
+
+class Order(msgspec.Struct, frozen=True):
+    """A command that a device must be given once, before ``expires_at`` (Unix ms), never after."""
+
+    id: str
+    alarm_id: str
+    address: Address
+    command: str
+    args: dict[str, Scalar]
+    issued_at: int
+    expires_at: int
+
+    def wire(self) -> bytes:
+        """The command as the contract's section 1 shows it."""
+        return msgspec.json.encode(
+            {"id": self.id, "command": self.command, "args": self.args, "expires_at": self.expires_at}
+        )
+
+
+class Withheld(msgspec.Struct, frozen=True):
+    """A command that a rule asked for and that would have been unsafe to give."""
+
+    alarm_id: str
+    address: Address
+    command: str
+    reason: str
+    at: int
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """What must follow from one input: alarm changes first, in order, then orders."""
+
+    changes: tuple[AlarmChange, ...] = ()
+    orders: tuple[Order, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+
+
+NOTHING = Decision()
+"""The decision of nearly every message; one shared value."""

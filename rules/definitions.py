@@ -1,0 +1,135 @@
+"""A rule, checked and compiled: what the engine runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from devices.readings import Scalar
+from rules.alarms import Severity
+
+Truth = bool | None
+"""True, false, or None for unknown (Kleene's strong three-valued logic)."""
+
+Points = Mapping[str, Scalar]
+"""What a condition looks at: a device's last values; in an event rule, the event's fields beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """An expression and the closure it was compiled to."""
+
+    source: str
+    names: frozenset[str]
+    evaluate: Callable[[Points], Truth]
+    uses_event: bool
+    """Mentions an event field: it has a value only in that event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A message template in one language; rendering cannot fail, an absent value prints as –."""
+
+    source: str
+    render: Callable[[Points], str]
+
+
+class Ack(StrEnum):
+    """Whether a person must acknowledge; by default critical and high demand it."""
+
+    DEFAULT = "default"
+    REQUIRED = "required"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A command given to the device when the alarm is raised."""
+
+    command: str
+    args: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
+    expires_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One moment of an example: what the device says at ``at_ms`` after the beginning."""
+
+    at_ms: int
+    values: Mapping[str, Scalar]
+    event: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A change that must come at ``at_ms``."""
+
+    at_ms: int
+    change: str
+    """A `rules.alarms.Transition`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A rule's own test: these steps must give exactly these changes."""
+
+    name: str
+    steps: Sequence[Step]
+    expect: Sequence[Expected]
+    until_ms: int
+    """How long to watch: the last step or expectation, or as the example says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. Exactly one of ``when`` and ``silent_for_ms`` is set."""
+
+    id: str
+    kind: str
+    severity: Severity
+    text: Mapping[str, Text]
+    """By language, ``en`` and ``zh``."""
+    file: str
+    when: Condition | None = None
+    clear: Condition | None = None
+    """None: a telemetry rule clears when ``when`` is false; an event rule waits for a person."""
+    cancel: Condition | None = None
+    """Of an event rule: the device takes it back, which is shown and told and closes nothing."""
+    silent_for_ms: int | None = None
+    for_ms: int = 0
+    latch: bool = False
+    ack: Ack = Ack.DEFAULT
+    per_track: bool = False
+    drill: bool = False
+    """Its alarms are tests, not fires."""
+    actions: tuple[Action, ...] = ()
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def ack_required(self) -> bool:
+        """Whether its alarms stay until a person has acknowledged them."""
+        if self.ack is Ack.DEFAULT:
+            return self.severity.needs_acknowledgement
+        return self.ack is Ack.REQUIRED
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """Nothing that a device says ends its alarms for certain, so a person may close them.
+
+        An event may have no end, a track's end may be lost with the camera, a silent device may be gone.
+        """
+        return self.silent_for_ms is not None or (self.when is not None and self.when.uses_event)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """All rules in force, and a hash of what they mean."""
+
+    rules: tuple[Rule, ...]
+    hash: str
+    """SHA-256 of the parsed rules without their examples; a snapshot taken under another one is not
+    replayed into."""
+
+    def of_kind(self, kind: str) -> tuple[Rule, ...]:
+        """The rules for one kind, in file order."""
+        return tuple(rule for rule in self.rules if rule.kind == kind)

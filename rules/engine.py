@@ -1,0 +1,389 @@
+"""The engine: a deterministic fold, ``(state, input, now) -> decision``, with the state changed in place.
+
+Before an input at ``now`` every deadline that is due is taken in the order (deadline, key), with the deadline
+as its time. So a tick is an input without a message, nothing depends on when the engine was called, and
+replaying the journal gives the same decisions with the same alarm ids.
+
+One engine serves live traffic, rule examples, recovery and backtests. It knows no kind by name.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from heapq import heapify, heappop, heappush
+
+from devices.kinds import KINDS, Kind
+from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
+from rules.alarms import Alarm, alarm_key
+from rules.board import Board, put_back
+from rules.decisions import NOTHING, Acknowledge, Close, Decision, Input, Listening
+from rules.definitions import Points, Rule, RuleSet
+from rules.plans import Plan, is_over, plan_of, truth_of
+from rules.rates import measure_rates
+from rules.state import Device, Ongoing, State
+
+TRACKS_MOST = 64
+"""Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
+
+_LIMITED = "limited:"
+_UNREGISTERED = Flag.UNREGISTERED
+_RETAINED = Flag.RETAINED
+
+
+class Engine:
+    """Rules applied to what devices say.
+
+    ``place_of`` gives the place of a device for an alarm's text (building, unit, floor, room).
+    Beyond ``unregistered_max`` devices that nobody registered, only smoke and events are evaluated.
+    """
+
+    def __init__(
+        self,
+        rules: RuleSet,
+        *,
+        site: str,
+        node: str,
+        place_of: Callable[[Address], Mapping[str, str]] | None = None,
+        unregistered_max: int = 20_000,
+    ) -> None:
+        self.rules = rules
+        self._unregistered_max = unregistered_max
+        self._by_id = {rule.id: rule for rule in rules.rules}
+        self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id)
+        self._plans = {name: plan_of(kind, rules.of_kind(name)) for name, kind in KINDS.items()}
+
+    def new_state(self) -> State:
+        """The state before the first message, listening."""
+        return State(listening_since=0)
+
+    def step(self, state: State, given: Input, now: int) -> Decision:
+        """Take one input at ``now`` (Unix ms; never runs backwards). Returns what must follow."""
+        now = max(now, state.now)
+        board = self._board
+        if state.deadlines and state.deadlines[0][0] <= now:
+            self._take_due(state, now)
+        state.now = now
+        if isinstance(given, Reading):
+            self._hear(state, given, now)
+        elif isinstance(given, Acknowledge):
+            board.acknowledge(state, given, now)
+        elif isinstance(given, Close):
+            self._close(state, given, now)
+        else:
+            self._listen(state, given)
+        return board.decide() if board.pending else NOTHING
+
+    def tick(self, state: State, now: int) -> Decision:
+        """Take every deadline up to ``now``."""
+        now = max(now, state.now)
+        self._take_due(state, now)
+        state.now = now
+        return self._board.decide() if self._board.pending else NOTHING
+
+    @staticmethod
+    def next_deadline(state: State) -> int | None:
+        """When `tick` has something to do at the earliest (Unix ms)."""
+        return state.deadlines[0][0] if state.deadlines else None
+
+    # What a device says
+
+    def _hear(self, state: State, reading: Reading, now: int) -> None:
+        address = reading.address
+        device = state.devices.get(address)
+        if device is None:
+            device = self._meet(state, reading)
+            if device is None:
+                return
+        state.dirty.add(address)
+        plan = self._plans[device.kind]
+        device.flags = reading.flags & ~_RETAINED
+        channel = reading.channel
+        if channel is Channel.STATUS:
+            device.online = reading.values["state"] == "online"
+        if reading.flags & _RETAINED or (channel is Channel.STATUS and not device.online):
+            return  # old news, or the broker speaking for a device that is gone
+        if not device.last_seen:
+            self._arm_silences(state, device, plan.silences, now)
+        device.last_seen = now
+        device.source_time = reading.source_time
+        if device.silences:
+            self._end_silence(state, device, plan, now)
+        if channel is Channel.TELEMETRY:
+            points = device.points
+            points.update(reading.values)
+            if plan.kind.rates:
+                measure_rates(device, plan.kind, reading)
+            if plan.kind.limited:
+                self._limit(state, device, plan.kind, reading.values, now)
+            ongoing = device.ongoing
+            for rule, evaluate in plan.touched_by(reading.values):
+                truth = evaluate(points)
+                if truth or ongoing:
+                    self._judge(state, device, rule, truth, points, None, now)
+            if ongoing and plan.cleared_by_event:
+                self._clear_events_by_points(state, device, plan, now)
+        elif channel is Channel.EVENT:
+            view = {**device.points, **reading.values}
+            for rule in plan.events:
+                self._judge(state, device, rule, truth_of(rule, view), view, reading.values, now)
+
+    def _meet(self, state: State, reading: Reading) -> Device | None:
+        """A device never heard before; None if it is one too many and not about a life."""
+        kind = self._plans[Address(parts_of(reading.address)[1])].kind
+        points: dict[str, Scalar] = dict.fromkeys(kind.limited, False)
+        device = Device(reading.address, kind.name, points, flags=reading.flags)
+        if reading.flags & _UNREGISTERED:
+            if state.unregistered >= self._unregistered_max:
+                life = reading.channel is Channel.EVENT or (
+                    kind.safety and reading.channel is Channel.TELEMETRY and not reading.retained
+                )
+                if not life:
+                    state.refused += 1
+                    return None
+            state.unregistered += 1
+        state.devices[reading.address] = device
+        return device
+
+    def _limit(
+        self, state: State, device: Device, kind: Kind, values: Mapping[str, Scalar], now: int
+    ) -> None:
+        """A limited point is believed for so long from its first true."""
+        for name, limited in kind.limited.items():
+            if name not in values:
+                continue
+            if not values[name]:
+                device.limited.pop(name, None)
+                continue
+            limit_ms = int(limited.limit_s * 1000)
+            since = device.limited.setdefault(name, now)
+            if now >= since + limit_ms:
+                device.points[name] = False
+            elif since == now:
+                heappush(state.deadlines, (now + limit_ms, _LIMITED + name, device.address, _LIMITED + name))
+
+    # Conditions
+
+    def _judge(
+        self,
+        state: State,
+        device: Device,
+        rule: Rule,
+        truth: bool | None,
+        view: Points,
+        fields: dict[str, Scalar] | None,
+        now: int,
+    ) -> None:
+        """Move one condition of one device on. ``fields`` is the event, for an event rule."""
+        track = str(fields["track"]) if rule.per_track and fields is not None else None
+        condition = rule.id if track is None else f"{rule.id}/{track}"
+        ongoing = device.ongoing.get(condition)
+        if ongoing is None:
+            if truth and track is not None and len(device.ongoing) >= TRACKS_MOST:
+                state.tracks_refused += 1
+            elif truth:
+                self._begin(state, device, rule, condition, track, fields, now)
+        elif truth:
+            if fields is not None:
+                ongoing.fields = fields
+                if ongoing.due is None and track is None:
+                    self._board.raise_(state, device, rule, ongoing, now)
+        elif is_over(rule, truth, view, raised=ongoing.due is None):
+            del device.ongoing[condition]
+            if ongoing.due is None:
+                self._board.clear(state, device, rule, track, now)
+        if fields is not None and rule.cancel is not None and rule.cancel.evaluate(view):
+            self._board.cancel(state, device, rule, track, now)
+
+    def _begin(
+        self,
+        state: State,
+        device: Device,
+        rule: Rule,
+        condition: str,
+        track: str | None,
+        fields: dict[str, Scalar] | None,
+        now: int,
+    ) -> None:
+        ongoing = device.ongoing[condition] = Ongoing(rule.id, track, None, fields)
+        if rule.for_ms:
+            ongoing.due = now + rule.for_ms
+            heappush(state.deadlines, (ongoing.due, _key(condition, device), device.address, condition))
+        else:
+            self._board.raise_(state, device, rule, ongoing, now)
+
+    def _clear_events_by_points(self, state: State, device: Device, plan: Plan, now: int) -> None:
+        """Event rules whose ``clear`` looks at points only."""
+        for condition, ongoing in list(device.ongoing.items()):
+            if ongoing.rule in plan.cleared_by_event:
+                rule = plan.rules[ongoing.rule]
+                if is_over(rule, None, device.points, raised=ongoing.due is None):
+                    del device.ongoing[condition]
+                    if ongoing.due is None:
+                        self._board.clear(state, device, rule, ongoing.track, now)
+
+    # Deadlines
+
+    def _take_due(self, state: State, now: int) -> None:
+        deadlines = state.deadlines
+        while deadlines and deadlines[0][0] <= now:
+            due, _, address, condition = heappop(deadlines)
+            device = state.devices.get(address)
+            if device is None:
+                continue
+            plan = self._plans[device.kind]
+            if condition.startswith(_LIMITED):
+                self._expire_limited(state, device, plan, condition.removeprefix(_LIMITED), due)
+                continue
+            ongoing = device.ongoing.get(condition)
+            if ongoing is not None:
+                if ongoing.due == due:
+                    ongoing.due = None
+                    state.dirty.add(address)
+                    self._board.raise_(state, device, plan.rules[ongoing.rule], ongoing, due)
+                continue
+            rule = plan.rules.get(condition)
+            if rule is not None and rule.silent_for_ms is not None:
+                self._check_silence(state, device, rule, due)
+
+    def _expire_limited(self, state: State, device: Device, plan: Plan, name: str, due: int) -> None:
+        since = device.limited.get(name)
+        if since is None or since + int(plan.kind.limited[name].limit_s * 1000) != due:
+            return
+        state.dirty.add(device.address)
+        device.points[name] = False
+        for rule, evaluate in plan.telemetry:
+            self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
+
+    # Silence
+
+    @staticmethod
+    def _arm_silences(state: State, device: Device, rules: Iterable[Rule], now: int) -> None:
+        for rule in rules:
+            due = now + (rule.silent_for_ms or 0)
+            heappush(state.deadlines, (due, _key(rule.id, device), device.address, rule.id))
+
+    def _check_silence(self, state: State, device: Device, rule: Rule, due: int) -> None:
+        """Silence counts from the last message, and only while the gateway listens."""
+        if state.listening_since is None or rule.silent_for_ms is None:
+            return  # armed anew when the gateway listens again
+        really = max(device.last_seen, state.listening_since) + rule.silent_for_ms
+        if really > due:
+            heappush(state.deadlines, (really, _key(rule.id, device), device.address, rule.id))
+            return
+        ongoing = device.ongoing[rule.id] = Ongoing(rule.id)
+        device.silences.append(rule.id)
+        state.dirty.add(device.address)
+        self._board.raise_(state, device, rule, ongoing, due)
+
+    def _end_silence(self, state: State, device: Device, plan: Plan, now: int) -> None:
+        ended = [rule for rule in plan.silences if rule.id in device.silences]
+        device.silences = []
+        for rule in ended:
+            if device.ongoing.pop(rule.id, None) is not None:
+                self._board.clear(state, device, rule, None, now)
+        self._arm_silences(state, device, ended, now)
+
+    def _listen(self, state: State, given: Listening) -> None:
+        if given.on == (state.listening_since is not None):
+            return
+        state.listening_since = state.now if given.on else None
+        if given.on:
+            self.derive_deadlines(state)
+
+    def _close(self, state: State, given: Close, now: int) -> None:
+        alarm = self._board.close(state, given, now)
+        if alarm is None:
+            return
+        device = state.devices.get(alarm.address)
+        if device is not None:
+            state.dirty.add(device.address)
+            condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
+            device.ongoing.pop(condition, None)
+
+    # Recovery
+
+    def derive_deadlines(self, state: State) -> None:
+        """Build the heap from the rest of the state."""
+        deadlines = state.deadlines
+        deadlines.clear()
+        for device in state.devices.values():
+            plan = self._plans[device.kind]
+            for condition, ongoing in device.ongoing.items():
+                if ongoing.due is not None:
+                    deadlines.append((ongoing.due, _key(condition, device), device.address, condition))
+            for name, since in device.limited.items():
+                due = since + int(plan.kind.limited[name].limit_s * 1000)
+                deadlines.append((due, _LIMITED + name, device.address, _LIMITED + name))
+            if device.last_seen and state.listening_since is not None:
+                since = max(device.last_seen, state.listening_since)
+                for rule in plan.silences:
+                    if rule.id in device.silences:
+                        continue
+                    due = since + (rule.silent_for_ms or 0)
+                    deadlines.append((due, _key(rule.id, device), device.address, rule.id))
+        heapify(deadlines)
+
+    def learn(self, state: State, given: Input) -> None:
+        """Take an input of the journal without judging it: only what was last said is kept.
+
+        For replay under a changed rule set, whose decisions would not be the committed ones.
+        """
+        if isinstance(given, Listening):
+            state.listening_since = given.at if given.on else None
+        if not isinstance(given, Reading):
+            return
+        device = state.devices.get(given.address) or self._meet(state, given)
+        if device is None:
+            return
+        state.dirty.add(device.address)
+        if given.channel is Channel.STATUS:
+            device.online = given.values["state"] == "online"
+        elif not given.retained:
+            device.last_seen, device.source_time = given.received_at, given.source_time
+            if given.channel is Channel.TELEMETRY:
+                device.points.update(given.values)
+                self._limit(state, device, self._plans[device.kind].kind, given.values, given.received_at)
+
+    def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
+        """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
+        put_back(state, standing)
+        for device in state.devices.values():
+            for condition, ongoing in list(device.ongoing.items()):
+                alarm = state.alarms.get(_key(condition, device))
+                raised = ongoing.due is None
+                if ongoing.rule not in self._by_id or (raised and (alarm is None or not alarm.active)):
+                    del device.ongoing[condition]
+                    state.dirty.add(device.address)
+        for alarm in state.alarms.values():
+            if alarm.active and alarm.rule in self._by_id:
+                self._resume(state, alarm)
+
+    def _resume(self, state: State, alarm: Alarm) -> None:
+        """The condition of a standing alarm goes on."""
+        device = state.devices.get(alarm.address)
+        if device is None:
+            device = state.devices[alarm.address] = Device(alarm.address, alarm.kind, {})
+        condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
+        ongoing = device.ongoing.setdefault(condition, Ongoing(alarm.rule, alarm.track))
+        ongoing.due = None
+        if self._by_id[alarm.rule].silent_for_ms is not None and alarm.rule not in device.silences:
+            device.silences.append(alarm.rule)
+        state.dirty.add(alarm.address)
+
+    def rejudge(self, state: State, now: int) -> Decision:
+        """Apply a changed rule set to what was last said: running delays begin anew, new conditions raise.
+
+        Nothing clears here: a standing alarm waits for the next reading.
+        """
+        state.now = max(now, state.now)
+        for device in list(state.devices.values()):
+            for condition in [name for name, ongoing in device.ongoing.items() if ongoing.due is not None]:
+                del device.ongoing[condition]
+            for rule, evaluate in self._plans[device.kind].telemetry:
+                if rule.id not in device.ongoing and device.last_seen and evaluate(device.points):
+                    self._begin(state, device, rule, rule.id, None, None, state.now)
+        self.derive_deadlines(state)
+        return self._board.decide()
+
+
+def _key(condition: str, device: Device) -> str:
+    rule, _, track = condition.partition("/")
+    return alarm_key(rule, device.address, track or None)

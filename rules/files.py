@@ -1,0 +1,246 @@
+"""Rule files: from the parsed documents to the `RuleSet` that the engine runs (contract, section 8).
+
+Pure and complete: every fault of every file is found in one go and told with file, line, rule, column where
+there is one, reason and what was probably meant. A rule set exists only where nothing is wrong.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
+from devices.documents import Tree
+from devices.faults import ConfigurationError, Fault, nearest
+from devices.kinds import KINDS, Command, Kind
+from devices.readings import Scalar
+from rules.alarms import Severity
+from rules.definitions import Ack, Action, Condition, Rule, RuleSet, Text
+from rules.entries import Entry
+from rules.examples import read_examples
+from rules.expressions import ExpressionError, compile_condition
+from rules.texts import Language, TextError, compile_text
+from rules.vocabulary import Vocabulary
+
+_KEYS = frozenset(
+    {
+        "id", "kind", "when", "clear", "cancel", "silent_for", "for", "per",
+        "severity", "latch", "ack", "drill", "text", "actions", "examples",
+    }
+)  # fmt: skip
+_NOT_WITH_SILENCE = ("clear", "cancel", "for", "per")
+_ID = re.compile(r"[a-z0-9-]{1,64}\Z")
+_TRACK = "track"
+_TEXT_LIMIT = 256
+_WHOLE = re.compile(r"[0-9]{1,9}\Z")
+_WHOLE_LIMIT = 86_400
+_EXPIRES_LEAST_MS, _EXPIRES_MOST_MS = 1_000, 3_600_000
+
+
+def parse(documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KINDS) -> RuleSet:
+    """Check rule documents, each with the name of its file, and make one `RuleSet` of them, in that order.
+
+    Raises `ConfigurationError` with every fault in every file.
+    """
+    faults: list[Fault] = []
+    rules: list[Rule] = []
+    meanings: list[Tree] = []
+    files: dict[str, str] = {}
+    for file, tree in documents:
+        top = Entry(tree, "", file, faults)
+        if isinstance(tree, dict):
+            top.known({"rules"}, required=["rules"])
+        for entry in top.entries("rules"):
+            rule_id = _id(entry, files, file)
+            rule = _RuleEntry(entry, kinds).read(rule_id, file)
+            if rule is not None:
+                rules.append(rule)
+                meanings.append({key: value for key, value in entry.fields.items() if key != "examples"})
+    if faults:
+        raise ConfigurationError(faults)
+    return RuleSet(tuple(rules), _hash(meanings))
+
+
+def _hash(meanings: Sequence[Tree]) -> str:
+    """Of what the rules mean: texts count, examples and the spelling of the YAML do not."""
+    return sha256(json.dumps(meanings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _id(entry: Entry, files: dict[str, str], file: str) -> str:
+    """The rule's id, unique over all files; its path is named by it from here on."""
+    rule_id = entry.text("id")
+    if rule_id is None:
+        return ""
+    if not _ID.match(rule_id):
+        entry.fault("id", "must be 1 to 64 of a-z, 0-9 and -", value=rule_id)
+        return ""
+    entry.path += f" ({rule_id})"
+    if rule_id in files:
+        where = "above" if files[rule_id] == file else f"in {files[rule_id]}"
+        entry.fault("id", f"is taken by a rule {where}; an id is unique over all files", value=rule_id)
+    files.setdefault(rule_id, file)
+    return rule_id
+
+
+class _RuleEntry:
+    """One rule of a file."""
+
+    def __init__(self, entry: Entry, kinds: Mapping[str, Kind]) -> None:
+        self._entry = entry
+        self._kinds = kinds
+
+    def read(self, rule_id: str, file: str) -> Rule | None:
+        """The rule, or None where something is wrong with it."""
+        entry = self._entry
+        before = entry.faults_so_far
+        entry.known(_KEYS, required=["id", "kind", "severity", "text"])
+        kind_name = entry.word("kind", self._kinds)
+        severity = entry.word("severity", [str(severity) for severity in Severity])
+        ack = entry.word("ack", [Ack.REQUIRED, Ack.NONE])
+        latch, drill = entry.truth("latch"), entry.truth("drill")
+        silent_for_ms = entry.duration("silent_for", least_ms=1_000)
+        for_ms = entry.duration("for") or 0
+        per = entry.word("per", [_TRACK])
+        if kind_name is None or severity is None:
+            return None
+        kind = self._kinds[kind_name]
+        vocabulary = Vocabulary.of(kind)
+        when = self._condition("when", vocabulary)
+        clear = self._condition("clear", vocabulary)
+        cancel = self._condition("cancel", vocabulary)
+        self._check_trigger(kind)
+        if when is not None:
+            self._check_events(when, clear, cancel, vocabulary)
+        texts = self._texts(vocabulary, events=when is None or when.uses_event)
+        actions = self._actions(kind)
+        examples = read_examples(entry, kind)
+        if entry.faults_so_far > before:
+            return None
+        return Rule(
+            id=rule_id,
+            kind=kind_name,
+            severity=Severity(severity),
+            text=texts,
+            file=file,
+            when=when,
+            clear=clear,
+            cancel=cancel,
+            silent_for_ms=silent_for_ms,
+            for_ms=for_ms,
+            latch=latch,
+            ack=Ack(ack or Ack.DEFAULT),
+            per_track=per is not None,
+            drill=drill,
+            actions=actions,
+            examples=examples,
+        )
+
+    # What raises, clears and cancels
+
+    def _condition(self, key: str, vocabulary: Vocabulary) -> Condition | None:
+        source = self._entry.text(key)
+        if source is None:
+            return None
+        try:
+            return compile_condition(source, vocabulary)
+        except ExpressionError as error:
+            self._entry.fault(key, str(error), value=error.value or source, nearest=error.nearest)
+            return None
+
+    def _check_trigger(self, kind: Kind) -> None:
+        entry = self._entry
+        if not entry.has("silent_for"):
+            if not entry.has("when"):
+                entry.fault(None, "needs `when` (what raises it) or `silent_for`")
+            return
+        if entry.has("when"):
+            entry.fault("silent_for", "stands instead of `when`, not beside it")
+        for key in _NOT_WITH_SILENCE:
+            if entry.has(key):
+                entry.fault(key, "has no meaning with `silent_for`: the next message ends a silence")
+        if not kind.on_wire:
+            entry.fault("silent_for", f"{kind.name} sends no messages, so it is never silent")
+
+    def _check_events(
+        self, when: Condition, clear: Condition | None, cancel: Condition | None, vocabulary: Vocabulary
+    ) -> None:
+        """Event fields exist only in their event: refuse what could then never come true."""
+        entry = self._entry
+        per_track = entry.fields.get("per") == _TRACK
+        if not when.uses_event:
+            if clear is not None and clear.uses_event:
+                entry.fault("clear", "looks at an event field, but `when` does not", value=clear.source)
+            if entry.has("cancel"):
+                entry.fault("cancel", "only a rule whose `when` looks at an event can be cancelled")
+            if per_track:
+                entry.fault("per", "only a rule whose `when` looks at an event has tracks")
+            return
+        if per_track and _TRACK not in vocabulary.points:
+            entry.fault("per", f"{vocabulary.kind.name} has no tracks")
+        if cancel is not None and not cancel.uses_event:
+            entry.fault("cancel", "must look at an event field", value=cancel.source)
+        if entry.has("for") and not per_track:
+            entry.fault("for", "an event has no duration; leave it out, or say `per: track`")
+
+    # What it says and does
+
+    def _texts(self, vocabulary: Vocabulary, *, events: bool) -> dict[str, Text]:
+        entry = self._entry.entry("text")
+        if entry is None:
+            return {}
+        languages = [str(language) for language in Language]
+        if entry.fields:
+            entry.known(languages, required=languages)
+        texts = {}
+        for language in Language:
+            source = entry.text(language)
+            if source is None:
+                continue
+            try:
+                texts[str(language)] = compile_text(source, vocabulary, language, events=events)
+            except TextError as error:
+                entry.fault(language, error.reason, value=error.value or source, nearest=error.nearest)
+        return texts
+
+    def _actions(self, kind: Kind) -> tuple[Action, ...]:
+        actions = (self._action(entry, kind) for entry in self._entry.entries("actions"))
+        return tuple(action for action in actions if action is not None)
+
+    @staticmethod
+    def _action(entry: Entry, kind: Kind) -> Action | None:
+        entry.known({"command", "args", "expires"}, required=["command"])
+        expires_ms = entry.duration("expires", least_ms=_EXPIRES_LEAST_MS, most_ms=_EXPIRES_MOST_MS)
+        name = entry.text("command")
+        if name is None:
+            return None
+        command = kind.commands.get(name)
+        if command is None:
+            reason = f"{kind.name} obeys {', '.join(sorted(kind.commands)) or 'no command'}"
+            entry.fault("command", reason, value=name, nearest=nearest(name, kind.commands))
+            return None
+        if not command.automatic:
+            entry.fault("command", "is given by a person only, never by a rule", value=name)
+        args = _arguments(entry, command)
+        return Action(name, args) if expires_ms is None else Action(name, args, -(-expires_ms // 1000))
+
+
+def _arguments(entry: Entry, command: Command) -> Mapping[str, Scalar]:
+    below = entry.entry("args")
+    if below is None:
+        return {}
+    below.known(command.args)
+    args: dict[str, Scalar] = {}
+    for name, type_ in command.args.items():
+        value = below.text(name)
+        if value is None:
+            continue
+        if type_ is int:
+            most = int(command.limits.get(name, _WHOLE_LIMIT))
+            if not _WHOLE.match(value) or not 1 <= int(value) <= most:
+                below.fault(name, f"must be a whole number from 1 to {most}", value=value)
+            else:
+                args[name] = int(value)
+        elif not value.strip() or len(value) > _TEXT_LIMIT or not value.isprintable():
+            below.fault(name, f"must be one line of 1 to {_TEXT_LIMIT} characters", value=value)
+        else:
+            args[name] = value
+    return args

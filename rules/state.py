@@ -1,0 +1,126 @@
+"""What the engine remembers: one mutable value, the left side of the fold.
+
+It holds no clock and no closure, so it can be written to a snapshot and read back; the heap of deadlines is
+derived from the rest. Times are Unix milliseconds.
+"""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from devices.readings import Address, Scalar
+from rules.alarms import Alarm
+
+
+class RateMark(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The last value that a rate of change was measured from."""
+
+    value: float
+    source_time: int
+    received_at: int
+
+
+class Ongoing(msgspec.Struct, array_like=True):
+    """A rule's condition that is not idle for one device (or one track of it)."""
+
+    rule: str
+    track: str | None = None
+    due: int | None = None
+    """When the on-delay runs out; None once the alarm was raised."""
+    fields: dict[str, Scalar] | None = None
+    """The event that it rests on, for an event rule."""
+
+
+class Device(msgspec.Struct, array_like=True):
+    """What is known of one device."""
+
+    address: Address
+    kind: str
+    points: dict[str, Scalar]
+    last_seen: int = 0
+    """Arrival of its last own message; 0 = never."""
+    source_time: int = 0
+    online: bool | None = None
+    """As the broker last told; None is unknown, never online."""
+    flags: int = 0
+    ongoing: dict[str, Ongoing] = {}
+    """By condition: rule id, or ``rule/track``."""
+    rates: dict[str, RateMark] = {}
+    limited: dict[str, int] = {}
+    """Since when a limited point has been true."""
+    silences: list[str] = []
+    """Rules that found it silent since it was last heard; the next message ends them."""
+
+    @property
+    def silent(self) -> bool:
+        """Nothing was heard of it for longer than a rule allows."""
+        return bool(self.silences)
+
+
+Deadline = tuple[int, str, Address, str]
+"""(due, key, device, condition): taken in the order of the first two."""
+
+
+@dataclass(slots=True)
+class State:
+    """Everything that the engine knows."""
+
+    devices: dict[Address, Device] = field(default_factory=dict)
+    alarms: dict[str, Alarm] = field(default_factory=dict)
+    """The board, by key."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Alarm id to key, of alarms on the board."""
+    deadlines: list[Deadline] = field(default_factory=list)
+    """A heap; an entry that no longer holds is skipped when its time comes."""
+    dirty: set[Address] = field(default_factory=set)
+    """Devices that changed since the last snapshot."""
+    now: int = 0
+    stays: int = 0
+    """Stays on the board so far: the ``occurrence`` in an alarm's id."""
+    listening_since: int | None = None
+    unregistered: int = 0
+    refused: int = 0
+    """Messages of unregistered devices beyond the limit, not evaluated."""
+    tracks_refused: int = 0
+    """Tracks that began while a device had too many under way; counted since the start."""
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True):
+    """The state without its devices, as a snapshot keeps it."""
+
+    now: int
+    stays: int
+    listening_since: int | None
+    refused: int
+    alarms: list[Alarm]
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DEVICE = msgspec.msgpack.Decoder(Device)
+_HEADER = msgspec.msgpack.Decoder(Header)
+
+
+def freeze(state: State) -> tuple[bytes, list[tuple[Address, bytes]]]:
+    """The header and every device that changed since the last call, as bytes; forgets what changed."""
+    header = Header(state.now, state.stays, state.listening_since, state.refused, list(state.alarms.values()))
+    devices = [
+        (address, _ENCODER.encode(state.devices[address]))
+        for address in state.dirty
+        if address in state.devices
+    ]
+    state.dirty.clear()
+    return _ENCODER.encode(header), devices
+
+
+def thaw(header: bytes | None, devices: list[tuple[Address, bytes]]) -> State:
+    """The state of a snapshot; without one, an empty state. Its deadlines are still to be derived."""
+    state = State()
+    for address, body in devices:
+        state.devices[address] = _DEVICE.decode(body)
+    if header is not None:
+        head = _HEADER.decode(header)
+        state.now, state.stays, state.listening_since = head.now, head.stays, head.listening_since
+        state.refused = head.refused
+        state.alarms = {alarm.key: alarm for alarm in head.alarms}
+        state.keys = {alarm.id: alarm.key for alarm in head.alarms}
+    return state

@@ -1,0 +1,80 @@
+"""What a rule for one kind of device may speak of: its points and event fields, and what each can hold.
+
+Read from the kind's own schema, so that a new point is known to conditions, texts and examples at once.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from msgspec import Struct, inspect
+
+from devices.kinds import Kind
+
+
+class Sort(StrEnum):
+    """What a value is."""
+
+    NUMBER = "a number"
+    BOOLEAN = "true or false"
+    CHOICE = "one of its words"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One name that has a value."""
+
+    name: str
+    sort: Sort
+    choices: frozenset[str] = frozenset()
+    """The words that a `Sort.CHOICE` can be."""
+    least: float | None = None
+    most: float | None = None
+    """The range of a `Sort.NUMBER`; a message outside it is rejected before any rule sees it."""
+    event: bool = False
+    """Has a value only in its event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """All names of one kind."""
+
+    kind: Kind
+    points: Mapping[str, Point]
+
+    @classmethod
+    def of(cls, kind: Kind) -> "Vocabulary":
+        """Telemetry, derived rates and event fields; an event field hides a point of the same name."""
+        points = {point.name: point for point in _points(kind.telemetry, event=False)}
+        points |= {name: Point(name, Sort.NUMBER) for name in kind.rates}
+        if kind.event is not None:
+            points |= {point.name: point for point in _points(kind.event, event=True)}
+        return cls(kind, MappingProxyType(points))
+
+
+def _points(schema: type[Struct], *, event: bool) -> Iterator[Point]:
+    told = inspect.type_info(schema)
+    assert isinstance(told, inspect.StructType)  # noqa: S101 - a Struct is one
+    for field in told.fields:
+        yield _point(field.name, field.type, event=event)
+
+
+def _point(name: str, type_: inspect.Type, *, event: bool) -> Point:
+    if isinstance(type_, inspect.UnionType):
+        (type_,) = (member for member in type_.types if not isinstance(member, inspect.NoneType))
+    if isinstance(type_, inspect.Metadata):
+        type_ = type_.type
+    match type_:
+        case inspect.BoolType():
+            return Point(name, Sort.BOOLEAN, event=event)
+        case inspect.IntType() | inspect.FloatType():
+            return Point(name, Sort.NUMBER, least=type_.ge, most=type_.le, event=event)
+        case inspect.EnumType(cls=words):
+            return Point(name, Sort.CHOICE, frozenset(str(word.value) for word in words), event=event)
+        case inspect.LiteralType(values=values):
+            return Point(name, Sort.CHOICE, frozenset(map(str, values)), event=event)
+        case inspect.StrType():
+            return Point(name, Sort.TEXT, event=event)
+    raise TypeError(f"{name}: rules cannot speak of a {type(type_).__name__}")

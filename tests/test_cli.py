@@ -1,0 +1,406 @@
+"""edge.cli: what a person types and reads. Every file in bad_configs is refused with the lines on its top."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge.cli import main
+from edge.control import ControlServer, Refused, Request
+from edge.control_client import SOCKET_NAME
+from edge.reports import AlarmLine, StatusReport, alarm_lines, status_lines
+from rules.alarms import Severity
+from tests.fake_node import HEALTHY
+from tests.web_world import Book, alarm, raised
+
+ROOT = Path(__file__).resolve().parent.parent
+BAD = Path(__file__).resolve().parent / "bad_configs"
+
+VERBS = [
+    ["demo"], ["run"], ["check"], ["alarms"], ["alarms", "list"], ["alarms", "show"], ["alarms", "ack"],
+    ["alarms", "close"], ["simulate"], ["rules"], ["rules", "check"], ["rules", "test"], ["status"],
+]  # fmt: skip
+
+RULES = """
+rules:
+  - id: pool-{name}
+    kind: charger
+    when: temperature >= 50
+    severity: low
+    text: {{en: warm, zh: 热}}
+    examples:
+      - name: warm raises
+        readings: [{{at: 0s, temperature: 51}}]
+        expect: [{{at: {at}, change: raised}}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds a configuration that is not its own."""
+    for name in [name for name in os.environ if name.startswith("ANLIN_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def said(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    try:
+        code = main(argv)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def expected(path: Path) -> str:
+    """The comment on the top of a bad file."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("# "):
+            break
+        lines.append(line.removeprefix("# "))
+    assert lines, f"{path} does not say what is wrong with it"
+    return "\n".join(lines) + "\n"
+
+
+# --- check --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in BAD.glob("*.yaml")))
+def test_a_bad_configuration_is_refused_in_the_words_on_its_top(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(BAD)
+    assert said(capsys, "check", "--config", name) == (2, "", expected(BAD / name))
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (BAD / "registry").glob("*.yaml")))
+def test_a_bad_registry_is_refused_in_the_words_on_its_top(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(BAD / "registry")
+    monkeypatch.setenv("ANLIN_DEVICES", name)
+    assert said(capsys, "check") == (2, "", expected(BAD / "registry" / name))
+
+
+def test_run_refuses_a_bad_configuration_as_check_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(BAD)
+    assert said(capsys, "run", "--config", "unknown_key.yaml") == (2, "", expected(BAD / "unknown_key.yaml"))
+
+
+@pytest.mark.parametrize("verb", [["alarms"], ["status"], ["rules", "check"]])
+def test_no_verb_works_from_a_bad_configuration(
+    verb: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(BAD)
+    assert said(capsys, *verb, "--config", "no_number.yaml")[::2] == (2, expected(BAD / "no_number.yaml"))
+
+
+def test_check_without_faults_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    (Path.cwd() / "registry.yaml").write_text(
+        (ROOT / "deploy/registry.example.yaml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    (Path.cwd() / "anlin.yaml").write_text("devices: registry.yaml\n", encoding="utf-8")
+    code, out, err = said(capsys, "check")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"no faults: 6 devices in 2 places, \d+ rules\n", out)
+
+
+def test_check_finds_faults_of_configuration_registry_and_rules_in_one_go(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, text in {
+        "anlin.yaml": "sit: c1\ndevices: registry.yaml\nrules: [pool.yaml, two.yaml]\n",
+        "registry.yaml": "devices: [{id: a, kind: smok}]\n",
+        "pool.yaml": "rules: [{id: x, kind: charger, when: temperature > ten, severity: low}]\n",
+        "two.yaml": "rules: []\nrules: []\n",
+    }.items():
+        Path(name).write_text(text, encoding="utf-8")
+    code, _, err = said(capsys, "check")
+    assert code == 2
+    assert [line.split(": ")[0] for line in err.splitlines()] == [
+        "anlin.yaml:1", "registry.yaml:1", "two.yaml:2", *["pool.yaml:1"] * err.count("pool.yaml"),
+    ]  # fmt: skip
+
+
+def test_check_refuses_a_data_directory_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    Path("anlin.yaml").write_text("data_dir: file/below", encoding="utf-8")
+    assert said(capsys, "check") == (2, "", "file/below: cannot be made: a file is in its way\n")
+
+
+# --- help and mistakes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_explains_itself_with_an_example(
+    verb: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = said(capsys, *verb, "--help")
+    assert code == 0
+    assert re.search(rf"example:\s+anlin {' '.join(verb)}\b", out)
+
+
+def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "--version")
+    assert code == 0
+    assert re.fullmatch(r"anlin \d+\.\d+\.\d+\S*\n", out)
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ([], "anlin: the following arguments are required: COMMAND; see anlin --help\n"),
+        (["alarms", "ack", "X", "--by", "Wang"],
+         "anlin alarms ack: the following arguments are required: --comment; see anlin alarms ack --help\n"),
+        (["demo", "--seconds", "0"],
+         "anlin demo: argument --seconds: must be seconds, more than 0, is '0'; see anlin demo --help\n"),
+        (["demo", "--port", "x"],
+         "anlin demo: argument --port: must be a port from 0 to 65535, is 'x'; see anlin demo --help\n"),
+    ],
+)  # fmt: skip
+def test_a_mistyped_command_is_told_in_one_line(
+    argv: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(capsys, *argv) == (2, "", told)
+
+
+def test_help_answers_at_once() -> None:
+    code = (
+        "import sys, edge.cli\n"
+        "try: edge.cli.main(['--help'])\n"
+        "except SystemExit: print(sorted(sys.modules.keys() & {'pydantic', 'yaml', 'asyncio', 'msgspec'}))"
+    )
+    begun = perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
+    assert perf_counter() - begun < 2
+
+
+def test_python_m_edge_is_anlin() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "check", "--config", "no.yaml"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "no.yaml: does not exist\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+    """As in `anlin check | head -0`: the pipe is closed before the first line."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "rules", "check"],
+        cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- rules --------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_rules_are_right_and_so_are_their_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "rules", "check")
+    assert code == 0
+    assert re.fullmatch(r"no faults: \d+ rules in \d+ files, \d+ examples\n", out)
+    code, out, _ = said(capsys, "rules", "test")
+    assert code == 0
+    assert re.fullmatch(r"all \d+ examples of \d+ rules pass\n", out)
+
+
+def test_a_named_rule_file_is_tested_alone_and_its_mismatch_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("good.yaml").write_text(RULES.format(name="good", at="0s"), encoding="utf-8")
+    Path("bad.yaml").write_text(RULES.format(name="bad", at="5s"), encoding="utf-8")
+    assert said(capsys, "rules", "test", "good.yaml") == (0, "all 1 examples of 1 rules pass\n", "")
+    code, out, err = said(capsys, "rules", "test", "good.yaml", "bad.yaml")
+    assert (code, out) == (1, "")
+    assert err.startswith("bad.yaml: pool-bad: ")
+    assert said(capsys, "rules", "check", "none.yaml") == (2, "", "none.yaml: does not exist\n")
+
+
+def test_a_rule_file_of_the_configuration_may_be_named_again(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("good.yaml").write_text(RULES.format(name="good", at="0s"), encoding="utf-8")
+    Path("anlin.yaml").write_text("rules: [good.yaml]", encoding="utf-8")
+    assert said(capsys, "rules", "test", "good.yaml") == (0, "all 1 examples of 1 rules pass\n", "")
+
+
+# --- alarms and status --------------------------------------------------------------------------------------
+
+
+def test_alarms_list_shows_what_stands_worst_first(capsys: pytest.CaptureFixture[str]) -> None:
+    low = alarm(1, severity=Severity.LOW, place={})
+    high = alarm(2, severity=Severity.HIGH, occurrences=3, acked_at=5, acked_by="Wang")
+    over = alarm(3, closed=True)
+
+    async def scenario() -> None:
+        async with Book(Path("data")) as book:
+            await book.commit(raised(low), raised(high), raised(over))
+
+    asyncio.run(scenario())
+    code, out, err = said(capsys, "alarms")
+    assert (code, err) == (0, "")
+    assert out == (
+        f"{high.id}  09-21 22:13:22  high     acked (Wang) ×3  smoke/sm0002  3/2/11/1102  烟感 sm0002 报警\n"
+        f"{low.id}  09-21 22:13:21  low      unacked  smoke/sm0001  –  烟感 sm0001 报警\n"
+    )
+    code, out, _ = said(capsys, "alarms", "list", "--json")
+    assert [one["id"] for one in json.loads(out)] == [high.id, low.id]
+    code, out, _ = said(capsys, "alarms", "show", over.id)
+    assert code == 0
+    assert re.search(r"^state +normal$", out, re.MULTILINE)
+    assert re.search(r"^place +building: 3, unit: 2, floor: 11, room: 1102$", out, re.MULTILINE)
+    code, out, _ = said(capsys, "alarms", "show", over.id, "--json")
+    assert json.loads(out) == json.loads(over.wire())
+    assert said(capsys, "alarms", "show", "nobody") == (
+        1, "", "anlin: no alarm nobody in the journal: see `anlin alarms list`\n",
+    )  # fmt: skip
+
+
+def test_no_alarm_stands_on_an_empty_board(capsys: pytest.CaptureFixture[str]) -> None:
+    async def scenario() -> None:
+        async with Book(Path("data")):
+            pass
+
+    asyncio.run(scenario())
+    assert said(capsys, "alarms", "list") == (0, "no alarm stands\n", "")
+
+
+@pytest.mark.parametrize("argv", [["alarms"], ["alarms", "ack", "X", "--by=W", "--comment=c"], ["status"]])
+def test_without_a_gateway_one_line_says_what_to_do(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = said(capsys, *argv)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert re.search("start (it|the gateway)", err)
+
+
+def ask(capsys: pytest.CaptureFixture[str], status: dict[str, Any], *argv: str) -> tuple[int, str, str, Any]:
+    """A command beside a gateway that answers ``status`` and takes orders for alarm 1; what it was asked."""
+    asked: list[dict[str, Any]] = []
+
+    async def answer(request: Request, line: bytes) -> object:
+        asked.append(json.loads(line))
+        if request.op == "status":
+            return status
+        if asked[-1]["alarm_id"] != alarm(1).id:
+            raise Refused("not_found", "no such alarm stands")
+        return msgspec.Raw(alarm(1, acked_at=5, acked_by=asked[-1]["by"]).wire())
+
+    async def scenario() -> int:
+        server = asyncio.create_task(ControlServer(path, answer).run())
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(listens, path)
+            code = await asyncio.to_thread(main, argv)
+        server.cancel()
+        await asyncio.gather(server, return_exceptions=True)
+        return code
+
+    path = Path("data") / SOCKET_NAME
+    path.parent.mkdir(exist_ok=True)
+    code = asyncio.run(scenario())
+    return code, *capsys.readouterr(), asked
+
+
+def listens(path: Path) -> None:
+    """Return when a server takes connections on ``path``."""
+    deadline = monotonic() + 10
+    while monotonic() < deadline:
+        with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+            connection.connect(str(path))
+            return
+        os.sched_yield()
+    raise TimeoutError(path)
+
+
+@pytest.mark.parametrize("op", ["ack", "close"])
+def test_an_order_reaches_the_gateway_and_its_answer_is_shown(
+    op: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = alarm(1).id
+    code, out, err, asked = ask(capsys, {}, "alarms", op, number, "--by", "Wang", "--comment", "on my way")
+    assert (code, err) == (0, "")
+    assert re.search(r"^acked_by +Wang$", out, re.MULTILINE)
+    assert asked == [{"id": 1, "op": op, "alarm_id": number, "by": "Wang", "comment": "on my way"}]
+
+
+def test_an_order_that_is_refused_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err, _ = ask(capsys, {}, "alarms", "ack", "X", "--by", "Wang", "--comment", "c")
+    assert (code, out, err) == (1, "", "anlin: no such alarm stands\n")
+
+
+def status(*, health: dict[str, Any] | None = None, **wrong: object) -> dict[str, Any]:
+    return {"health": {**HEALTHY, **(health or {})}, "standing": [], "silent": [], **wrong}
+
+
+def test_status_of_a_gateway_without_trouble_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    cloud = {"state": "sending", "behind": {"readings": 12, "alarms": 0}, "error": None}
+    code, out, err, _ = ask(capsys, status(health={"cloud": cloud}), "status")
+    assert (code, err) == (0, "")
+    assert out == (
+        "c1/gw-1: ok, up 62 s, 3 devices (2 online, 1 offline, 1 unregistered)\n"
+        "standing: nothing\n"
+        "silent: nobody\n"
+        "cloud: sending, rows behind: readings 12, alarms 0\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"standing": [json.loads(alarm(1).wire())]},
+        {"silent": ["c1/smoke/sm0007"]},
+        {"health": {"status": "degraded"}},
+        {"health": {"status": "failed"}},
+    ],
+)
+def test_status_ends_with_1_if_anything_is_wrong(
+    wrong: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err, _ = ask(capsys, status(**wrong), "status")
+    assert (code, err) == (1, "")
+    code, out, err, _ = ask(capsys, status(**wrong), "status", "--json")
+    assert code == 1
+    assert json.loads(out) == status(**wrong)
+
+
+def test_status_names_what_stands_who_is_silent_and_what_to_do() -> None:
+    reason = {"code": "cloud_away", "message": "refused", "remedy": "wait"}
+    health = {
+        **HEALTHY, "status": "degraded", "reasons": [reason], "uptime_s": 200_000.0,
+        "cloud": {"state": "waiting", "behind": {"readings": 5}, "error": "refused"},
+    }  # fmt: skip
+    report = msgspec.convert(
+        {"health": health, "standing": [json.loads(alarm(1).wire())], "silent": ["c1/smoke/sm0007"]},
+        StatusReport,
+    )
+    assert list(status_lines(report, "en", "Asia/Shanghai")) == [
+        "c1/gw-1: degraded, up 2 d, 3 devices (2 online, 1 offline, 1 unregistered)",
+        "  cloud_away: refused; wait",
+        "standing: 1",
+        f"  {alarm(1).id}  09-21 22:13:21  critical unacked  smoke/sm0001  3/2/11/1102  Smoke at sm0001",
+        "silent: 1",
+        "  c1/smoke/sm0007",
+        "cloud: waiting, rows behind: readings 5; refused",
+    ]
+
+
+def test_an_alarm_without_a_text_in_the_language_shows_the_one_it_has() -> None:
+    line = msgspec.json.decode(alarm(1, text={"en": "Smoke"}).wire(), type=AlarmLine)
+    assert next(alarm_lines([line], "zh", "Asia/Shanghai")).endswith("  Smoke")
