@@ -8,10 +8,7 @@ from typing import Self
 
 import mqtt5
 
-from edge.mqtt.five import PacketReader
-
 HOST = "127.0.0.1"
-PACKET_MAX = 2 * 1024 * 1024
 _RECEIVE = 256 * 1024
 
 
@@ -25,7 +22,7 @@ class Wire:
     def __init__(self, port: int, client_id: str) -> None:
         self._socket = socket.create_connection((HOST, port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._reader = PacketReader(PACKET_MAX)
+        self._rest = b""
         self._out = bytearray()
         self._socket.sendall(mqtt5.ConnectPacket(client_id, clean_start=True, receive_max=4_096).write())
         answer = self._until_one()
@@ -60,7 +57,22 @@ class Wire:
         data = self._socket.recv(_RECEIVE)
         if not data:
             raise WireError("the broker closed the connection")
-        return self._reader.feed(data)
+        return self._cut(data)
+
+    def _cut(self, data: bytes) -> list[mqtt5.Packet]:
+        """The packets that ``data`` completes."""
+        packets: list[mqtt5.Packet] = []
+        view = memoryview(self._rest + data)
+        position = 0
+        while position < len(view):
+            try:
+                packet, size = mqtt5.read(view[position:])
+            except IndexError:
+                break
+            packets.append(packet)
+            position += size
+        self._rest = bytes(view[position:])
+        return packets
 
     def _flush(self) -> None:
         if self._out:
@@ -74,5 +86,5 @@ class Wire:
             data = self._socket.recv(_RECEIVE)
             if not data:
                 raise WireError("the broker closed the connection before CONNACK")
-            if packets := self._reader.feed(data):
+            if packets := self._cut(data):
                 return packets[0]

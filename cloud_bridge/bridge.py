@@ -142,7 +142,7 @@ class Bridge:
         match outcome:
             case Stored():
                 self._failures = 0
-                more = size >= self._batch_lines // 2
+                more = 2 * size >= self._batch_lines
                 self._report(State.DRAINING if more else State.CURRENT)
                 return 0.0 if more else POLL_S
             case Wait(reason, retry_after_s):

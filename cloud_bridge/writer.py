@@ -85,7 +85,7 @@ class CloudStore:
             return decide(self._post(body), self._now())
         except _TlsError as error:
             return Wait(f"TLS with the cloud store failed: {error}: check its certificate and this clock")
-        except ValueError as error:  # of urllib3 and http.client, before anything is sent
+        except ValueError as error:  # ours, urllib3's and http.client's, before anything is sent
             return FixNeeded(f"cannot ask the cloud store: {error}: check cloud.url and cloud.token_file")
         except (HTTPError, OSError) as error:
             return Wait(f"no answer from the cloud store: {_one_line(error)}")
@@ -98,6 +98,8 @@ class CloudStore:
 
     def _api(self) -> WriteService:
         if self._service is None:
+            if urlsplit(self._settings.url).scheme not in ("http", "https"):
+                raise ValueError("cloud.url must begin with http:// or https://")
             timeout_ms = round(self._settings.timeout_s * 1000)
             self._client = InfluxDBClient(
                 self._settings.url,

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from devices.kinds import KINDS
 from devices.readings import Address, Flag, parts_of
 from devices.registry import Registry
 from edge.children import Child
@@ -191,7 +192,8 @@ class Desk:
         return found
 
     def _counts(self) -> dict[str, int]:
-        devices = self._node.intake.state.devices.values()
+        known = self._node.intake.state.devices.values()
+        devices = [device for device in known if KINDS[device.kind].on_wire]
         online = offline = unregistered = unheard = 0
         for device in devices:
             online += device.online is True

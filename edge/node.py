@@ -364,3 +364,5 @@ class Node:
             await asyncio.sleep(POSITIONS_S)
             if self.intake.batch.positions:
                 self.commits.touched()
+            if self.journal.figures.starved:
+                self.commits.snapshot_soon()  # nothing older than the last snapshot is left to remove

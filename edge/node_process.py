@@ -37,7 +37,7 @@ log = logging.getLogger("anlin")
 EXIT_UNUSABLE = 2
 EXIT_REFUSED = 4
 
-SWITCH_INTERVAL_S = 0.001
+SWITCH_INTERVAL_S = 0.0002
 """How long the writer thread may keep the interpreter from the event loop."""
 
 

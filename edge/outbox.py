@@ -8,8 +8,8 @@ version. On every connect the board on the broker is set right first.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -69,7 +69,8 @@ class Outbox:
         self._waiting: deque[Outgoing] = deque()
         self._news = asyncio.Event()
         self._connected = asyncio.Event()
-        self._reconcile = False
+        self._reconcile = asyncio.Event()
+        self._connection = 0
         self.reconciled = 0
         self.refused = 0
 
@@ -88,7 +89,8 @@ class Outbox:
 
     def connected(self) -> None:
         """There is a broker; its retained board may be anything."""
-        self._reconcile = True
+        self._connection += 1
+        self._reconcile.set()
         self._connected.set()
         self._news.set()
 
@@ -98,46 +100,51 @@ class Outbox:
 
     async def run(self) -> None:
         """Publish for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish_rows(), name="outbox-rows")
+            tasks.create_task(self._set_board_right(), name="outbox-board")
+
+    async def _publish_rows(self) -> None:
         while True:
             await self._connected.wait()
-            with suppress(NotConnected):
-                if self._reconcile:
-                    await self._set_board_right()
+            await self._news.wait()
+            self._news.clear()
+            connection = self._connection
+            try:
                 await self._send_waiting()
-                self._news.clear()
-                if not self._waiting and not self._reconcile:
-                    await self._news.wait()
-                continue
-            self._reconcile = True
-            self._connected.clear()
+            except NotConnected:
+                self._news.set()
+                if connection == self._connection:
+                    self._connected.clear()
 
     async def _send_waiting(self) -> None:
         while self._waiting:
-            window = [self._waiting[place] for place in range(min(WINDOW, len(self._waiting)))]
+            waiting = self._waiting
+            window = list(islice(waiting, WINDOW))
             now = self._now_ms()
-            results = await asyncio.gather(
-                *(self._send(row) for row in window if row.expires_at is None or now < row.expires_at),
-                return_exceptions=True,
+            results = iter(
+                await asyncio.gather(
+                    *(self._send(row) for row in window if not _expired(row, now)), return_exceptions=True
+                )
             )
-            sent = iter(results)
             done: list[int] = []
             orders: list[tuple[str, OrderStatus]] = []
+            failure: BaseException | None = None
             for row in window:
-                if row.expires_at is not None and now >= row.expires_at:
-                    log.warning("order expired before it could be sent", extra={"order": row.subject})
+                if _expired(row, now):
+                    log.warning("an order expired before it could be sent", extra={"order": row.subject})
                     orders.append((row.subject, OrderStatus.EXPIRED))
-                elif next(sent) is not None:
-                    break
+                elif (failure := next(results)) is not None:
+                    break  # from here on everything is sent again, in order
                 elif row.kind is OutgoingKind.ORDER:
                     orders.append((row.subject, OrderStatus.SENT))
-                done.append(row.id)
-            while self._waiting and self._waiting[0].id in set(done):
-                self._waiting.popleft()
+                waiting.popleft()
+                if row.id != _UNSTORED:
+                    done.append(row.id)
             if done:
                 self._on_sent(done, orders)
-            failed = [result for result in results if result is not None]
-            if failed:
-                raise failed[0]
+            if failure is not None:
+                raise failure
 
     async def _send(self, row: Outgoing) -> None:
         try:
@@ -148,9 +155,25 @@ class Outbox:
             log.error("the broker refuses a publication", extra={"topic": row.topic, "reason": str(error)})  # noqa: TRY400
 
     async def _set_board_right(self) -> None:
-        """Clear our own retained alarms that do not stand, publish those that are missing."""
-        held = await self._publisher.read_retained(self._topics.alarm("+"))
-        board = dict(self._board())  # commits go on meanwhile; what they change follows as a row
+        """On every connection: clear our own retained alarms that do not stand, publish those missing.
+
+        What it finds goes into the same queue as everything else, so no older version overtakes a newer one.
+        """
+        while True:
+            await self._connected.wait()
+            await self._reconcile.wait()
+            self._reconcile.clear()
+            try:
+                held = await self._publisher.read_retained(self._topics.alarm("+"))
+            except NotConnected:
+                continue  # the next connection sets it right
+            corrections = list(self._corrections(held))
+            self.reconciled += len(corrections)
+            self.add(corrections)
+
+    def _corrections(self, held: Mapping[str, bytes]) -> Iterator[Outgoing]:
+        board = self._board()
+        waiting = {row.subject for row in self._waiting}
         on_broker: dict[str, int] = {}
         for topic, payload in held.items():
             try:
@@ -159,14 +182,21 @@ class Outbox:
                 continue  # not an alarm of ours, so not ours to clear
             if alarm.node != self._node:
                 continue
-            if alarm.id in board:
-                on_broker[alarm.id] = alarm.version
-            else:
-                self.reconciled += 1
-                await self._publisher.publish(topic, b"", retain=True)
-        waiting = {row.subject for row in self._waiting}
+            on_broker[alarm.id] = alarm.version
+            if alarm.id not in board and alarm.id not in waiting:
+                yield _correction(alarm.id, topic, b"")
         for alarm_id, standing in board.items():
             if alarm_id not in waiting and on_broker.get(alarm_id, 0) < standing.version:
-                self.reconciled += 1
-                await self._publisher.publish(self._topics.alarm(alarm_id), standing.wire(), retain=True)
-        self._reconcile = False
+                yield _correction(alarm_id, self._topics.alarm(alarm_id), standing.wire())
+
+
+_UNSTORED = 0
+"""The id of a row that no commit holds."""
+
+
+def _expired(row: Outgoing, now: int) -> bool:
+    return row.expires_at is not None and now >= row.expires_at
+
+
+def _correction(alarm_id: str, topic: str, payload: bytes) -> Outgoing:
+    return Outgoing(_UNSTORED, OutgoingKind.ALARM, alarm_id, topic, payload, retain=True)

@@ -18,6 +18,7 @@ from devices.readings import Address, Channel, Reading
 from rules.alarms import Alarm, AlarmChange, Severity, Transition
 from rules.decisions import Input
 
+TOKEN = "a-token"
 NOW = 1_790_000_000_000
 
 
@@ -82,6 +83,7 @@ def _handler(store: ScriptedStore) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 5
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -178,7 +180,7 @@ class Journal:
     # Source
 
     def readings_after(self, position: int, limit: int) -> Sequence[Batch]:
-        self._reach()
+        self.reach()
         taken: list[Batch] = []
         for batch in self.batches[position:]:
             if taken and sum(len(each.inputs) for each in taken) + len(batch.inputs) > limit:
@@ -187,11 +189,11 @@ class Journal:
         return taken
 
     def alarm_changes_after(self, position: int, limit: int) -> Sequence[tuple[int, AlarmChange]]:
-        self._reach()
+        self.reach()
         return self.changes[position : position + limit]
 
     def gaps_after(self, position: int, limit: int) -> Sequence[tuple[int, GapRow]]:
-        self._reach()
+        self.reach()
         return self.gaps[position : position + limit]
 
     def behind(self, feed: Feed, position: int) -> int:
@@ -206,17 +208,17 @@ class Journal:
     # Ledger
 
     def position(self, feed: Feed) -> int:
-        self._reach()
+        self.reach()
         return self.positions.get(feed, 0)
 
     def advance(self, feed: Feed, position: int) -> None:
-        self._reach()
+        self.reach()
         assert position > self.positions.get(feed, 0)
         self.positions[feed] = position
         self.advances.append((feed, position))
 
     def dead_letter(self, feed: Feed, line: bytes, status: int, words: str) -> None:
-        self._reach()
+        self.reach()
         self.dead.append(DeadLetter(feed, line, status, words))
 
     def report(self, status: Status) -> None:
@@ -229,7 +231,7 @@ class Journal:
             assert self.reported.wait_for(lambda: self.reports and self.reports[-1].state is state, 5)
             return self.reports[-1]
 
-    def _reach(self) -> None:
+    def reach(self) -> None:
         if self.away:
             self.away -= 1
             raise JournalUnavailableError("the node is starting")
@@ -246,7 +248,7 @@ class Forwarding:
         batch_lines: int = BATCH_LINES,
         timeout_s: float = 5.0,
         use_gzip: bool | None = None,
-        token: str | None = "secret",
+        token: str | None = TOKEN,
     ) -> None:
         self.journal = journal
         self.pauses: list[float] = []

@@ -1,24 +1,26 @@
 """The bridge against a store that answers everything a store can answer, and against VictoriaMetrics."""
 
-import json
+import signal
 import threading
 import time
 import urllib.request
 from email.utils import formatdate
 
+import msgspec
 import pytest
 
 from cloud_bridge.bridge import Bridge
 from cloud_bridge.lines import Lines
 from cloud_bridge.source import Feed, State
 from cloud_bridge.writer import CloudStore, StoreSettings
-from devices.readings import Address, Channel, Reading
+from devices.readings import Address, Channel, Reading, Scalar
 from edge.store.records import Gap
 from rules.alarms import Transition
 from rules.decisions import Listening
 from tests.cloud_world import (
     NOW,
     STORED,
+    TOKEN,
     Forwarding,
     Journal,
     Reply,
@@ -56,7 +58,7 @@ def test_a_request_says_whose_it_is_and_that_times_are_milliseconds() -> None:
         Forwarding(journal, store.url).run()
     assert store.queries == [{"org": "anlin", "bucket": "community", "precision": "ms"}]
     (headers,) = store.headers
-    assert headers["authorization"] == "Token secret"
+    assert headers["authorization"] == f"Token {TOKEN}"
     assert "content-encoding" not in headers, "gzip is off on loopback"
 
 
@@ -81,8 +83,8 @@ def test_a_token_with_a_newline_from_its_file_is_no_trouble() -> None:
     journal = Journal()
     fill(journal, 1)
     with ScriptedStore() as store:
-        Forwarding(journal, store.url, token="secret\n").run()
-    assert store.headers[0]["authorization"] == "Token secret"
+        Forwarding(journal, store.url, token=f"{TOKEN}\n").run()
+    assert store.headers[0]["authorization"] == f"Token {TOKEN}"
 
 
 def test_rows_that_give_no_line_are_passed_over() -> None:
@@ -377,7 +379,7 @@ def test_a_journal_or_ledger_that_is_away_for_a_moment_loses_nothing(fails_at: i
     journal = Journal()
     expected = fill(journal, 30, per_batch=10)
     journal.change(change(1))
-    reach, calls = journal._reach, 0
+    reach, calls = journal.reach, 0
 
     def failing() -> None:
         nonlocal calls
@@ -385,7 +387,7 @@ def test_a_journal_or_ledger_that_is_away_for_a_moment_loses_nothing(fails_at: i
         journal.away = int(calls == fails_at + 1)
         reach()
 
-    journal._reach = failing  # type: ignore[method-assign]  # a fake of ours
+    journal.reach = failing  # type: ignore[method-assign]  # a fake of ours
     with ScriptedStore(usual=refusing(line(7))) as store:
         Forwarding(journal, store.url, batch_lines=10).run()
     assert journal.emptied
@@ -456,6 +458,31 @@ def test_stop_is_prompt(reply: Reply) -> None:
     assert not journal.advances
 
 
+def test_a_signal_handler_may_stop_it_in_the_main_thread() -> None:
+    journal = Journal()
+    fill(journal, 10)
+    with ScriptedStore(usual=lambda _: Reply(hang=True)) as store:
+        cloud = CloudStore(StoreSettings(store.url, "anlin", "community"))
+        bridge = Bridge(journal, journal, cloud, Lines("c1", "gw-1", lambda _: {}))
+        before = signal.signal(signal.SIGUSR1, lambda *_: bridge.stop())
+        here = threading.get_ident()
+
+        def tell() -> None:
+            store.came.wait(5)
+            signal.pthread_kill(here, signal.SIGUSR1)
+
+        teller = threading.Thread(target=tell)
+        teller.start()
+        try:
+            bridge.run()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+            teller.join()
+            store.over.set()
+    cloud.close()
+    assert store.requests
+
+
 # --- a real store -----------------------------------------------------------------------------------------
 
 
@@ -463,7 +490,7 @@ def test_victoria_metrics_stores_values_and_times_through_an_outage() -> None:
     journal = Journal()
     now = round(time.time() * 1000) - 60_000
     for number in range(50):
-        values = {"temperature": 20 + number / 8, "status": "Charging"}
+        values: dict[str, Scalar] = {"temperature": 20 + number / 8, "status": "Charging"}
         journal.commit(Reading(Channel.TELEMETRY, Address("c1/charger/p1"), values, now + number * 250, now))
     raised = change(1, at=now)
     journal.change(raised)
@@ -475,19 +502,24 @@ def test_victoria_metrics_stores_values_and_times_through_an_outage() -> None:
         assert len(run.pauses) == 1
         _ask(f"{store.url}/internal/force_flush")
         temperature = _export(store, "charger_temperature")
-        assert temperature["metric"].items() >= {"site": "c1", "device": "p1", "building": "3"}.items()
-        assert temperature["values"] == [20 + number / 8 for number in range(50)]
-        assert temperature["timestamps"] == [now + number * 250 for number in range(50)]
-        assert set(_export(store, "charger_status_code")["values"]) == {2}
+        assert temperature.metric.items() >= {"site": "c1", "device": "p1", "building": "3"}.items()
+        assert temperature.values == [20 + number / 8 for number in range(50)]
+        assert temperature.timestamps == [now + number * 250 for number in range(50)]
+        assert set(_export(store, "charger_status_code").values) == {2}
         alarm = _export(store, "alarm_state_code")
-        assert alarm["metric"]["transition"] == "raised"
-        assert (alarm["values"], alarm["timestamps"]) == ([0], [now])
+        assert alarm.metric["transition"] == "raised"
+        assert (alarm.values, alarm.timestamps) == ([0], [now])
 
 
-def _export(store: VictoriaMetrics, metric: str) -> dict[str, dict[str, str] | list[float]]:
+class _Series(msgspec.Struct):
+    metric: dict[str, str]
+    values: list[float]
+    timestamps: list[int]
+
+
+def _export(store: VictoriaMetrics, metric: str) -> _Series:
     (series,) = _ask(f"{store.url}/api/v1/export?match[]={metric}").splitlines()
-    found: dict[str, dict[str, str] | list[float]] = json.loads(series)
-    return found
+    return msgspec.json.decode(series, type=_Series)
 
 
 def _ask(url: str) -> str:

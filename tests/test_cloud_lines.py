@@ -12,7 +12,7 @@ from cloud_bridge.lines import Lines
 from devices.decoding import decode
 from devices.kinds import KINDS
 from devices.readings import Address, Channel, Flag, Reading, Scalar
-from devices.topics import Route
+from devices.topics import Route, Topics
 from edge.store.records import Gap
 from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Transition
 from rules.decisions import Acknowledge, Input, Listening
@@ -44,8 +44,9 @@ def reading(
 
 def telemetry(address: str, payload: bytes) -> Reading:
     """As it comes off the wire."""
-    kind = KINDS[address.split("/")[1]]
-    return decode(Route(Address(address), kind, Channel.TELEMETRY), payload, NOW)
+    route = Topics("community", "c1").route(f"community/{address}/telemetry")
+    assert isinstance(route, Route)
+    return decode(route, payload, NOW)
 
 
 def alarm(**facts: object) -> Alarm:
@@ -248,10 +249,9 @@ def test_every_point_of_every_kind_leaves_as_number_boolean_or_text_with_code(ki
 
 def _example(kind: str, name: str) -> Scalar:
     """A value that decoding admits for this point."""
-    route = Route(Address(f"c1/{kind}/d"), KINDS[kind], Channel.TELEMETRY)
     for value in ("true", "1", '"Charging"', '"NoError"', '"normal"', '"open"', '"ok"', '"s-1"'):
         try:
-            return decode(route, f'{{"{name}": {value}}}'.encode(), NOW).values[name]
+            return telemetry(f"c1/{kind}/d", f'{{"{name}": {value}}}'.encode()).values[name]
         except ValueError:
             continue
     raise AssertionError(f"{kind}.{name}: no example fits; add one")

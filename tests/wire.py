@@ -17,8 +17,6 @@ from typing import Any, Self, TypeVar
 import mqtt5
 from mqtt5 import PublishPacket, QoS
 
-from edge.mqtt.five import PacketReader
-
 HOST = "127.0.0.1"
 PACKET_MAX = 4 * 1024 * 1024
 PATIENCE_S = 15.0
@@ -119,10 +117,10 @@ class Wire:
     # --- the thread -----------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        reader = PacketReader(PACKET_MAX)
+        buffer = b""
         try:
             while data := self._socket.recv(65_536):
-                packets = reader.feed(data)
+                packets, buffer = _cut(buffer + data)
                 answers = [
                     mqtt5.PubAckPacket(packet.packet_id).write()
                     for packet in packets
@@ -154,6 +152,20 @@ class Wire:
                 self._window = min(packet.receive_max, 1_000)
             case _:
                 pass
+
+
+def _cut(data: bytes) -> tuple[list[mqtt5.Packet], bytes]:
+    """The packets that are whole, and the rest."""
+    packets, position = [], 0
+    with memoryview(data) as view:
+        while position < len(data):
+            try:
+                packet, size = mqtt5.read(view[position:])
+            except IndexError:
+                break
+            packets.append(packet)
+            position += size
+    return packets, data[position:]
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class PacketReader:
         return self._view[self._filled :]
 
     def take(self, size: int) -> list[mqtt5.Packet]:
-        """The packets that ``size`` more bytes complete. Raises `MalformedPacketError`: the stream is lost."""
+        """The packets that ``size`` more bytes complete. Raises `MalformedPacketError`; all is lost then."""
         packets: list[mqtt5.Packet] = []
         view, position, end = self._view, 0, self._filled + size
         while position < end:

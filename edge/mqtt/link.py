@@ -68,7 +68,8 @@ class Link(Protocol):
 
     async def read_retained(self, topic_filter: str) -> dict[str, bytes]:
         """What the broker holds retained under a filter: subscribes at QoS 0, collects until 0.5 s of quiet
-        (at most 10 s), unsubscribes. Raises `NotConnected`. The filter must not overlap the link's own.
+        (at most 10 s), unsubscribes. Raises `NotConnected`, or another `LinkError` where
+        this is not permitted. The filter must not overlap the link's own.
         """  # noqa: D205
 
     def pause_reading(self) -> None:

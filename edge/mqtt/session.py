@@ -233,7 +233,9 @@ class Session:
                 codes = await connection.subscribe(filters, 1)
         except TimeoutError:
             raise RejectedError("the broker does not answer the subscription") from None
-        for topic_filter, code in zip(filters, codes, strict=False):
+        if len(codes) != len(filters):
+            raise RejectedError("the broker's answer to the subscription does not fit it")
+        for topic_filter, code in zip(filters, codes, strict=True):
             if code >= _REFUSED:
                 raise RejectedError(
                     f"the broker refuses the subscription to {topic_filter} (reason 0x{code:02x}):"
@@ -289,9 +291,9 @@ class Session:
             connection = self._connected()
             collection = self._collection = _Collection(topic_filter)
             try:
-                [code] = await connection.subscribe([topic_filter], 0)
-                if code >= _REFUSED:
-                    raise LinkError(f"the broker refuses to show {topic_filter} (reason 0x{code:02x})")
+                codes = await connection.subscribe([topic_filter], 0)
+                if any(code >= _REFUSED for code in codes):
+                    raise RejectedError(f"the broker refuses the subscription to {topic_filter}")
                 await collection.settle(connection)
                 await connection.unsubscribe(topic_filter)
             finally:
@@ -314,7 +316,7 @@ class Session:
         """See `Link`."""
         if self._current is not None:
             self._say(logging.WARNING, f"connecting anew: {reason}")
-            self._current.abort()
+            self._current.disconnect()
 
     def _connected(self) -> Connection:
         if self._current is None:

@@ -155,7 +155,7 @@ class _Connection311(Connection):
         _properties: Properties | None,
     ) -> None:
         match code.getName():
-            case "Success":
+            case _ if self._closing:
                 loss = Loss("closed by the gateway")
             case "Keep alive timeout":
                 loss = Loss("the broker does not answer (no PINGRESP)")
