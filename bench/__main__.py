@@ -35,14 +35,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the gateway.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHES)}; all without it")
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs; means nothing")
-    parser.add_argument("--profile", action="store_true", help="under the sampler; figures are not comparable")
+    parser.add_argument(
+        "--profile", action="store_true", help="under the sampler; figures are not comparable"
+    )
     parser.add_argument("--output", type=Path, help=f"where to write results ({RESULTS.relative_to(ROOT)})")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in BENCHES]:
         parser.error(f"no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
     names = arguments.names or list(BENCHES)
     scale = QUICK if arguments.quick else FULL
-    output = arguments.output or (None if arguments.names or arguments.quick or arguments.profile else RESULTS)
+    output = arguments.output or (
+        None if arguments.names or arguments.quick or arguments.profile else RESULTS
+    )
 
     figures: list[Figure] = []
     profiles: dict[str, str] = {}

@@ -28,7 +28,7 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
         until(lambda: gateway.committed() >= scale.backlog, "all messages in the journal", every_s=0.2)
         with here.publishing(RATE), here.probing(ALARMS_PER_S, samples):
             time.sleep(scale.settle_s)
-            waiting = _cloud(here)
+            waiting, points = _cloud(here), here.waiting("readings")
             here.store.start()
             seen = [(time.monotonic(), waiting.stored)]
 
@@ -43,7 +43,7 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
         verdict = here.compared(store=True)
     first = next(number for number, (_, stored) in enumerate(seen) if stored > waiting.stored) - 1
     (began, stored_then), (ended, stored_now) = seen[first], seen[-1]
-    tell(Figure(NAME, "points that waited", waiting.behind.get("readings", 0), "points"))
+    tell(Figure(NAME, "points that waited", points, "points"))
     tell(Figure(NAME, "store back to first point stored", began - seen[0][0], "s"))
     rate = (stored_now - stored_then) / (ended - began)
     tell(Figure(NAME, "drained", rate, "points/s", at_least(40_000)))

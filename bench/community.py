@@ -89,7 +89,10 @@ def messages(share: int, shares: int, now_ms: Callable[[], int]) -> Iterator[Mes
         device.said += 1
         if device.kind in _EVENTS and device.said % EVENT_EVERY == 0:
             yield Message(
-                f"{PREFIX}/{device.address}/event", _EVENTS[device.kind] % (ts, device.said), device.address, ts
+                f"{PREFIX}/{device.address}/event",
+                _EVENTS[device.kind] % (ts, device.said),
+                device.address,
+                ts,
             )
             continue
         own = device.own

@@ -51,7 +51,7 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
             with Gateway(folder / f"start-{number}", here.broker.port, here.store.port) as gateway:
                 began = time.monotonic()
                 gateway.start()
-                took.append(until(lambda: gateway.committed() > 0, "a first reading", every_s=0.005) - began)  # noqa: B023 - called before the next turn
+                took.append(until(lambda: gateway.committed() > 0, "a first reading", every_s=0.005) - began)
     tell(Figure(NAME, "start to first committed reading, median", percentile(took, 0.5), "s"))
     tell(Figure(NAME, f"start to first committed reading, worst of {len(took)}", max(took), "s", at_most(2)))
 

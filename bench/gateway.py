@@ -73,7 +73,7 @@ class Memory:
 
 
 class GatewayError(Exception):
-    """It did not do what a gateway does; the text has its log."""
+    """It did not do what a gateway does; its log is printed."""
 
 
 class Gateway:
@@ -102,14 +102,15 @@ class Gateway:
     ) -> None:
         if exc is None:
             self.stop()
-        else:
-            self.kill9()
+            return
+        self.kill9()
+        print(f"the gateway's log ends with:\n{self._log()}", file=sys.stderr)
 
     def start(self) -> None:
         """Start it and return at once; see `ready`."""
         environment = dict(os.environ)
         if self._profile is not None:
-            environment |= {"PYTHONPATH": str(SAMPLER), "ANLIN_BENCH_PROFILE": str(self._profile)}
+            environment |= {"PYTHONPATH": str(SAMPLER), "BENCH_PROFILE": str(self._profile)}
         command = [sys.executable, "-m", "edge", "run", "--config", str(self.folder / "anlin.yaml")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -119,7 +120,9 @@ class Gateway:
     def ready(self) -> None:
         """Wait until ingest, journal, rules, bridge and web work."""
         deadline = time.monotonic() + READY_S
-        while not (self._working() and self.healthz() and len(self.family()) >= len(("node", "web", "bridge"))):
+        while not (
+            self._working() and self.healthz() and len(self.family()) >= len(("node", "web", "bridge"))
+        ):
             self._alive(deadline)
             time.sleep(LOOK_S)
 
@@ -129,7 +132,7 @@ class Gateway:
 
     def _alive(self, deadline: float) -> None:
         if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
-            raise GatewayError(f"the gateway does not work:\n{(self.folder / 'log').read_text()[-4000:]}")
+            raise GatewayError("the gateway does not work")
 
     def stop(self) -> None:
         """End it as systemd would."""
@@ -154,6 +157,10 @@ class Gateway:
             process.kill()
         psutil.wait_procs(left, timeout=5)
         self._process, self._family = None, {}
+
+    def _log(self) -> str:
+        log = self.folder / "log"
+        return log.read_text(errors="replace")[-4_000:] if log.exists() else ""
 
     # --- what the kernel says -------------------------------------------------------------------------------
 

@@ -31,9 +31,14 @@ def tell_latencies(bench: str, when: str, samples: Sequence[Sample], target_ms: 
     came = [each.ms for each in samples if each.ms is not None]
     tell(Figure(bench, f"alarms asked for {when}", len(samples), "alarms"))
     tell(Figure(bench, f"alarms that did not come {when}", len(samples) - len(came), "alarms", exactly(0)))
+    if not came:
+        return
     tell(Figure(bench, f"device to alarm topic {when}, p50", percentile(came, 0.5), "ms"))
-    tell(Figure(bench, f"device to alarm topic {when}, p99", percentile(came, 0.99), "ms", at_most(target_ms)))
+    tell(
+        Figure(bench, f"device to alarm topic {when}, p99", percentile(came, 0.99), "ms", at_most(target_ms))
+    )
     tell(Figure(bench, f"device to alarm topic {when}, max", max(came), "ms"))
     for kind in sorted({each.kind for each in samples}):
         some = [each.ms for each in samples if each.kind == kind and each.ms is not None]
-        tell(Figure(bench, f"of these {kind} {when}, p99", percentile(some, 0.99), "ms"))
+        if some:
+            tell(Figure(bench, f"of these {kind} {when}, p99", percentile(some, 0.99), "ms"))

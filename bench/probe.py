@@ -72,7 +72,9 @@ class Probe:
 
     def run(self) -> None:
         """Subscribe, ask, listen."""
-        topic_filter = mqtt5.TopicFilter(f"{PREFIX}/{SITE}/alarm/+", max_qos=QoS.AT_LEAST_ONCE)
+        topic_filter = mqtt5.TopicFilter(
+            f"{PREFIX}/{SITE}/alarm/+", max_qos=QoS.AT_LEAST_ONCE, retain_as_published=False
+        )
         self._wire.send([mqtt5.SubscribePacket(1, [topic_filter]).write()])
         print("ready", flush=True)
         next_at = time.monotonic()

@@ -44,8 +44,10 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
     tell(Figure(NAME, "not in the journal", verdict.missing_in_journal, "messages", exactly(0)))
     tell(Figure(NAME, "not in the store", verdict.missing_in_store or 0, "messages", exactly(0)))
     say("twice in the journal", verdict.repeated, "messages")
-    for role, peak in sorted(peaks.items()):
-        say(f"peak memory of {role}", peak / 1e6, "MB")
+    tell(Figure(NAME, "node at its largest", peaks["node"] / 1e6, "MB", at_most(120)))
+    largest = (peaks["node"] + peaks["web"]) / 1e6
+    tell(Figure(NAME, "node and web at their largest", largest, "MB", at_most(200)))
+    say("bridge at its largest", peaks["bridge"] / 1e6, "MB")
 
     cpu_s: list[float] = []
     yardstick = folder / "yardstick"

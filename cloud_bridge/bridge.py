@@ -5,7 +5,7 @@
 * A request holds up to 5,000 lines. A position advances only when all lines up to it are stored or kept as
   dead letters; after a crash the last request or so is sent again, as the same lines.
 * With nothing to send the journal is looked at every second; a reading is in the store a second or two
-  after it came. A request that was at least half full is followed at once.
+  after it came. A request that was at least half full, or of readings older than that, is followed at once.
 * A failure is answered by waiting 1 to 60 s (doubling, jittered), or as long as the store asks. It is the
   same for one that a person must mend: it is told in the status, and the mending is noticed within a
   minute.
@@ -39,6 +39,9 @@ SMALLEST_BATCH_LINES: Final = 100
 """A store that finds less than this too large is tried with this again in each request."""
 
 POLL_S: Final = 1.0
+BACKLOG_MS: Final = 2_000
+"""Readings that have waited longer than this are followed by the next at once, however few they were."""
+
 BACKOFF_S: Final = (1.0, 60.0)
 REPORT_EVERY_S: Final = 1.0
 
@@ -64,7 +67,9 @@ class _Work:
     """The next one last."""
     target: int
     """The position when all are through."""
-    size: int
+    rows: int
+    until: int
+    """When the last of its rows was committed (Unix ms)."""
     store_works: bool = False
     """The store has taken a line of this work: a line that it refuses alone is bad."""
 
@@ -136,13 +141,12 @@ class Bridge:
     def _step(self) -> float:
         """Send at most one request's worth; the seconds to pause before the next step."""
         try:
-            outcome, size = self._forward()
+            outcome, more = self._forward()
         except JournalUnavailableError as error:
-            outcome, size = Wait(f"the gateway does not answer the bridge: {error}"), 0
+            outcome, more = Wait(f"the gateway does not answer the bridge: {error}"), True
         match outcome:
             case Stored():
                 self._failures = 0
-                more = 2 * size >= self._batch_lines
                 self._report(State.DRAINING if more else State.CURRENT)
                 return 0.0 if more else POLL_S
             case Wait(reason, retry_after_s):
@@ -154,26 +158,26 @@ class Bridge:
                 self._report(State.FIX_NEEDED, reason, pause)
                 return pause
 
-    def _forward(self) -> tuple[Stored | Wait | FixNeeded, int]:
-        """Forward all alarms and gaps and then one batch of readings; how many rows that batch had."""
+    def _forward(self) -> tuple[Stored | Wait | FixNeeded, bool]:
+        """Forward all alarms and gaps and then one request of readings; whether more is worth a request."""
         if not self._positions:
             self._begin()
         self._record()
-        size = 0
+        more = False
         for feed in Feed:
             while (work := self._work.get(feed) or self._take(feed)) is not None:
                 self._work[feed] = work
                 outcome = self._deliver(feed, work)
                 if not isinstance(outcome, Stored):
-                    return outcome, 0
+                    return outcome, True
                 del self._work[feed]
                 self._positions[feed] = work.target
                 self._unrecorded.add(feed)
                 self._record()
-                size = work.size
                 if feed is Feed.READINGS:
+                    more = 2 * work.rows >= self._batch_lines or self._now() * 1000 - work.until > BACKLOG_MS
                     break
-        return Stored(), size
+        return Stored(), more
 
     def _begin(self) -> None:
         positions = {feed: self._ledger.position(feed) for feed in Feed}
@@ -196,6 +200,7 @@ class Bridge:
         """The next lines of a feed, or None if there are none."""
         position, limit = self._positions[feed], self._batch_lines
         lines: list[bytes] = []
+        until = 0
         match feed:
             case Feed.ALARMS:
                 changes = self._source.alarm_changes_after(position, limit)
@@ -210,13 +215,13 @@ class Bridge:
                 for batch in batches:
                     lines += self._lines.readings(batch.inputs)
                 rows = sum(len(batch.inputs) for batch in batches)
-                target = batches[-1].seq if batches else position
+                target, until = (batches[-1].seq, batches[-1].now) if batches else (position, 0)
             case _:
                 assert_never(feed)
         if target == position:
             return None
         parts = [lines[start : start + limit] for start in range(0, len(lines), limit)]
-        return _Work(parts[::-1], target, rows)
+        return _Work(parts[::-1], target, rows, until)
 
     def _record(self) -> None:
         """Write down the positions that are not yet; again and again until the ledger has taken them."""

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
 from math import isfinite
-from types import NoneType
 from typing import Literal, get_args, get_origin, get_type_hints
 from zlib import crc32
 
@@ -135,5 +134,5 @@ def _closed_set(hint: object) -> list[str] | None:
         return [] if issubclass(hint, str) else None
     if get_origin(hint) is Literal:
         return [str(value) for value in get_args(hint)]
-    (only,) = (part for part in get_args(hint) if part is not NoneType)
+    (only,) = (part for part in get_args(hint) if part is not msgspec.UnsetType)
     return _closed_set(only)

@@ -38,6 +38,10 @@ class JournalBatch(Protocol):
         """Its number; rises from batch to batch."""
 
     @property
+    def now(self) -> int:
+        """When it was committed (Unix ms)."""
+
+    @property
     def inputs(self) -> Sequence[Input]:
         """What was committed with it, in order; only readings are forwarded."""
 

@@ -45,21 +45,15 @@ class Rejected(ValueError):
         self.detail = detail
 
 
-class _Result(msgspec.Struct, frozen=True):
+class CommandResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device says on ``command/result``."""
+
     command_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     status: Literal["done", "rejected", "failed"]
-    detail: str | None = None
-
-
-class _Shape(msgspec.Struct, frozen=True):
-    """One JSON object that a kind may send: its schema and the names in it."""
-
-    schema: type[msgspec.Struct]
-    names: frozenset[str]
+    detail: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _JSON = msgspec.json.Decoder()
-_SHAPES: dict[type[msgspec.Struct], _Shape] = {}
 
 
 def decode(
@@ -80,29 +74,29 @@ def decode(
     if message_id is not None and type(message_id) is not str:
         message_id = _id_text(message_id)
     stamp = fields.pop("ts", None)
-    extra = _check(_shape(route), fields)
+    schema = _schema(route)
+    extra = None
+    try:
+        msgspec.convert(fields, schema)
+    except (msgspec.ValidationError, RecursionError):
+        extra = _check(schema, fields)
     source_time, kept = received_at, None
     if type(stamp) is int and received_at - BEHIND_MS <= stamp <= received_at + AHEAD_MS:
         source_time = stamp  # what nearly every message has, without a call
     elif stamp is not None:
         source_time, flag, kept = _believe(stamp, received_at, buffers=buffers)
         flags |= flag
-    values = cast("dict[str, Scalar]", fields)  # _check has left nothing else
+    values = cast("dict[str, Scalar]", fields)  # checked against the schema, which knows nothing else
     return Reading(
         route.channel, route.address, values, source_time, received_at, flags, message_id, kept, extra
     )
 
 
-def _shape(route: Route) -> _Shape:
+def _schema(route: Route) -> type[msgspec.Struct]:
     channel = route.channel
     if channel is Channel.TELEMETRY:
-        schema = route.kind.telemetry
-    else:
-        schema = route.kind.event if channel is Channel.EVENT and route.kind.event is not None else _Result
-    shape = _SHAPES.get(schema)
-    if shape is None:
-        shape = _SHAPES[schema] = _Shape(schema, frozenset(schema.__struct_fields__))
-    return shape
+        return route.kind.telemetry
+    return route.kind.event if channel is Channel.EVENT and route.kind.event is not None else CommandResult
 
 
 def _object(payload: bytes) -> dict[str, object]:
@@ -117,21 +111,19 @@ def _object(payload: bytes) -> dict[str, object]:
     return fields
 
 
-def _check(shape: _Shape, fields: dict[str, object]) -> dict[str, object] | None:
-    """Check ``fields`` in place against ``shape``; take out what it does not know and give that back.
+def _check(schema: type[msgspec.Struct], fields: dict[str, object]) -> dict[str, object] | None:
+    """Take out of ``fields`` what is null (an absent point) or unknown; what is left must fit ``schema``.
 
-    A ``null`` is an absent point.
+    Gives back the unknown fields.
     """
+    for name in [name for name, value in fields.items() if value is None]:
+        del fields[name]
+    unknown = {name: fields.pop(name) for name in sorted(fields.keys() - schema.__struct_fields__)}
     try:
-        msgspec.convert(fields, shape.schema)
+        msgspec.convert(fields, schema)
     except (msgspec.ValidationError, RecursionError) as error:
         raise Rejected(Reason.BAD_VALUE, str(error)) from error
-    if None in fields.values():
-        for name in [name for name, value in fields.items() if value is None]:
-            del fields[name]
-    if fields.keys() <= shape.names:
-        return None
-    return {name: fields.pop(name) for name in sorted(fields.keys() - shape.names)}
+    return unknown or None
 
 
 def _id_text(value: object) -> str:

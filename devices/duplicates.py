@@ -8,6 +8,7 @@ Both memories are bounded, and what they hold is stored with each batch so that 
 
 from array import array
 from collections import OrderedDict
+from collections.abc import Sequence
 from zlib import crc32
 
 WINDOW_MS = 5 * 60_000
@@ -26,9 +27,11 @@ class SessionPackets:
     def __init__(self) -> None:
         self._seen = array("Q", bytes(8 * PACKET_IDS))
 
-    def committed(self, packet_id: int, print_: int) -> None:
-        """Remember a packet that is on disk now."""
-        self._seen[packet_id] = print_ + 1
+    def committed(self, marks: Sequence[int]) -> None:
+        """Remember packets that are on disk now: packet identifier, fingerprint, and so on in turn."""
+        seen = self._seen
+        for place in range(0, len(marks), 2):
+            seen[marks[place]] = marks[place + 1] + 1
 
     def is_repeat(self, packet_id: int, print_: int) -> bool:
         """Ask only for a packet whose DUP flag is set."""

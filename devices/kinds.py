@@ -11,7 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Text = Annotated[str, Meta(max_length=256)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
@@ -56,98 +56,98 @@ class ChargePointError(StrEnum):
     WEAK_SIGNAL = "WeakSignal"
 
 
-class ChargerTelemetry(Struct, frozen=True):
+class ChargerTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     """One charging port."""
 
-    voltage: Annotated[float, Meta(ge=0, le=500, extra_json_schema={"unit": "V"})] | None = None
-    current: Annotated[float, Meta(ge=0, le=100, extra_json_schema={"unit": "A"})] | None = None
-    power: Annotated[float, Meta(ge=0, le=20_000, extra_json_schema={"unit": "W"})] | None = None
-    energy: Annotated[float, Meta(ge=0, extra_json_schema={"unit": "kWh"})] | None = None
-    temperature: Celsius | None = None
-    leakage: Annotated[float, Meta(ge=0, le=1_000, extra_json_schema={"unit": "mA"})] | None = None
-    status: ChargePointStatus | None = None
-    error: ChargePointError | None = None
-    session: Text | None = None
+    voltage: Annotated[float, Meta(ge=0, le=500, extra_json_schema={"unit": "V"})] | UnsetType = UNSET
+    current: Annotated[float, Meta(ge=0, le=100, extra_json_schema={"unit": "A"})] | UnsetType = UNSET
+    power: Annotated[float, Meta(ge=0, le=20_000, extra_json_schema={"unit": "W"})] | UnsetType = UNSET
+    energy: Annotated[float, Meta(ge=0, extra_json_schema={"unit": "kWh"})] | UnsetType = UNSET
+    temperature: Celsius | UnsetType = UNSET
+    leakage: Annotated[float, Meta(ge=0, le=1_000, extra_json_schema={"unit": "mA"})] | UnsetType = UNSET
+    status: ChargePointStatus | UnsetType = UNSET
+    error: ChargePointError | UnsetType = UNSET
+    session: Text | UnsetType = UNSET
 
 
-class SmokeTelemetry(Struct, frozen=True):
+class SmokeTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     """A smoke sensor; one vocabulary over Matter, Zigbee2MQTT, Tuya and GB/T 26875.3 (domain.md A3)."""
 
-    smoke: bool | None = None
-    density: Annotated[float, Meta(ge=0, le=10, extra_json_schema={"unit": "dB/m"})] | None = None
-    temperature: Celsius | None = None
-    battery: Percent | None = None
-    battery_low: bool | None = None
-    tamper: bool | None = None
-    test: bool | None = None
-    muted: bool | None = None
-    fault: bool | None = None
-    contamination: Literal["normal", "low", "warning", "critical"] | None = None
-    end_of_life: bool | None = None
-    linkquality: LinkQuality | None = None
+    smoke: bool | UnsetType = UNSET
+    density: Annotated[float, Meta(ge=0, le=10, extra_json_schema={"unit": "dB/m"})] | UnsetType = UNSET
+    temperature: Celsius | UnsetType = UNSET
+    battery: Percent | UnsetType = UNSET
+    battery_low: bool | UnsetType = UNSET
+    tamper: bool | UnsetType = UNSET
+    test: bool | UnsetType = UNSET
+    muted: bool | UnsetType = UNSET
+    fault: bool | UnsetType = UNSET
+    contamination: Literal["normal", "low", "warning", "critical"] | UnsetType = UNSET
+    end_of_life: bool | UnsetType = UNSET
+    linkquality: LinkQuality | UnsetType = UNSET
 
 
-class ButtonTelemetry(Struct, frozen=True):
+class ButtonTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     """The alarm button of an elderly resident."""
 
-    battery: Percent | None = None
-    battery_low: bool | None = None
-    linkquality: LinkQuality | None = None
-    worn: bool | None = None
-    activity: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    battery: Percent | UnsetType = UNSET
+    battery_low: bool | UnsetType = UNSET
+    linkquality: LinkQuality | UnsetType = UNSET
+    worn: bool | UnsetType = UNSET
+    activity: Annotated[int, Meta(ge=0, le=1_000_000)] | UnsetType = UNSET
     """Motions counted since the last message."""
 
 
-class ButtonEvent(Struct, frozen=True):
+class ButtonEvent(Struct, frozen=True, forbid_unknown_fields=True):
     """A press."""
 
     action: Literal["emergency", "cancel", "test", "check_in"]
 
 
-class ElevatorTelemetry(Struct, frozen=True):
+class ElevatorTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     """The camera in a lift car and the contacts beside it."""
 
-    door: Literal["open", "closed"] | None = None
-    floor: Annotated[int, Meta(ge=-20, le=200)] | None = None
-    blocking: bool | None = None
+    door: Literal["open", "closed"] | UnsetType = UNSET
+    floor: Annotated[int, Meta(ge=-20, le=200)] | UnsetType = UNSET
+    blocking: bool | UnsetType = UNSET
     """The door is being held."""
-    fire_recall: bool | None = None
-    stream: Literal["ok", "lost"] | None = None
+    fire_recall: bool | UnsetType = UNSET
+    stream: Literal["ok", "lost"] | UnsetType = UNSET
 
 
-class ElevatorEvent(Struct, frozen=True):
+class ElevatorEvent(Struct, frozen=True, forbid_unknown_fields=True):
     """Something that the camera follows through the car."""
 
     type: Literal["new", "update", "end"]
     track: Annotated[str, Meta(min_length=1, max_length=64)]
-    label: Literal["ebike", "bicycle", "stroller", "wheelchair", "person"] | None = None
-    score: Ratio | None = None
+    label: Literal["ebike", "bicycle", "stroller", "wheelchair", "person"] | UnsetType = UNSET
+    score: Ratio | UnsetType = UNSET
 
 
-class SounderTelemetry(Struct, frozen=True):
+class SounderTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     """A siren or a broadcast speaker."""
 
-    sounding: bool | None = None
-    fault: bool | None = None
+    sounding: bool | UnsetType = UNSET
+    fault: bool | UnsetType = UNSET
 
 
-class GatewayTelemetry(Struct, frozen=True):
+class GatewayTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     """What the gateway knows of itself; never heard on the wire (``gateway`` is a reserved word there).
 
     Counts are since the start of the node.
     """
 
-    uptime: Count | None = None
+    uptime: Count | UnsetType = UNSET
     """Seconds."""
-    received: Count | None = None
-    rejected: Count | None = None
-    duplicates: Count | None = None
-    devices: Count | None = None
-    alarms: Count | None = None
+    received: Count | UnsetType = UNSET
+    rejected: Count | UnsetType = UNSET
+    duplicates: Count | UnsetType = UNSET
+    devices: Count | UnsetType = UNSET
+    alarms: Count | UnsetType = UNSET
     """Standing."""
-    cloud_behind: Count | None = None
+    cloud_behind: Count | UnsetType = UNSET
     """Readings and alarm changes not yet stored in the cloud."""
-    unregistered_refused: Count | None = None
+    unregistered_refused: Count | UnsetType = UNSET
     """Messages of unregistered devices beyond the limit, not evaluated."""
 
 

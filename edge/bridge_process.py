@@ -4,6 +4,7 @@ Reads the journal read-only, keeps its positions with the node through the contr
 standard input ends, which is when the node has died. A slow or broken cloud cannot be felt in the node.
 """
 
+import gc
 import json
 import logging
 import signal
@@ -133,6 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: bridge.stop())
     threading.Thread(target=_end_with_parent, args=(bridge,), name="parent", daemon=True).start()
+    gc.collect()
+    gc.freeze()  # what is here now stays: a fifth of the work for each point was looking through it
     bridge.run()
     return 0
 

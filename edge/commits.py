@@ -156,9 +156,8 @@ class Commits:
             self._idle.set()
             self._on_failed(error)
             return
-        packets = self._intake.packets
-        for mark in flight.batch.packets:
-            packets[mark.lane].committed(mark.packet_id, mark.fingerprint)
+        for lane, marks in flight.batch.packets.items():
+            self._intake.packets[lane].committed(marks)
         self._on_committed(flight.batch, future.result(), flight.acknowledgements)
         if self._due:
             self._submit()

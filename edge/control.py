@@ -53,9 +53,12 @@ class ControlServer:
         self._clients = 0
 
     async def run(self) -> None:
-        """Listen; the socket file is made anew and removed at the end."""
+        """Listen; the socket file is made anew and removed at the end. Raises `OSError` with the remedy."""
         self._path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._serve, str(self._path), limit=REQUEST_MAX)
+        try:
+            server = await asyncio.start_unix_server(self._serve, str(self._path), limit=REQUEST_MAX)
+        except OSError as error:
+            raise OSError(f"no control socket {self._path} ({error}): set data_dir to a shorter path") from error
         self._path.chmod(0o600)
         try:
             async with server:

@@ -7,14 +7,15 @@ and acknowledged with its batch; it never raises.
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from zlib import crc32
 
 from devices.decoding import Reason, Rejected, decode
-from devices.duplicates import RecentMessages, SessionPackets, fingerprint
+from devices.duplicates import RecentMessages, SessionPackets
 from devices.readings import Channel, Flag
 from devices.registry import Registry
-from devices.topics import Lane, Route, Topics, Unroutable
+from devices.topics import Foreign, Lane, Route, Topics, Unroutable
 from edge.mqtt.link import Delivery
 from edge.store.records import (
     Batch,
@@ -22,7 +23,6 @@ from edge.store.records import (
     OrderStatus,
     Outgoing,
     OutgoingKind,
-    PacketMark,
     Quarantined,
 )
 from rules.decisions import NOTHING, Decision, Input, time_of
@@ -39,7 +39,19 @@ QUARANTINE_PER_MINUTE = 60
 """Rows; a babbling device must not wear out the card. What is not kept is still counted."""
 
 _RETAINED = Flag.RETAINED
-_UNREGISTERED = Flag.UNREGISTERED
+
+
+SOURCES_MOST = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Who speaks on a topic, looked up once."""
+
+    route: Route | Unroutable | Foreign
+    seed: int
+    flags: int
+    buffers: bool
 
 
 class Intake:
@@ -59,41 +71,34 @@ class Intake:
         self.next_outgoing_id = 1
         self._topics = topics
         self._registry = registry
+        self._sources: dict[str, _Source] = {}
         self._quarantine_minute = 0
         self._quarantine_left = QUARANTINE_PER_MINUTE
 
     def receive(self, lane: Lane, deliveries: Sequence[Delivery], now: int) -> list[int]:
         """Take messages that arrived at ``now``; returns the packet identifiers to acknowledge with the batch."""
         to_acknowledge: list[int] = []
-        route_of = self._topics.route
-        registered = self._registry.device
-        packets = self.packets[lane]
+        sources, packets = self._sources, self.packets[lane]
         batch, engine, state = self.batch, self.engine, self.state
+        marks, inputs = batch.packets[lane], batch.inputs
         self.counts["received"] += len(deliveries)
         for topic, payload, packet_id, dup, retain in deliveries:
-            route = route_of(topic)
-            mark = crc32(payload, route.seed) if isinstance(route, Route) else fingerprint(topic, payload)
+            source = sources.get(topic) or self._source(topic)
+            mark = crc32(payload, source.seed)
             if packet_id is not None:
                 to_acknowledge.append(packet_id)
                 if dup and packets.is_repeat(packet_id, mark):
                     self.counts["duplicates"] += 1
                     continue
-                batch.packets.append(PacketMark(lane, packet_id, mark))
+                marks.append(packet_id)
+                marks.append(mark)
+            route = source.route
             if not isinstance(route, Route):
-                if isinstance(route, Unroutable):
-                    self._quarantine(topic, payload, Rejected(Reason(route.reason), route.detail), now)
-                else:
-                    self.counts["foreign"] += 1
+                self._unroutable(route, topic, payload, now)
                 continue
-            device = registered(route.address)
-            flags = _RETAINED if retain else 0
-            buffers = False
-            if device is None:
-                flags |= _UNREGISTERED
-            else:
-                buffers = device.buffers
+            flags = source.flags | _RETAINED if retain else source.flags
             try:
-                reading = decode(route, payload, now, flags=flags, buffers=buffers)
+                reading = decode(route, payload, now, flags=flags, buffers=source.buffers)
             except Rejected as rejected:
                 self._quarantine(topic, payload, rejected, now)
                 continue
@@ -102,7 +107,7 @@ class Intake:
                     self.counts["duplicates"] += 1
                     continue
                 batch.recent.append((reading.id, mark, now))
-            batch.inputs.append(reading)
+            inputs.append(reading)
             decision = engine.step(state, reading, now)
             channel = reading.channel
             if channel is Channel.EVENT:
@@ -113,6 +118,25 @@ class Intake:
                 self.follow(decision)
         batch.now = state.now
         return to_acknowledge
+
+    def _source(self, topic: str) -> "_Source":
+        """What a topic stands for; remembered if it is a good one, so that a stranger's topics are not."""
+        route = self._topics.route(topic)
+        if not isinstance(route, Route):
+            return _Source(route, crc32(topic.encode("utf-8", "surrogatepass")), 0, buffers=False)
+        device = self._registry.device(route.address)
+        flags = Flag.UNREGISTERED if device is None else 0
+        if len(self._sources) >= SOURCES_MOST:
+            self._sources.clear()
+        source = _Source(route, route.seed, flags, buffers=device is not None and device.buffers)
+        self._sources[topic] = source
+        return source
+
+    def _unroutable(self, route: Unroutable | Foreign, topic: str, payload: bytes, now: int) -> None:
+        if isinstance(route, Unroutable):
+            self._quarantine(topic, payload, Rejected(Reason(route.reason), route.detail), now)
+        else:
+            self.counts["foreign"] += 1
 
     def tell(self, given: Input) -> Decision:
         """Give the engine an input that is not a message: an order of a person, a fact about the gateway."""

@@ -19,7 +19,7 @@ from edge.clock import Clock
 from edge.commits import MOST_MESSAGES, Commits
 from edge.control import ControlServer
 from edge.intake import Intake
-from edge.mqtt.link import Connected, Delivery, Link, NotConnected
+from edge.mqtt.link import Connected, Delivery, Link, NotConnected, PublishRefusedError
 from edge.outbox import Outbox
 from edge.recovery import restore
 from edge.store.errors import StoreError
@@ -170,7 +170,10 @@ class Node:
 
     async def _publish_status(self, status: bytes) -> None:
         topic = self.who.topics.gateway(self.who.node, "status")
-        await self.links[Lane.SAFETY].publish(topic, status, retain=True)
+        try:
+            await self.links[Lane.SAFETY].publish(topic, status, retain=True)
+        except PublishRefusedError as error:
+            log.error("the broker refuses a publication", extra={"topic": topic, "reason": str(error)})  # noqa: TRY400
 
     # What the links bring
 

@@ -22,7 +22,7 @@ from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
 from edge.desk import Desk
 from edge.mqtt.five import mqtt5_link
-from edge.mqtt.link import Link, LinkRefused, LinkSettings, NotConnected, Tls, Will
+from edge.mqtt.link import Link, LinkRefused, LinkSettings, NotConnected, PublishRefusedError, Tls, Will
 from edge.mqtt.three import mqtt311_link
 from edge.node import HEALTH_S, Identity, Node
 from edge.settings import Config
@@ -39,6 +39,10 @@ EXIT_REFUSED = 4
 
 SWITCH_INTERVAL_S = 0.0002
 """How long the writer thread may keep the interpreter from the event loop."""
+
+
+GC_YOUNG = 50_000
+"""New objects before the collector looks; a message makes a few, and none of them in a cycle."""
 
 
 def main(config: Config) -> int:
@@ -103,6 +107,7 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry) -> None:
             asyncio.get_running_loop().add_signal_handler(number, node.stop)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GC_YOUNG, 20, 100)
         log.info("anlin is up", extra={"site": config.site, "node": config.node, "replayed": node.replayed})
         async with asyncio.TaskGroup() as group:
             beside = [group.create_task(control.run(), name="control")]
@@ -164,4 +169,6 @@ async def _tell_health(node: Node, desk: Desk) -> None:
             await node.links[Lane.SAFETY].publish(topic, msgspec.json.encode(health), retain=True)
         except NotConnected:
             continue
+        except PublishRefusedError as error:
+            log.error("the broker refuses a publication", extra={"topic": topic, "reason": str(error)})  # noqa: TRY400
         await asyncio.sleep(HEALTH_S)

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from devices.topics import Topics
-from edge.mqtt.link import NotConnected, PublishRefusedError
+from edge.mqtt.link import LinkError, NotConnected, PublishRefusedError
 from edge.store.records import OrderStatus, Outgoing, OutgoingKind
 from rules.alarms import Alarm
 
@@ -167,6 +167,12 @@ class Outbox:
                 held = await self._publisher.read_retained(self._topics.alarm("+"))
             except NotConnected:
                 continue  # the next connection sets it right
+            except LinkError as error:
+                log.error("the board on the broker cannot be read", extra={"reason": str(error)})  # noqa: TRY400
+                continue
+            except LinkError as error:
+                log.error("old alarms may stay on the broker", extra={"reason": str(error)})  # noqa: TRY400
+                held = {}
             corrections = list(self._corrections(held))
             self.reconciled += len(corrections)
             self.add(corrections)

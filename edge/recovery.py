@@ -67,8 +67,8 @@ def restore(intake: Intake, recovered: Recovered, source: Source, now: int) -> i
     state, replayed = restore_state(engine, recovered, source)
     intake.state = state
     intake.next_outgoing_id = recovered.last_outgoing_id + 1
-    for mark in recovered.packets:
-        intake.packets[mark.lane].committed(mark.packet_id, mark.fingerprint)
+    for lane, marks in recovered.packets.items():
+        intake.packets[lane].committed(marks)
     for message_id, mark_, at in source.recent_ids(now - WINDOW_MS):
         intake.recent.is_repeat(message_id, mark_, at)
     if state.listening_since is not None:

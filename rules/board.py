@@ -16,6 +16,9 @@ from rules.definitions import Action, Rule
 from rules.ids import ulid
 from rules.state import Device, Ongoing, State
 
+RATE_DIGITS = 3
+"""Of a rate of change, as people see it."""
+
 
 class Board:
     """Collects the changes of one step; `decide` hands them out."""
@@ -31,19 +34,15 @@ class Board:
         self._node = node
         self._place_of = place_of
         self._known_rules = known_rules
-        self._changes: list[AlarmChange] = []
+        self.changes: list[AlarmChange] = []
+        """Of the step under way."""
         self._orders: list[Order] = []
         self._withheld: list[Withheld] = []
 
-    @property
-    def pending(self) -> bool:
-        """Whether something must follow from this step."""
-        return bool(self._changes)
-
     def decide(self) -> Decision:
         """What must follow, and begin anew."""
-        decision = Decision(tuple(self._changes), tuple(self._orders), tuple(self._withheld))
-        self._changes.clear()
+        decision = Decision(tuple(self.changes), tuple(self._orders), tuple(self._withheld))
+        self.changes.clear()
         self._orders.clear()
         self._withheld.clear()
         return decision
@@ -169,7 +168,7 @@ class Board:
         else:
             state.alarms.pop(alarm.key, None)
             state.keys.pop(alarm.id, None)
-        self._changes.append(AlarmChange(transition, alarm, at))
+        self.changes.append(AlarmChange(transition, alarm, at))
 
     def _order(self, alarm: Alarm, device: Device, action: Action, number: int, at: int) -> None:
         command = KINDS[device.kind].commands[action.command]
@@ -195,6 +194,8 @@ def _values(device: Device, ongoing: Ongoing) -> dict[str, Scalar]:
     """What the gateway knew when it decided, without what tells of a person's daily life."""
     private = KINDS[device.kind].private
     values = {name: value for name, value in device.points.items() if name not in private}
+    for name in KINDS[device.kind].rates.keys() & values.keys():
+        values[name] = round(float(values[name]), RATE_DIGITS)
     if ongoing.fields is not None:
         values.update(ongoing.fields)
     return values

@@ -56,27 +56,28 @@ class Engine:
 
     def step(self, state: State, given: Input, now: int) -> Decision:
         """Take one input at ``now`` (Unix ms; never runs backwards). Returns what must follow."""
-        now = max(now, state.now)
+        if now < state.now:  # noqa: PLR1730 - `max` costs a call
+            now = state.now
         board = self._board
         if state.deadlines and state.deadlines[0][0] <= now:
             self._take_due(state, now)
         state.now = now
-        if isinstance(given, Reading):
+        if type(given) is Reading:
             self._hear(state, given, now)
         elif isinstance(given, Acknowledge):
             board.acknowledge(state, given, now)
         elif isinstance(given, Close):
             self._close(state, given, now)
-        else:
+        elif isinstance(given, Listening):
             self._listen(state, given)
-        return board.decide() if board.pending else NOTHING
+        return board.decide() if board.changes else NOTHING
 
     def tick(self, state: State, now: int) -> Decision:
         """Take every deadline up to ``now``."""
         now = max(now, state.now)
         self._take_due(state, now)
         state.now = now
-        return self._board.decide() if self._board.pending else NOTHING
+        return self._board.decide() if self._board.changes else NOTHING
 
     @staticmethod
     def next_deadline(state: State) -> int | None:
@@ -94,11 +95,11 @@ class Engine:
                 return
         state.dirty.add(address)
         plan = self._plans[device.kind]
-        device.flags = reading.flags & ~_RETAINED
-        channel = reading.channel
+        values, flags, channel = reading.values, reading.flags, reading.channel
+        device.flags = flags & ~_RETAINED
         if channel is Channel.STATUS:
-            device.online = reading.values["state"] == "online"
-        if reading.flags & _RETAINED or (channel is Channel.STATUS and not device.online):
+            device.online = values["state"] == "online"
+        if flags & _RETAINED or (channel is Channel.STATUS and not device.online):
             return  # old news, or the broker speaking for a device that is gone
         if not device.last_seen:
             self._arm_silences(state, device, plan.silences, now)
@@ -108,22 +109,23 @@ class Engine:
             self._end_silence(state, device, plan, now)
         if channel is Channel.TELEMETRY:
             points = device.points
-            points.update(reading.values)
-            if plan.kind.rates:
-                measure_rates(device, plan.kind, reading)
-            if plan.kind.limited:
-                self._limit(state, device, plan.kind, reading.values, now)
+            points.update(values)
+            if plan.rates:
+                measure_rates(device, plan.rates, reading)
+            if plan.limited:
+                self._limit(state, device, plan.kind, values, now)
             ongoing = device.ongoing
-            for rule, evaluate in plan.touched_by(reading.values):
+            rules = plan.touched.get(tuple(values))
+            for rule, evaluate in plan.touched_by(values) if rules is None else rules:
                 truth = evaluate(points)
                 if truth or ongoing:
                     self._judge(state, device, rule, truth, points, None, now)
             if ongoing and plan.cleared_by_event:
                 self._clear_events_by_points(state, device, plan, now)
         elif channel is Channel.EVENT:
-            view = {**device.points, **reading.values}
+            view = {**device.points, **values}
             for rule in plan.events:
-                self._judge(state, device, rule, truth_of(rule, view), view, reading.values, now)
+                self._judge(state, device, rule, truth_of(rule, view), view, values, now)
 
     def _meet(self, state: State, reading: Reading) -> Device | None:
         """A device never heard before; None if it is one too many and not about a life."""

@@ -102,7 +102,7 @@ def _steps(entry: Entry, key: str, schema: type[msgspec.Struct], *, event: bool 
 
 def _values(moment: Entry, schema: type[msgspec.Struct]) -> Mapping[str, Scalar] | None:
     names = [name for name in moment.fields if name in schema.__struct_fields__]
-    told = {name: moment.text(name) for name in names}
+    told = {name: value for name in names if (value := moment.text(name)) is not None}
     try:
         struct = msgspec.convert(told, schema, strict=False)
     except msgspec.ValidationError as error:
@@ -111,7 +111,7 @@ def _values(moment: Entry, schema: type[msgspec.Struct]) -> Mapping[str, Scalar]
     values: dict[str, Scalar] = {}
     for name in names:
         value = getattr(struct, name)
-        if value is None or (isinstance(value, float) and not isfinite(value)):
+        if value is msgspec.UNSET or (isinstance(value, float) and not isfinite(value)):
             moment.fault(name, "needs a value; a point that the message does not hold is left out")
             continue
         values[name] = value.value if isinstance(value, Enum) else value

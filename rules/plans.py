@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from devices.kinds import Kind
+from devices.kinds import Kind, Limited, Rate
 from devices.readings import Scalar
 from rules.definitions import Points, Rule
 
@@ -18,24 +18,23 @@ class Plan:
     """The rules of one kind."""
 
     kind: Kind
+    rates: Mapping[str, Rate]
+    limited: Mapping[str, Limited]
     rules: Mapping[str, Rule]
     telemetry: tuple[tuple[Rule, Evaluate], ...]
     events: tuple[Rule, ...]
     silences: tuple[Rule, ...]
     cleared_by_event: frozenset[str]
-    _touched: dict[tuple[str, ...], tuple[tuple[Rule, Evaluate], ...]] = field(default_factory=dict)
+    touched: dict[tuple[str, ...], tuple[tuple[Rule, Evaluate], ...]] = field(default_factory=dict)
 
     def touched_by(self, values: Mapping[str, Scalar]) -> tuple[tuple[Rule, Evaluate], ...]:
-        """The rules whose truth can be another now that these points were said."""
-        said = tuple(values)
-        rules = self._touched.get(said)
-        if rules is None:
-            if len(self._touched) >= SHAPES_MOST:
-                self._touched.clear()
-            rates = {name for name, rate in self.kind.rates.items() if rate.of in values}
-            names = rates.union(said)
-            rules = tuple((rule, evaluate) for rule, evaluate in self.telemetry if names & names_of(rule))
-            self._touched[said] = rules
+        """The rules whose truth can be another now that these points were said; remembered in ``touched``."""
+        if len(self.touched) >= SHAPES_MOST:
+            self.touched.clear()
+        rates = {name for name, rate in self.rates.items() if rate.of in values}
+        names = rates.union(values)
+        rules = tuple((rule, evaluate) for rule, evaluate in self.telemetry if names & names_of(rule))
+        self.touched[tuple(values)] = rules
         return rules
 
 
@@ -47,6 +46,8 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
     events = tuple(rule for rule in rules if rule.when is not None and rule.when.uses_event)
     return Plan(
         kind,
+        dict(kind.rates),
+        dict(kind.limited),
         {rule.id: rule for rule in rules},
         telemetry,
         events,

@@ -1,13 +1,15 @@
 """Derived points: how fast a value changes."""
 
-from devices.kinds import Kind
+from collections.abc import Mapping
+
+from devices.kinds import Rate
 from devices.readings import Reading
 from rules.state import Device, RateMark
 
 
-def measure_rates(device: Device, kind: Kind, reading: Reading) -> None:
+def measure_rates(device: Device, rates: Mapping[str, Rate], reading: Reading) -> None:
     """Change per second in event time; by arrival where a device's clock stands still."""
-    for name, rate in kind.rates.items():
+    for name, rate in rates.items():
         value = reading.values.get(rate.of)
         if not isinstance(value, int | float):
             continue
@@ -19,7 +21,7 @@ def measure_rates(device: Device, kind: Kind, reading: Reading) -> None:
             if passed_s < rate.min_s:
                 continue
             if passed_s <= rate.max_s:
-                device.points[name] = round((value - mark.value) / passed_s, 3)
+                device.points[name] = (value - mark.value) / passed_s
             else:
                 device.points.pop(name, None)
         device.rates[name] = RateMark(value, reading.source_time, reading.received_at)

@@ -6,9 +6,10 @@ Read from the kind's own schema, so that a new point is known to conditions, tex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
+from typing import get_args, get_type_hints
 
-from msgspec import Struct, inspect
+from msgspec import Struct, UnsetType, inspect
 
 from devices.kinds import Kind
 
@@ -55,15 +56,13 @@ class Vocabulary:
 
 
 def _points(schema: type[Struct], *, event: bool) -> Iterator[Point]:
-    told = inspect.type_info(schema)
-    assert isinstance(told, inspect.StructType)  # noqa: S101 - a Struct is one
-    for field in told.fields:
-        yield _point(field.name, field.type, event=event)
+    for name, hint in get_type_hints(schema, include_extras=True).items():
+        absent = {UnsetType, NoneType} & set(get_args(hint))
+        plain = next(part for part in get_args(hint) if part not in absent) if absent else hint
+        yield _point(name, inspect.type_info(plain), event=event)
 
 
 def _point(name: str, type_: inspect.Type, *, event: bool) -> Point:
-    if isinstance(type_, inspect.UnionType):
-        (type_,) = (member for member in type_.types if not isinstance(member, inspect.NoneType))
     if isinstance(type_, inspect.Metadata):
         type_ = type_.type
     match type_:

@@ -129,6 +129,7 @@ def refusing(*bad: bytes, status: int = 400) -> Callable[[list[bytes]], Reply]:
 
 class Batch(NamedTuple):
     seq: int
+    now: int
     inputs: Sequence[Input]
 
 
@@ -151,13 +152,16 @@ class Journal:
         self.dead: list[DeadLetter] = []
         self.reports: list[Status] = []
         self.reported = threading.Condition()
+        self.now = NOW
+        self.most_batches = 1_000
+        """Rows of one answer, however few readings they hold."""
         self.away = 0
         """How many of the next calls fail."""
 
     # what the node writes
 
     def commit(self, *inputs: Input) -> None:
-        self.batches.append(Batch(len(self.batches) + 1, inputs))
+        self.batches.append(Batch(len(self.batches) + 1, self.now, inputs))
 
     def change(self, *changes: AlarmChange) -> None:
         for change in changes:
@@ -183,7 +187,8 @@ class Journal:
         self.reach()
         taken: list[Batch] = []
         for batch in self.batches[position:]:
-            if taken and sum(len(each.inputs) for each in taken) + len(batch.inputs) > limit:
+            full = sum(len(each.inputs) for each in taken) + len(batch.inputs) > limit
+            if taken and (full or len(taken) == self.most_batches):
                 break
             taken.append(batch)
         return taken

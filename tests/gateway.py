@@ -6,7 +6,6 @@ again in between. What it wrote to standard error is kept; a bare traceback in i
 
 import http.client
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -86,6 +85,11 @@ class Gateway:
     def stderr(self) -> str:
         """What it said, all its starts together."""
         return (self.folder / "stderr").read_text(errors="replace")
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self.process is not None and self.process.poll() is not None
 
     @property
     def pid(self) -> int:
@@ -274,9 +278,3 @@ def gone(pids: Sequence[int]) -> bool:
         except psutil.NoSuchProcess:
             continue
     return True
-
-
-def end(process: subprocess.Popen[bytes]) -> int:
-    """SIGTERM and wait."""
-    process.send_signal(signal.SIGTERM)
-    return process.wait(PATIENCE_S)

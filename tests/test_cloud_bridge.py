@@ -125,6 +125,22 @@ def test_a_journal_batch_above_the_limit_is_split() -> None:
     assert journal.advances == [(Feed.READINGS, 1)]
 
 
+def test_a_backlog_of_small_batches_is_sent_without_pauses_and_live_ones_are_gathered() -> None:
+    journal = Journal()
+    journal.now = NOW - 3_600_000
+    fill(journal, 600, per_batch=2)
+    with ScriptedStore() as store:
+        run = Forwarding(journal, store.url)
+        journal.most_batches = 10
+        run.run()
+        assert not run.pauses
+        assert len(store.requests) == 30
+        journal.now = NOW
+        fill(journal, 60, per_batch=2)
+        run = Forwarding(journal, store.url).run()
+        assert run.pauses == [1.0, 1.0]
+
+
 # --- answers that ask for patience ------------------------------------------------------------------------
 
 PASSING = [

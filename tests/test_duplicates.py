@@ -10,7 +10,7 @@ A, B = fingerprint("t/a", b"1"), fingerprint("t/a", b"2")
 
 def test_a_redelivered_packet_is_a_repeat_only_with_the_same_content() -> None:
     packets = SessionPackets()
-    packets.committed(7, A)
+    packets.committed([7, A])
     assert packets.is_repeat(7, A)
     assert not packets.is_repeat(7, B)
     assert not packets.is_repeat(8, A)
@@ -22,7 +22,7 @@ def test_a_packet_that_was_never_committed_is_no_repeat() -> None:
 
 def test_a_new_session_forgets_the_old_one_s_packets() -> None:
     packets = SessionPackets()
-    packets.committed(7, A)
+    packets.committed([7, A])
     packets.clear()
     assert not packets.is_repeat(7, A)
 

@@ -53,18 +53,18 @@ def broker() -> Iterator[Mosquitto]:
         yield broker
 
 
-def points(store: VictoriaMetrics, selector: str) -> list[tuple[dict[str, str], list[float]]]:
-    """Every series that a selector finds, with its values in the order of their times."""
+def points(store: VictoriaMetrics, selector: str) -> list[dict[str, Any]]:
+    """Every series that a selector finds: its labels (`metric`), `values` and `timestamps`."""
     urllib.request.urlopen(f"{store.url}/internal/force_flush", timeout=10).close()
     query = urllib.parse.urlencode({"match[]": selector})
     with urllib.request.urlopen(f"{store.url}/api/v1/export?{query}", timeout=10) as answer:
-        series = [json.loads(line) for line in answer]
-    return [(each["metric"], each["values"]) for each in series]
+        return [json.loads(line) for line in answer]
 
 
 def test_a_message_becomes_an_alarm_on_its_topic_in_the_api_in_the_stream_and_in_the_store(world: World) -> None:
     broker, store, gateway = world
     with Wire(broker.port) as device, AlarmWatch(broker.port) as watch, gateway.stream() as events:
+        assert next(events) == {"retry": "2000"}
         assert "id" in next(events)  # where the stream begins: from here on nothing is missed
         device.publish("smoke/sm0007/telemetry", {"smoke": True, "density": 0.31, "battery": 80})
         alarm = watch.wait_for("sm0007")
@@ -105,15 +105,10 @@ def test_a_message_becomes_an_alarm_on_its_topic_in_the_api_in_the_stream_and_in
         assert alarm["id"] not in {each["id"] for each in gateway.get("/api/v1/alarms")[1]["items"]}
         assert _next_alarm(events, alarm["id"]) == {**last, "transition": "cleared"}
 
-    def stored() -> bool:
-        found = points(store, '{__name__=~"smoke_.+"}')
-        told = points(store, '{__name__="alarm_state_code"}')
-        return {metric["transition"] for metric, _ in told if metric.get("device") == "sm0007"} == {
-            "raised", "acked", "cleared",
-        } and any(values[0] == 0.31 for metric, values in found if metric["__name__"] == "smoke_density")  # fmt: skip
-
-    eventually(stored, every_s=0.2)
-    assert {metric["building"] for metric, _ in points(store, '{__name__="smoke_density"}')} == {"3"}
+    eventually(lambda: _transitions(store, "sm0007") == ["raised", "acked", "cleared"], every_s=0.2)
+    (density,) = points(store, '{__name__="smoke_density",device="sm0007"}')
+    assert density["values"] == [0.31]
+    assert density["metric"]["building"] == "3"
 
 
 def _next_alarm(events: Iterator[Any], alarm_id: str) -> dict[str, Any]:
@@ -227,12 +222,11 @@ def test_retained_old_news_neither_starts_nor_ends_an_alarm(broker: Mosquitto, t
             device.publish("smoke/new-fire/telemetry", {"smoke": True})
             alarm = watch.wait_for("new-fire")
             gateway.restart()  # subscribes again, and gets the old news again
-            eventually(lambda: gateway.count("anlin_messages_received_total") >= 4)
+            eventually(lambda: gateway.ask("device", address="c1/smoke/new-fire")["online"] is False)
             device.publish("button/after/event", {"action": "emergency"})
             watch.wait_for("after")
             assert {each["device"] for each in gateway.board().values()} == {"new-fire", "after"}
             assert gateway.board()[alarm["id"]]["version"] == 1
-            assert gateway.ask("device", address="c1/smoke/new-fire")["online"] is False
             device.publish("smoke/old-fire/telemetry", {"smoke": True})
             watch.wait_for("old-fire")
 
@@ -362,12 +356,11 @@ def test_while_the_cloud_is_away_everything_is_kept_and_arrives_later_in_order(
 
 
 def _energies(store: VictoriaMetrics) -> set[int]:
-    return {int(value) for _, values in points(store, '{__name__="charger_energy"}') for value in values}
+    found = points(store, '{__name__="charger_energy"}')
+    return {int(value) for series in found for value in series["values"]}
 
 
 def _transitions(store: VictoriaMetrics, device: str) -> list[str]:
-    """In the order of their event times."""
-    query = urllib.parse.urlencode({"match[]": f'{{__name__="alarm_state_code",device="{device}"}}'})
-    with urllib.request.urlopen(f"{store.url}/api/v1/export?{query}", timeout=10) as answer:
-        series = [json.loads(line) for line in answer]
-    return [name for _, name in sorted((each["timestamps"][0], each["metric"]["transition"]) for each in series)]
+    """Of a device's alarms, in the order of their event times."""
+    found = points(store, f'{{__name__="alarm_state_code",device="{device}"}}')
+    return [name for _, name in sorted((each["timestamps"][0], each["metric"]["transition"]) for each in found)]

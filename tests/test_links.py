@@ -37,7 +37,7 @@ from edge.mqtt.three import mqtt311_link
 from tests.servers import HOST, OPEN, Mosquitto, free_port
 
 TIMEOUT_S = 15.0
-FILTERS = ("community/c1/charger/+/telemetry", "community/c1/+/+/status")
+FILTERS = ("community/c1/charger/+/telemetry", "community/c1/charger/+/status")
 TELEMETRY = "community/c1/charger/p01/telemetry"
 STATUS = "community/c1/charger/p01/status"
 ALARMS = "community/c1/alarm/+"
@@ -57,6 +57,8 @@ class Inbox:
         self.connections: list[Connected] = []
         self.received_in: list[tuple[int, Delivery]] = []
         self.losses: list[str] = []
+        self.attempts = 0
+        """Connections that failed or ended."""
         self._changed = asyncio.Event()
 
     def connected(self, connected: Connected) -> None:
@@ -73,6 +75,10 @@ class Inbox:
         assert lane is Lane.BULK
         assert self.connections[-1].connection == connection
         self.losses.append(reason)
+        self._changed.set()
+
+    def waited(self) -> None:
+        self.attempts += 1
         self._changed.set()
 
     @property
@@ -93,6 +99,18 @@ class Inbox:
                 await self._changed.wait()
 
 
+class Impatience(Backoff):
+    """Comes back quickly, and tells the inbox each time that there is a reason to."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        super().__init__(0.05, 0.2)
+        self._inbox = inbox
+
+    def next_s(self) -> float:
+        self._inbox.waited()
+        return super().next_s()
+
+
 def settings(port: int, **changes: Any) -> LinkSettings:
     wanted: dict[str, Any] = {"client_id": "c1-gw-1-bulk", "filters": FILTERS} | changes
     return LinkSettings(HOST, port, **wanted)
@@ -104,7 +122,7 @@ async def running(
 ) -> AsyncIterator[tuple[Session, Inbox]]:
     """A link that runs while the block does, and comes back quickly when it loses the broker."""
     inbox = Inbox()
-    link = make(Lane.BULK, settings(port, **changes), inbox, backoff=Backoff(0.05, 0.2))
+    link = make(Lane.BULK, settings(port, **changes), inbox, backoff=Impatience(inbox))
     task = asyncio.create_task(link.run())
     try:
         if connected:
@@ -254,8 +272,7 @@ def test_an_acknowledgement_of_an_older_connection_is_dropped(make: MakeLink) ->
             proxy.cut()
             await inbox.until(lambda: len(inbox.deliveries) == 9)
             link.acknowledge(inbox.connections[2].connection, ids)
-            await link.publish(GATEWAY, b"online")
-            proxy.cut()
+            link.reconnect("a third cut would look like a second gateway")
             await inbox.until(lambda: len(inbox.connections) == 4)
             await publish(broker.port, (TELEMETRY, b"the next"))
             await inbox.until(lambda: inbox.payloads[-1] == b"the next")
@@ -337,7 +354,7 @@ def test_while_reading_is_paused_a_flood_stays_outside(make: MakeLink) -> None:
             assert len(inbox.deliveries) <= 4
             link.resume_reading()
             await inbox.until(lambda: len(inbox.deliveries) == len(flood) + 1)
-            assert all(each.packet_id is None for each in inbox.deliveries[:-1])
+            assert sum(each.packet_id is None for each in inbox.deliveries) == len(flood)
 
     with Mosquitto() as broker:
         asyncio.run(scenario(broker))
@@ -457,10 +474,9 @@ def test_connecting_anew_brings_again_what_was_not_acknowledged_and_no_will(make
         async with running(make, broker.port, will=WILL) as (link, inbox):
             await publish(broker.port, *numbered(3))
             await inbox.until(lambda: len(inbox.deliveries) == 3)
-            for connections in (2, 3, 4, 5):  # never taken for a second gateway
+            for times in (2, 3, 4, 5):  # never taken for a second gateway
                 link.reconnect("the store failed")
-                await inbox.until(lambda: len(inbox.connections) == connections)  # noqa: B023 - awaited here
-            await inbox.until(lambda: len(inbox.deliveries) == 15)
+                await inbox.until(lambda: len(inbox.deliveries) == 3 * times)  # noqa: B023 - awaited here
             assert inbox.payloads == payloads(3) * 5
             assert await retained(broker.port, GATEWAY) is None
 
@@ -512,7 +528,7 @@ def test_a_broker_that_comes_later_is_found_and_its_absence_said_once(
                 await link.publish(GATEWAY, b"online")
             with pytest.raises(NotConnected):
                 await link.read_retained(ALARMS)
-            await attempts(link, 4)
+            await inbox.until(lambda: inbox.attempts >= 4)
             broker.start()
             await inbox.until(lambda: bool(inbox.connections))
         assert said(caplog, "correct mqtt.host and mqtt.port") == 1
@@ -520,13 +536,6 @@ def test_a_broker_that_comes_later_is_found_and_its_absence_said_once(
 
     with Mosquitto() as broker:
         asyncio.run(scenario(broker))
-
-
-async def attempts(link: Session, count: int) -> None:
-    """Until the link has tried so often; a failed attempt is seen from outside by nothing else."""
-    async with asyncio.timeout(TIMEOUT_S):
-        while link._number < count:  # noqa: SLF001 - see above
-            await asyncio.sleep(0.01)
 
 
 @both
@@ -539,8 +548,8 @@ def test_a_wrong_password_says_what_to_correct_and_is_tried_until_it_is(
     async def scenario(broker: Mosquitto) -> None:
         async with running(
             make, broker.port, connected=False, username="gateway", password="the new one"
-        ) as (link, inbox):
-            await attempts(link, 4)
+        ) as (_, inbox):
+            await inbox.until(lambda: inbox.attempts >= 4)
             assert said(caplog, "correct mqtt.username and mqtt.password_file") == 1
             assert said(caplog, "the new one") == 0
             passwords.write_text(password_line("gateway", "the new one"))
@@ -559,6 +568,7 @@ def password_line(name: str, password: str) -> str:
     return f"{name}:$7$101${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")  # paho-mqtt's, after a refusal
 @both
 def test_tls_is_spoken_and_a_foreign_authority_named(
     make: MakeLink, caplog: pytest.LogCaptureFixture, tmp_path: Path
@@ -580,7 +590,7 @@ def test_tls_is_spoken_and_a_foreign_authority_named(
         for ca in ("foreign", "missing"):
             tls = Tls(ca=tmp_path / f"{ca}.pem")
             async with running(make, broker.port, connected=False, tls=tls) as (link, inbox):
-                await attempts(link, 3)
+                await inbox.until(lambda: inbox.attempts >= 3)
         assert said(caplog, "check mqtt.tls.ca") == 1
         assert said(caplog, "missing.pem: correct mqtt.tls.ca") == 1
 
@@ -634,11 +644,11 @@ def test_two_gateways_with_the_same_name_do_not_fight_for_ever(make: MakeLink) -
 @both
 def test_a_broker_that_restarts_often_is_not_taken_for_a_second_gateway(make: MakeLink) -> None:
     async def scenario(broker: Mosquitto) -> None:
-        async with running(make, broker.port) as (link, inbox):
+        async with running(make, broker.port) as (_, inbox):
             for connections in range(2, 6):
+                seen = inbox.attempts
                 broker.kill9()
-                await inbox.until(lambda: len(inbox.losses) == connections - 1)  # noqa: B023 - awaited here
-                await attempts(link, inbox.connections[-1].connection + 2)
+                await inbox.until(lambda: inbox.attempts >= seen + 2)  # noqa: B023 - awaited here
                 broker.start()
                 await inbox.until(lambda: len(inbox.connections) == connections)  # noqa: B023 - awaited here
 
@@ -651,8 +661,8 @@ def test_a_broker_without_qos_1_is_refused_with_the_remedy(
     make: MakeLink, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(broker: Mosquitto) -> None:
-        async with running(make, broker.port, connected=False) as (link, inbox):
-            await attempts(link, 3)
+        async with running(make, broker.port, connected=False) as (_, inbox):
+            await inbox.until(lambda: inbox.attempts >= 3)
             assert inbox.connections == []
             assert said(caplog, "QoS 1") == 1
 
@@ -663,7 +673,7 @@ def test_a_broker_without_qos_1_is_refused_with_the_remedy(
 # --- a broker out of its mind -----------------------------------------------------------------------------
 
 CONNACK = {mqtt5_link: mqtt5.ConnAckPacket().write(), mqtt311_link: b"\x20\x02\x00\x00"}
-GARBAGE = {
+GARBAGE: dict[str, bytes] = {
     "zeros": bytes(4_096),
     "a web server": b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n" + b"<br>" * 1_000,
     "a text that is no UTF-8": b"\x30\x05\x00\x02\xff\xfe\x00" + bytes(64),
@@ -672,6 +682,8 @@ GARBAGE = {
 }
 
 
+# The codec reports a text that is not UTF-8 to standard error and to us; ours is the part that counts.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @both
 @pytest.mark.parametrize("accepted", [False, True], ids=["at once", "after CONNACK"])
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())

@@ -14,7 +14,7 @@ from devices.topics import Lane
 from edge.store.errors import CommitFailed, JournalClosed, JournalFull, StoreError, StoreUnusable
 from edge.store.journal import MOST_WAITING, Journal
 from edge.store.reader import JournalReader
-from edge.store.records import Batch, Committed, OrderResult, OrderStatus, PacketMark, Snapshot
+from edge.store.records import Batch, Committed, OrderResult, OrderStatus, Snapshot
 from edge.store.recovery import PACKETS_A_LANE
 from edge.store.retention import Bounds
 from edge.store.writer import Pressure, Writer
@@ -66,7 +66,7 @@ def test_every_table_is_there_again_after_reopening(tmp_path: Path) -> None:
         assert found.devices == [(Address(f"c1/charger/{seq}"), b"state-%d" % seq) for seq in (1, 2, 3)]
         assert found.alarms == [alarm(seq) for seq in (1, 2, 3)]
         assert found.outgoing == [out for batch in batches for out in batch.outgoing]
-        assert found.packets == [mark for batch in batches for mark in batch.packets]
+        assert found.packets[Lane.BULK] == [n for batch in batches for n in batch.packets[Lane.BULK]]
         assert found.positions == {"readings": 2, "alarms": 3}
         assert [each.inputs for each in journal.replay(0)] == [batch.inputs for batch in batches]
         assert [each.seq for each in journal.replay(1)] == [2, 3]
@@ -86,7 +86,7 @@ def test_a_new_journal_recovers_to_nothing(tmp_path: Path) -> None:
     async def look(journal: Journal) -> None:
         found = journal.recover()
         assert (found.last_seq, found.last_now, found.snapshot_seq, found.header) == (0, 0, 0, None)
-        assert not any((found.devices, found.alarms, found.outgoing, found.packets, found.positions))
+        assert not any((found.devices, found.alarms, found.outgoing, *found.packets.values(), found.positions))
         assert list(journal.replay(0)) == []
         assert list(journal.recent_ids(0)) == []
 
@@ -156,16 +156,16 @@ def test_an_order_keeps_what_the_device_answered(tmp_path: Path) -> None:
 
 def test_a_session_that_began_anew_forgets_its_packets_and_no_other_lane_s(tmp_path: Path) -> None:
     def packets(seq: int, begun: list[Lane]) -> Batch:
-        marks = [PacketMark(lane, seq, seq) for lane in Lane]
+        marks = {lane: [seq, seq] for lane in Lane}
         return Batch(seq, now=time_of(seq), packets=marks, sessions_begun=begun)
 
     batches = [packets(1, []), packets(2, [Lane.BULK]), packets(3, [])]
     with_journal(tmp_path, lambda journal: commit_all(journal, *batches))
 
     async def look(journal: Journal) -> None:
-        found = [(mark.lane, mark.packet_id) for mark in journal.recover().packets]
-        assert [each for lane, each in found if lane is Lane.SAFETY] == [1, 2, 3]
-        assert [each for lane, each in found if lane is Lane.BULK] == [2, 3]
+        found = journal.recover().packets
+        assert found[Lane.SAFETY] == [1, 1, 2, 2, 3, 3]
+        assert found[Lane.BULK] == [2, 2, 3, 3]
 
     with_journal(tmp_path, look)
 
@@ -173,16 +173,15 @@ def test_a_session_that_began_anew_forgets_its_packets_and_no_other_lane_s(tmp_p
 def test_only_the_newest_packets_of_a_lane_are_recovered(tmp_path: Path) -> None:
     async def use(journal: Journal) -> None:
         for seq in range(1, 7):
-            marks = [PacketMark(Lane.BULK, n + 1, seq) for n in range(2_000)]
-            await journal.commit(
-                Batch(seq, now=time_of(seq), packets=[PacketMark(Lane.SAFETY, seq, seq), *marks])
-            )
+            marks = [number for n in range(2_000) for number in (n + 1, seq)]
+            batch = Batch(seq, now=time_of(seq), packets={Lane.SAFETY: [seq, seq], Lane.BULK: marks})
+            await journal.commit(batch)
         found = journal.recover().packets
-        bulk = [mark for mark in found if mark.lane is Lane.BULK]
+        bulk = list(zip(found[Lane.BULK][1::2], found[Lane.BULK][::2], strict=True))
         assert len(bulk) == PACKETS_A_LANE
-        assert bulk[-1] == PacketMark(Lane.BULK, 2_000, 6)
-        assert bulk == sorted(bulk, key=lambda mark: (mark.fingerprint, mark.packet_id))
-        assert [mark.packet_id for mark in found if mark.lane is Lane.SAFETY] == [1, 2, 3, 4, 5, 6]
+        assert bulk[-1] == (6, 2_000)
+        assert bulk == sorted(bulk)
+        assert found[Lane.SAFETY][::2] == [1, 2, 3, 4, 5, 6]
 
     with_journal(tmp_path, use)
 

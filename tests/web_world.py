@@ -52,7 +52,7 @@ def raised(one: Alarm) -> AlarmChange:
 
 
 def changed(one: Alarm, transition: Transition, **facts: Any) -> AlarmChange:
-    after = msgspec.structs.replace(one, version=one.version + 1, **facts)
+    after = msgspec.structs.replace(one, **{"version": one.version + 1, **facts})
     return AlarmChange(transition, after, after.raised_at + 1000)
 
 
@@ -104,13 +104,13 @@ class Stream:
 
     async def block(self) -> dict[str, str]:
         """The next block's fields, a comment under the name ``:``."""
+        fields: dict[str, str] = {}
         async with asyncio.timeout(PATIENCE_S):
-            fields: dict[str, str] = {}
             while (line := (await self.reader.readline()).decode()) not in ("\n", ""):
                 name, _, value = line.rstrip("\n").partition(":")
                 fields[name or ":"] = value.strip()
-            if not line and not fields:
-                raise EOFError
+        if not line and not fields:
+            raise EOFError
         if "id" in fields:
             self.last_id = int(fields["id"])
         self.heartbeats += ":" in fields
@@ -119,10 +119,11 @@ class Stream:
     async def alarms(self, count: int) -> list[tuple[int, Any]]:
         """The next ``count`` alarm changes."""
         found: list[tuple[int, Any]] = []
-        while len(found) < count:
-            fields = await self.block()
-            if "data" in fields:
-                found.append((int(fields["id"]), json.loads(fields["data"])))
+        async with asyncio.timeout(PATIENCE_S):
+            while len(found) < count:
+                fields = await self.block()
+                if "data" in fields:
+                    found.append((int(fields["id"]), json.loads(fields["data"])))
         return found
 
 
@@ -148,6 +149,12 @@ class Web:
             while (answer := await self.get(path)).status != status:
                 await asyncio.sleep(0.02)
         return answer
+
+    async def streams(self, count: int) -> None:
+        """Wait until so many event streams are open."""
+        async with asyncio.timeout(PATIENCE_S):
+            while f"anlin_web_streams {count}\n".encode() not in (await self.get("/metrics")).body:
+                await asyncio.sleep(0.02)
 
     @asynccontextmanager
     async def stream(self, query: str = "", **headers: str) -> AsyncIterator[Stream]:

@@ -2,7 +2,7 @@
 
 A thread looks every 5 ms at what each other thread executes and gives it the processor time that the thread
 has had since. A call into C counts for the Python line that made it. At the end the sums go into
-``$ANLIN_BENCH_PROFILE/PID.json``. Nothing of the product knows of this.
+``$BENCH_PROFILE/PID.json``. Nothing of the product knows of this.
 """
 
 import atexit
@@ -11,13 +11,14 @@ import os
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
+from types import FrameType
 
 EVERY_S = 0.005
 
 
-def _sample(own: Counter[str], whole: Counter[str]) -> None:
+def _sample(own: dict[str, float], whole: dict[str, float]) -> None:
     me = threading.get_ident()
     spent: dict[int, float] = {}
     while True:
@@ -33,24 +34,24 @@ def _sample(own: Counter[str], whole: Counter[str]) -> None:
             spent[thread] = now
             if not cost:
                 continue
+            own[_name(top)] += cost
+            frame: FrameType | None = top
             seen = set()
-            frame = top
-            own[_name(frame.f_code.co_filename, frame.f_code.co_qualname)] += cost  # type: ignore[assignment]  # seconds
             while frame is not None:
-                seen.add(_name(frame.f_code.co_filename, frame.f_code.co_qualname))
-                frame = frame.f_back  # type: ignore[assignment]  # None ends it
+                seen.add(_name(frame))
+                frame = frame.f_back
             for name in seen:
-                whole[name] += cost  # type: ignore[assignment]  # seconds
+                whole[name] += cost
 
 
-def _name(path: str, function: str) -> str:
-    parts = Path(path).parts
-    return f"{'/'.join(parts[-2:])}:{function}"
+def _name(frame: FrameType) -> str:
+    code = frame.f_code
+    return f"{'/'.join(Path(code.co_filename).parts[-2:])}:{code.co_qualname}"
 
 
 def _begin(folder: Path) -> None:
-    own: Counter[str] = Counter()
-    whole: Counter[str] = Counter()
+    own: dict[str, float] = defaultdict(float)
+    whole: dict[str, float] = defaultdict(float)
     threading.Thread(target=_sample, args=(own, whole), name="sampler", daemon=True).start()
 
     def tell() -> None:
@@ -60,5 +61,5 @@ def _begin(folder: Path) -> None:
     atexit.register(tell)
 
 
-if folder := os.environ.get("ANLIN_BENCH_PROFILE"):
+if folder := os.environ.get("BENCH_PROFILE"):
     _begin(Path(folder))

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from amqtt.broker import Broker
-from amqtt.errors import AMQTTError
+from amqtt.errors import BrokerError
 
 from edge.mqtt.link import LinkError
 
@@ -57,7 +57,7 @@ class EmbeddedBroker:
         self._broker._subscriptions = _Steady(self._broker._subscriptions)  # noqa: SLF001
         try:
             await self._broker.start()
-        except AMQTTError as error:
+        except BrokerError as error:
             raise EmbeddedBrokerError(
                 f"the embedded broker cannot listen on {HOST}:{self.port} ({error.__cause__ or error}):"
                 " end what uses the port, or choose another mqtt.port"

@@ -15,18 +15,17 @@ from mqtt5 import DisconnectReasonCode, PublishPacket, QoS
 from devices.topics import Lane
 from edge.mqtt.backoff import Backoff
 from edge.mqtt.link import Delivery, Inbox, LinkError, LinkSettings, NotConnected, PublishRefusedError
+from edge.mqtt.rejections import RejectedError, refusal, tls_context
 from edge.mqtt.session import (
     Connection,
     Deliver,
     Loss,
-    RejectedError,
     Session,
-    refusal,
-    tls_context,
 )
 
 _SEND_MAXIMUM = 1_000  # bounds what waits for PUBACK where the broker allows 65,535
 _GRACE_S = 1.0
+_GATHER_S = 0.001  # what a message may wait for others; at 40,000 a second it saves half of the work
 _BUFFER_SIZE = (
     128 * 1024
 )  # one for the life of the connection: a new one for each read costs more than parsing
@@ -70,9 +69,9 @@ class PacketReader:
             except ValueError as error:
                 raise MalformedPacketError(str(error)) from error
             except BaseException as error:
-                if type(error).__module__ != "pyo3_runtime":  # the codec panics on a text that is not UTF-8
+                if type(error).__module__ != "pyo3_runtime":  # the codec panics
                     raise
-                raise MalformedPacketError(str(error)) from error
+                raise MalformedPacketError("a text that is not UTF-8") from error
             if length > self._maximum:
                 raise MalformedPacketError(f"a packet of {length:,} bytes, {self._maximum:,} were agreed")
             packets.append(packet)
@@ -126,6 +125,7 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
         """Why we or the broker ended it; None while it is in use."""
         self._heard = True
         self._paused = False
+        self._read_at = 0.0
         self._keep_alive_s = settings.keep_alive_s
         self._watch: asyncio.TimerHandle | None = None
         self._packet_ids = cycle(range(1, 65_536))
@@ -156,6 +156,8 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._heard = True
+        if nbytes < _BUFFER_SIZE // 4:
+            self._gather()
         try:
             packets = self._reader.take(nbytes)
         except MalformedPacketError as error:
@@ -175,6 +177,19 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
             else:
                 self._fail(DisconnectReasonCode.PROTOCOL_ERROR, "the broker sent a message before CONNACK")
 
+    def _gather(self) -> None:
+        """Let more come together when reads follow each other closely: brokers send one by one."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if now - self._read_at < _GATHER_S and not self._paused:
+            self._transport.pause_reading()
+            loop.call_later(_GATHER_S, self._read_on)
+        self._read_at = now
+
+    def _read_on(self) -> None:
+        if not self._paused:
+            self._transport.resume_reading()
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._watch is not None:
             self._watch.cancel()
@@ -182,7 +197,7 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
             closed = "the broker closed the connection" + (f" ({exc})" if exc else "")
             if not self.accepted.done():
                 closed += ' before CONNACK: if it does not speak MQTT 5, set mqtt.protocol to "3.1.1"'
-            self._loss = Loss(closed)
+            self._loss = Loss(closed, contested=True)
         self._ended(self._loss)
 
     def _control(self, packet: mqtt5.Packet) -> None:

@@ -8,7 +8,6 @@ wire is said by `edge.mqtt.five` and `edge.mqtt.three`. Everything here happens 
 import asyncio
 import logging
 import re
-import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -19,16 +18,13 @@ from edge.mqtt.link import (
     Connected,
     Delivery,
     Inbox,
-    LinkError,
     LinkRefused,
     LinkSettings,
     NotConnected,
     PublishRefusedError,
-    Tls,
 )
+from edge.mqtt.rejections import CONNECT_TIMEOUT_S, RejectedError, advice
 
-CONNECT_TIMEOUT_S = 10.0
-"""For reaching the broker, the TLS handshake and CONNACK together."""
 STABLE_S = 5.0
 """A connection that lasted this long was a good one."""
 
@@ -43,17 +39,13 @@ _REFUSED = 0x80  # reason codes from here on are failures
 log = logging.getLogger("anlin.mqtt")
 
 
-class RejectedError(LinkError):
-    """The broker, or our configuration, rejects this connection; the text says what to correct."""
-
-
 @dataclass(frozen=True, slots=True)
 class Loss:
     """Why a connection ended."""
 
     reason: str
     contested: bool = False
-    """It looks as if another client took the session over."""
+    """The broker closed it and did not say why, as Mosquitto does when another client takes the session."""
 
 
 class Connection(ABC):
@@ -187,7 +179,7 @@ class Session:
                     connection = await self._connect(self._settings, self._number, self._deliver)
             except (RejectedError, OSError) as error:
                 self._fights = 0
-                self._say(logging.WARNING, f"{_advice(error, self._settings)}; trying again")
+                self._say(logging.WARNING, f"{advice(error, self._settings)}; trying again")
             else:
                 await self._stay(connection)
             await asyncio.sleep(self._backoff.next_s())
@@ -195,25 +187,27 @@ class Session:
     async def _stay(self, connection: Connection) -> None:
         clock = asyncio.get_running_loop().time
         since = clock()
-        loss = Loss("closed by the gateway")
+        rejected: Loss | None = None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await asyncio.shield(connection.accepted)
             since = clock()
             await self._subscribe(connection)
             self._announce(connection)
-            loss = await asyncio.shield(connection.lost)
+            await asyncio.shield(connection.lost)
         except NotConnected:
-            loss = connection.lost.result()
+            pass  # `lost` says why
         except (RejectedError, OSError) as error:
-            loss = Loss(_advice(error, self._settings))
+            rejected = Loss(advice(error, self._settings))
         finally:
             await connection.close()
+            lost = connection.lost.result() if connection.lost.done() else Loss("the broker does not let go")
+            loss = rejected or lost
             if self._current is connection:
                 self._current = None
                 self._inbox.disconnected(self._lane, connection.number, loss.reason)
         self._say(logging.WARNING, f"{loss.reason}; trying again")
-        self._learn(loss, clock() - since)
+        self._learn(loss, 0.0 if rejected else clock() - since)
 
     def _learn(self, loss: Loss, lasted_s: float) -> None:
         if lasted_s >= STABLE_S:
@@ -365,46 +359,3 @@ class _Collection:
             await asyncio.wait({connection.lost}, timeout=wait_s)
             if connection.lost.done():
                 raise NotConnected(connection.lost.result().reason)
-
-
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Read the files anew, so that a corrected one counts at the next attempt."""
-    for key, path in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
-        if path is not None and not path.is_file():
-            raise RejectedError(f"there is no file {path}: correct mqtt.tls.{key}")
-    try:
-        context = ssl.create_default_context(cafile=tls.ca)
-        if tls.cert is not None:
-            context.load_cert_chain(tls.cert, tls.key)
-    except ssl.SSLError as error:
-        raise RejectedError(f"mqtt.tls.ca, cert and key must be PEM files that fit ({error})") from error
-    return context
-
-
-def refusal(code: int, name: str, settings: LinkSettings) -> RejectedError:
-    """A CONNACK that says no, in words that help; codes are MQTT 5's."""
-    match code:
-        case 0x86 | 0x87:
-            remedy = "correct mqtt.username and mqtt.password_file, or the broker's password file"
-        case 0x84:
-            remedy = 'set mqtt.protocol to the other of "5" and "3.1.1"'
-        case 0x85:
-            remedy = f"permit the client identifier {settings.client_id!r} in the broker"
-        case _:
-            remedy = "its log says why"
-    return RejectedError(f"the broker refuses the connection ({name}): {remedy}")
-
-
-def _advice(error: Exception, settings: LinkSettings) -> str:
-    where = f"the broker at {settings.host}:{settings.port}"
-    match error:
-        case RejectedError():
-            return f"no connection to {where}: {error}"
-        case TimeoutError():
-            return (
-                f"{where} does not answer ({CONNECT_TIMEOUT_S:.0f} s): check mqtt.host, mqtt.port, mqtt.tls"
-            )
-        case ssl.SSLError():
-            return f"no TLS with {where} ({error}): check mqtt.tls.ca and the broker's certificate"
-        case _:
-            return f"cannot reach {where} ({error}): start it, or correct mqtt.host and mqtt.port"

@@ -20,7 +20,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from devices.topics import Lane
 from edge.mqtt.backoff import Backoff
 from edge.mqtt.link import Delivery, Inbox, LinkSettings, NotConnected, PublishRefusedError
-from edge.mqtt.session import CONNECT_TIMEOUT_S, Connection, Deliver, Loss, Session, refusal, tls_context
+from edge.mqtt.rejections import CONNECT_TIMEOUT_S, refusal, tls_context
+from edge.mqtt.session import Connection, Deliver, Loss, Session
 
 _WAITING_MESSAGES = 512
 _WAITING_BYTES = 512 * 1024
@@ -102,7 +103,8 @@ class _Connection311(Connection):
                     client.loop_write()
                     client.loop_misc()
         except OSError as error:
-            self._post(partial(self._reject, error))
+            # Without its traceback, which would keep the socket that paho forgets after a failed handshake.
+            self._post(partial(self._reject, error.with_traceback(None)))
             reason = str(error)
         except Exception as error:  # noqa: BLE001 - the top of the thread; the session logs it and connects anew
             reason = f"the broker sent what paho-mqtt cannot read ({type(error).__name__}: {error})"

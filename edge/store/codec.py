@@ -17,7 +17,7 @@ import msgspec
 from devices.readings import Address, Reading, Scalar
 from devices.topics import Lane
 from edge.store.errors import ReadFailed
-from edge.store.records import PacketMark, RecentId
+from edge.store.records import Marks, RecentId
 from rules.alarms import Alarm
 from rules.decisions import Input
 
@@ -58,30 +58,23 @@ def decode_recent(blob: bytes | None) -> list[RecentId]:
     return [] if blob is None else _read(_recent, _unpacked(blob))[1]
 
 
-def encode_packets(begun: Iterable[Lane], packets: Iterable[PacketMark]) -> bytes | None:
+def encode_packets(begun: Iterable[Lane], packets: Marks) -> bytes | None:
     """Packet marks by lane, two bytes for the identifier, four for the fingerprint; None for nothing."""
-    lanes = dict.fromkeys(begun, True)
-    marks: dict[Lane, tuple[array[int], array[int]]] = {lane: (array("H"), array("I")) for lane in lanes}
-    for mark in packets:
-        ids, prints = marks.setdefault(mark.lane, (array("H"), array("I")))
-        ids.append(mark.packet_id)
-        prints.append(mark.fingerprint)
-    if not marks:
-        return None
-    return FORMAT + _encoder.encode(
-        [
-            (lane, lane in lanes, _little(ids), _little(prints))
-            for lane, (ids, prints) in marks.items()
-        ]
-    )  # fmt: skip
+    lanes = frozenset(begun)
+    told = [
+        (lane, lane in lanes, _little(array("H", marks[::2])), _little(array("I", marks[1::2])))
+        for lane in Lane
+        if (marks := packets.get(lane, [])) or lane in lanes
+    ]
+    return FORMAT + _encoder.encode(told) if told else None
 
 
-def decode_packets(blob: bytes) -> list[tuple[Lane, bool, list[PacketMark]]]:
-    """By lane: whether its session began with this batch, and its marks in order. Raises `ReadFailed`."""
+def decode_packets(blob: bytes) -> list[tuple[Lane, bool, list[int]]]:
+    """By lane: whether its session began with this batch, and its marks as in `Marks`. Raises `ReadFailed`."""
     found = []
     for lane, begun, ids, prints in _read(_packets, _body(blob)):
         pairs = zip(_numbers("H", ids), _numbers("I", prints), strict=True)
-        found.append((lane, begun, [PacketMark(lane, packet_id, print_) for packet_id, print_ in pairs]))
+        found.append((lane, begun, [number for pair in pairs for number in pair]))
     return found
 
 

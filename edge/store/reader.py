@@ -124,7 +124,7 @@ class JournalReader:
 
     def batches_after(self, seq: int, limit_readings: int) -> list[ReplayBatch]:
         """Whole batches after ``seq``, in order, up to ``limit_readings`` readings; at least one batch."""
-        rows = []
+        rows: list[Any] = []
         readings = 0
         with self._reading() as connection, closing(connection.cursor()) as cursor:
             cursor.execute(
@@ -132,10 +132,10 @@ class JournalReader:
                 (seq, _BATCHES),
             )
             for row in cursor:
-                rows.append(row)
                 readings += row[2]
-                if readings >= limit_readings:
+                if rows and readings > limit_readings:
                     break
+                rows.append(row)
         return [
             ReplayBatch(number, now, decode_row(number, body, codec.decode_inputs))
             for number, now, _, body in rows

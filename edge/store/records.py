@@ -11,13 +11,15 @@ from devices.topics import Lane
 from rules.alarms import Alarm, AlarmChange
 from rules.decisions import Input, Order
 
+Marks = dict[Lane, list[int]]
+"""By lane: packet identifier, fingerprint, and so on in turn, of messages that are in a batch; for recognising
+their redelivery. A flat list, because every message makes one.
+"""
 
-class PacketMark(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A packet whose message is in this batch, for recognising its redelivery."""
 
-    lane: Lane
-    packet_id: int
-    fingerprint: int
+def no_marks() -> Marks:
+    """Empty lists for every lane."""
+    return {lane: [] for lane in Lane}
 
 
 RecentId = tuple[str, int, int]
@@ -129,7 +131,7 @@ class Batch:
     now: int = 0
     """The engine's time after its last input (Unix ms); replay runs the engine's deadlines up to it."""
     inputs: list[Input] = field(default_factory=list)
-    packets: list[PacketMark] = field(default_factory=list)
+    packets: Marks = field(default_factory=no_marks)
     recent: list[RecentId] = field(default_factory=list)
     """Of those inputs whose message had an id."""
     changes: list[AlarmChange] = field(default_factory=list)
@@ -152,7 +154,7 @@ class Batch:
     def empty(self) -> bool:
         """Nothing to commit."""
         return not (
-            self.inputs or self.packets or self.changes or self.outgoing or self.sent or self.positions
+            self.inputs or any(self.packets.values()) or self.changes or self.outgoing or self.sent or self.positions
             or self.orders or self.order_results or self.sessions_begun or self.quarantined or self.gaps
             or self.dead_letters or self.snapshot
         )  # fmt: skip
@@ -193,6 +195,6 @@ class Recovered(msgspec.Struct, frozen=True):
     """The standing alarms: committed facts."""
     outgoing: list[Outgoing]
     """What is still to be published, in order."""
-    packets: list[PacketMark]
+    packets: Marks
     """Of the sessions that go on, oldest first, at most 8,192 a lane."""
     positions: dict[str, int]

@@ -10,7 +10,7 @@ from pathlib import Path
 from devices.topics import Lane
 from edge.store import codec
 from edge.store.reader import JournalReader, decode_row
-from edge.store.records import Outgoing, OutgoingKind, PacketMark, RecentId, Recovered, ReplayBatch
+from edge.store.records import Marks, Outgoing, OutgoingKind, RecentId, Recovered, ReplayBatch
 
 PACKETS_A_LANE = 8_192
 PACKET_ROWS = 5_000
@@ -86,10 +86,10 @@ def _outgoing(reader: JournalReader) -> list[Outgoing]:
     ]
 
 
-def _packets(reader: JournalReader) -> list[PacketMark]:
+def _packets(reader: JournalReader) -> Marks:
     """From the newest batch backwards; a lane is done when it has enough or its session began."""
-    found: dict[Lane, list[list[PacketMark]]] = {lane: [] for lane in Lane}
-    room = dict.fromkeys(Lane, PACKETS_A_LANE)
+    found: dict[Lane, list[list[int]]] = {lane: [] for lane in Lane}
+    room = dict.fromkeys(Lane, 2 * PACKETS_A_LANE)
     seq, looked_at = 2**63 - 1, 0
     while looked_at < PACKET_ROWS and any(room.values()):
         rows = reader.rows(
@@ -107,4 +107,4 @@ def _packets(reader: JournalReader) -> list[PacketMark]:
                 newest = marks[-room[lane] :] if room[lane] else []
                 found[lane].append(newest)
                 room[lane] = 0 if begun else room[lane] - len(newest)
-    return [mark for batches in found.values() for marks in reversed(batches) for mark in marks]
+    return {lane: [n for marks in reversed(batches) for n in marks] for lane, batches in found.items()}

@@ -152,11 +152,11 @@ def _health(health: Health) -> bytes:
 def _own(*, node_up: bool, feed: AlarmFeed) -> str:
     """The web's own figures."""
     figures = (
-        ("anlin_web_up", "The web process answers.", 1),
-        ("anlin_node_up", "The node answers the web process.", int(node_up)),
-        ("anlin_web_feed_failures", "Faults after which the alarm feed began anew.", feed.failures),
-        ("anlin_web_streams", "Event streams open now.", feed.listeners),
+        ("anlin_web_up", "gauge", "The web process answers.", 1),
+        ("anlin_node_up", "gauge", "The node answers the web process.", int(node_up)),
+        ("anlin_web_streams", "gauge", "Event streams open now.", feed.listeners),
+        ("anlin_web_feed_failures_total", "counter", "Faults the alarm feed went on after.", feed.failures),
     )
     return "".join(
-        f"# HELP {name} {text}\n# TYPE {name} gauge\n{name} {value}\n" for name, text, value in figures
+        f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {value}\n" for name, kind, text, value in figures
     )

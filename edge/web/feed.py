@@ -58,6 +58,8 @@ class AlarmFeed:
                 async with self._node.subscribe() as pushes:
                     await self._catch_up()
                     async for push in pushes:
+                        if self.position is None or push.number > self.position + 1:
+                            await self._catch_up()
                         self._take(Change(push.number, _with_transition(bytes(push.alarm), push.transition)))
             except (ControlError, DatabaseAwayError) as error:
                 log.info("alarm feed: %s", error)
