@@ -233,6 +233,11 @@ class Gateway:
         except StoreError:
             return 0
 
+    def commits(self) -> int:
+        """Batches in the journal's file."""
+        with JournalReader(self.data / FILE) as reader:
+            return reader.last_seq()
+
 
 def _role(process: psutil.Process) -> str:
     command = process.cmdline()

@@ -24,8 +24,9 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
         before = gateway.cpu_s()
         published = here.publish(count)
         committed_at = until(lambda: gateway.committed() >= count, "all messages in the journal", every_s=0.1)
-        until(here.drained, "all points in the cloud store", every_s=0.5)
+        until(lambda: here.drained(count), "all points in the cloud store", every_s=0.5)
         after = gateway.cpu_s()
+        commits = gateway.commits()
         peaks = gateway.memory().peaks
         gateway.stop()
         verdict = here.compared(store=True)
@@ -36,6 +37,7 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
     say("payload", sum(each.payload_bytes for each in published) / count, "bytes/message")
     say("published", count / (ended - began), "messages/s")
     say("committed", count / (committed_at - began), "messages/s")
+    say("committed together", count / commits, "messages/commit")
     tell(Figure(NAME, "gateway", total, "CPU s/million messages", at_most(12)))
     for role, seconds in sorted(spent.items()):
         say(f"of these {role}", seconds / millions, "CPU s/million messages")

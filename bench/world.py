@@ -123,8 +123,15 @@ class World:
         with JournalReader(self.gateway.data / FILE) as reader:
             return reader.behind(feed, reader.positions().get(feed, 0))
 
-    def drained(self) -> bool:
-        """Whether the cloud store has everything."""
+    def drained(self, messages: int) -> bool:
+        """Whether the cloud store has everything, of which ``messages`` have been published.
+
+        The bridge's own word is believed where it has stored that many since it was started; else the
+        position in the journal counts, which is written down some seconds later.
+        """
+        health = self.gateway.health()
+        if health is not None and health.cloud is not None and health.cloud.stored >= messages:
+            return not any(health.cloud.behind.values())
         return not any(self.waiting(feed) for feed in ("readings", "alarms"))
 
 

@@ -6,7 +6,7 @@ Unknown fields are kept beside the reading; a wrong type or an impossible value 
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, cast
+from typing import cast
 
 import msgspec
 
@@ -15,6 +15,11 @@ from devices.topics import Route
 
 PAYLOAD_LIMIT = 256 * 1024
 """Bytes; no message of the contract comes near it."""
+
+EXTRA_DEPTH = 16
+"""Levels of an unknown field that are kept."""
+
+EXTRA_DIGITS = 64
 
 AHEAD_MS = 5 * 60_000
 BEHIND_MS = 60 * 60_000
@@ -45,12 +50,8 @@ class Rejected(ValueError):
         self.detail = detail
 
 
-class CommandResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a device says on ``command/result``."""
-
-    command_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    status: Literal["done", "rejected", "failed"]
-    detail: str | msgspec.UnsetType = msgspec.UNSET
+class _Status(msgspec.Struct, frozen=True):
+    state: object = None
 
 
 _JSON = msgspec.json.Decoder()
@@ -69,12 +70,17 @@ def decode(
     if route.channel is Channel.STATUS:
         state = _status(payload)
         return Reading(Channel.STATUS, route.address, {"state": state}, received_at, received_at, flags)
-    fields = _object(payload)
+    try:
+        fields = _JSON.decode(payload)
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+        raise _unreadable(error) from error
+    if type(fields) is not dict:
+        raise Rejected(Reason.NOT_AN_OBJECT, f"expected a JSON object, got {type(fields).__name__}")
     message_id = fields.pop("id", None)
     if message_id is not None and type(message_id) is not str:
         message_id = _id_text(message_id)
     stamp = fields.pop("ts", None)
-    schema = _schema(route)
+    schema = route.schema
     extra = None
     try:
         msgspec.convert(fields, schema)
@@ -92,23 +98,10 @@ def decode(
     )
 
 
-def _schema(route: Route) -> type[msgspec.Struct]:
-    channel = route.channel
-    if channel is Channel.TELEMETRY:
-        return route.kind.telemetry
-    return route.kind.event if channel is Channel.EVENT and route.kind.event is not None else CommandResult
-
-
-def _object(payload: bytes) -> dict[str, object]:
-    try:
-        fields = _JSON.decode(payload)
-    except UnicodeDecodeError as error:
-        raise Rejected(Reason.BAD_UTF8, str(error)) from error
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise Rejected(Reason.MALFORMED, str(error)) from error
-    if not isinstance(fields, dict):
-        raise Rejected(Reason.NOT_AN_OBJECT, f"expected a JSON object, got {type(fields).__name__}")
-    return fields
+def _unreadable(error: Exception) -> Rejected:
+    return Rejected(
+        Reason.BAD_UTF8 if isinstance(error, UnicodeDecodeError) else Reason.MALFORMED, str(error)
+    )
 
 
 def _check(schema: type[msgspec.Struct], fields: dict[str, object]) -> dict[str, object] | None:
@@ -118,12 +111,30 @@ def _check(schema: type[msgspec.Struct], fields: dict[str, object]) -> dict[str,
     """
     for name in [name for name, value in fields.items() if value is None]:
         del fields[name]
-    unknown = {name: fields.pop(name) for name in sorted(fields.keys() - schema.__struct_fields__)}
+    unknown = {
+        name: _tamed(fields.pop(name), EXTRA_DEPTH)
+        for name in sorted(fields.keys() - schema.__struct_fields__)
+    }
     try:
         msgspec.convert(fields, schema)
     except (msgspec.ValidationError, RecursionError) as error:
         raise Rejected(Reason.BAD_VALUE, str(error)) from error
     return unknown or None
+
+
+def _tamed(value: object, room: int) -> object:
+    """An unknown value as the journal can keep it: no deeper than ``room``, whole numbers in 64 bits."""
+    match value:
+        case dict() | list() if room == 0:
+            return None
+        case dict():
+            return {name: _tamed(inner, room - 1) for name, inner in value.items()}
+        case list():
+            return [_tamed(inner, room - 1) for inner in value]
+        case int() if not -(2**63) <= value < 2**63:
+            return str(value)[:EXTRA_DIGITS]
+        case _:
+            return value
 
 
 def _id_text(value: object) -> str:
@@ -133,8 +144,12 @@ def _id_text(value: object) -> str:
 
 
 def _status(payload: bytes) -> Scalar:
-    wrapped = payload.lstrip()[:1] == b"{"
-    text = _object(payload).get("state") if wrapped else payload.strip().decode("utf-8", "replace")
+    text: object = payload.strip().decode("utf-8", "replace")
+    if payload.lstrip()[:1] == b"{":
+        try:
+            text = msgspec.json.decode(payload, type=_Status).state
+        except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+            raise _unreadable(error) from error
     if text not in ("online", "offline"):
         raise Rejected(Reason.BAD_STATUS, "expected online or offline")
     return str(text)

@@ -131,6 +131,14 @@ class SounderTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     fault: bool | UnsetType = UNSET
 
 
+class CommandResult(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device says on ``command/result``."""
+
+    command_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    status: Literal["done", "rejected", "failed"]
+    detail: str | UnsetType = UNSET
+
+
 class GatewayTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     """What the gateway knows of itself; never heard on the wire (``gateway`` is a reserved word there).
 

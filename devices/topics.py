@@ -11,7 +11,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from zlib import crc32
 
-from devices.kinds import KINDS, Kind
+from msgspec import Struct
+
+from devices.kinds import KINDS, CommandResult, Kind
 from devices.readings import Address, Channel, address_of
 
 LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
@@ -43,6 +45,8 @@ class Route:
     address: Address
     kind: Kind
     channel: Channel
+    schema: type[Struct]
+    """What its messages must fit; of a status, nothing."""
     seed: int
     """CRC-32 of the topic, from which the fingerprint of a message goes on."""
 
@@ -112,7 +116,9 @@ class Topics:
             return Unroutable("unknown_kind", name)
         if channel is Channel.EVENT and kind.event is None:
             return Unroutable("no_events", name)
-        return Route(address_of(self.site, name, device), kind, channel, crc32(topic.encode()))
+        return Route(
+            address_of(self.site, name, device), kind, channel, _schema(kind, channel), crc32(topic.encode())
+        )
 
     def command(self, kind: str, device: str) -> str:
         """The topic on which a device takes its orders."""
@@ -125,3 +131,9 @@ class Topics:
     def gateway(self, node: str, what: str) -> str:
         """The gateway's own ``status`` or ``health`` topic."""
         return f"{self._base}gateway/{node}/{what}"
+
+
+def _schema(kind: Kind, channel: Channel) -> type[Struct]:
+    if channel is Channel.RESULT:
+        return CommandResult
+    return kind.event if channel is Channel.EVENT and kind.event is not None else kind.telemetry

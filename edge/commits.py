@@ -95,6 +95,15 @@ class Commits:
         else:
             self.touched()
 
+    def interrupted(self, lane: Lane) -> None:
+        """The connection is gone: what it brought and is not on disk yet comes again, and is known then.
+
+        Should the commit fail, this memory goes with the engine.
+        """
+        for flight in (self._writing, self._open):
+            if flight is not None:
+                self._intake.packets[lane].committed(flight.batch.packets[lane])
+
     def touched(self) -> None:
         """Something is in the open batch: it closes by its clock, or now if it is urgent."""
         if self._intake.urgent:
@@ -112,6 +121,12 @@ class Commits:
         """Close the open batch and wait until everything is on disk, or a commit has failed."""
         self.close()
         await self._idle.wait()
+
+    def shut(self) -> None:
+        """Give nothing more to the store."""
+        self._failed = True
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _submit(self) -> None:
         if self._timer is not None:

@@ -51,6 +51,8 @@ class ControlServer:
         self._answer = answer
         self._subscribers: set[asyncio.StreamWriter] = set()
         self._clients = 0
+        self.failures = 0
+        """Requests that failed by a mistake of ours."""
 
     async def run(self) -> None:
         """Listen; the socket file is made anew and removed at the end. Raises `OSError` with the remedy."""
@@ -58,7 +60,9 @@ class ControlServer:
         try:
             server = await asyncio.start_unix_server(self._serve, str(self._path), limit=REQUEST_MAX)
         except OSError as error:
-            raise OSError(f"no control socket {self._path} ({error}): set data_dir to a shorter path") from error
+            raise OSError(
+                f"no control socket {self._path} ({error}): set data_dir to a shorter path"
+            ) from error
         self._path.chmod(0o600)
         try:
             async with server:
@@ -114,6 +118,10 @@ class ControlServer:
             writer.write(_refusal(request.id, refused.code, refused.message))
         except msgspec.MsgspecError as error:
             writer.write(_refusal(request.id, "bad_request", str(error)))
+        except Exception:  # the task's top
+            self.failures += 1
+            log.exception("a request on the control socket failed", extra={"op": request.op})
+            writer.write(_refusal(request.id, "internal", "a mistake in the gateway: see its log"))
         else:
             writer.write(_encode({"id": request.id, "ok": True, "result": result}) + b"\n")
         return True

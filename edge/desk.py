@@ -16,6 +16,7 @@ from edge.control import Refused, Request
 from edge.health import Code, Health, Reason, reason, status_of
 from edge.metrics import exposition
 from edge.node import Node
+from edge.store.errors import StoreError
 from edge.store.records import DeadLetter
 from rules.alarms import Alarm
 from rules.state import Device
@@ -126,7 +127,10 @@ class Desk:
         operation = self._operations.get(request.op)
         if operation is None:
             raise Refused("unknown_op", f"no operation {request.op!r}")
-        return await operation(line)
+        try:
+            return await operation(line)
+        except StoreError as error:
+            raise Refused("unavailable", f"the store cannot be written: {error}") from error
 
     def health(self) -> Health:
         """The state of the gateway."""

@@ -145,6 +145,7 @@ class Node:
                 for task in tasks:
                     task.cancel()
         finally:
+            self.commits.shut()
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -214,6 +215,7 @@ class Node:
         if lane is Lane.SAFETY:
             self.outbox.disconnected()
             self.online.clear()
+        self.commits.interrupted(lane)
         self._listen(on=False)
 
     def _listen(self, *, on: bool) -> None:
@@ -337,6 +339,8 @@ class Node:
         return await self._order(Close(alarm_id, by, comment, self.clock.now_ms()))
 
     async def _order(self, given: Acknowledge | Close) -> Alarm | None:
+        if self.store_error is not None:
+            raise StoreError(self.store_error)
         state = self.intake.state
         key = state.keys.get(given.alarm_id)
         if key is None:

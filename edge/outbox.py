@@ -168,9 +168,6 @@ class Outbox:
             except NotConnected:
                 continue  # the next connection sets it right
             except LinkError as error:
-                log.error("the board on the broker cannot be read", extra={"reason": str(error)})  # noqa: TRY400
-                continue
-            except LinkError as error:
                 log.error("old alarms may stay on the broker", extra={"reason": str(error)})  # noqa: TRY400
                 held = {}
             corrections = list(self._corrections(held))

@@ -7,6 +7,7 @@ to the inbox as one list. It must not await, copy payloads or touch a message tw
 import asyncio
 from collections.abc import Sequence
 from itertools import cycle
+from struct import pack
 from typing import cast
 
 import mqtt5
@@ -23,8 +24,12 @@ from edge.mqtt.session import (
     Session,
 )
 
+_PUBACK = 0x4002_0000
+_delivery = tuple.__new__
 _SEND_MAXIMUM = 1_000  # bounds what waits for PUBACK where the broker allows 65,535
 _GRACE_S = 1.0
+_BUSY = 1_500  # bytes of a read that show a flood
+_GATHER_BUSY_S = 0.004
 _GATHER_S = 0.001  # what a message may wait for others; at 40,000 a second it saves half of the work
 _BUFFER_SIZE = (
     128 * 1024
@@ -157,7 +162,7 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._heard = True
         if nbytes < _BUFFER_SIZE // 4:
-            self._gather()
+            self._gather(_GATHER_S if nbytes < _BUSY else _GATHER_BUSY_S)
         try:
             packets = self._reader.take(nbytes)
         except MalformedPacketError as error:
@@ -166,9 +171,8 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
         deliveries = []
         for packet in packets:
             if type(packet) is PublishPacket:
-                deliveries.append(
-                    Delivery(packet.topic, packet.payload, packet.packet_id, packet.duplicate, packet.retain)
-                )
+                message = (packet.topic, packet.payload, packet.packet_id, packet.duplicate, packet.retain)
+                deliveries.append(_delivery(Delivery, message))  # half the time of calling Delivery
             else:
                 self._control(packet)
         if deliveries and self._loss is None:
@@ -177,13 +181,13 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
             else:
                 self._fail(DisconnectReasonCode.PROTOCOL_ERROR, "the broker sent a message before CONNACK")
 
-    def _gather(self) -> None:
+    def _gather(self, wait_s: float) -> None:
         """Let more come together when reads follow each other closely: brokers send one by one."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if now - self._read_at < _GATHER_S and not self._paused:
+        if now - self._read_at < 2 * wait_s and not self._paused:
             self._transport.pause_reading()
-            loop.call_later(_GATHER_S, self._read_on)
+            loop.call_later(wait_s, self._read_on)
         self._read_at = now
 
     def _read_on(self) -> None:
@@ -264,7 +268,8 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
 
     def acknowledge(self, packet_ids: Sequence[int]) -> None:
         if self._loss is None:
-            self._transport.write(b"".join([mqtt5.PubAckPacket(each).write() for each in packet_ids]))
+            # PUBACK with reason code 0 and no properties is four bytes (MQTT 5, section 3.4.2.1).
+            self._transport.write(pack(f">{len(packet_ids)}I", *[_PUBACK | each for each in packet_ids]))
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
         packet_id = self._packet_id()

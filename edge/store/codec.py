@@ -25,7 +25,6 @@ FORMAT = b"\x01"
 """zlib (level 1: a tenth of the time of level 6 for nine tenths of its gain) around MessagePack."""
 
 _LEVEL = 1
-_DEPTH = 32
 _T = TypeVar("_T")
 _INT64 = range(-(2**63), 2**64)
 
@@ -40,11 +39,10 @@ _args = msgspec.msgpack.Decoder(dict[str, Scalar])
 
 def encode_inputs(inputs: Sequence[Input], recent: Sequence[RecentId]) -> bytes:
     """The inputs of a batch and the message ids to remember, in one stream: they share their texts."""
-    plain = [_flat(each) for each in inputs]
     try:
-        packed = _encoder.encode((plain, recent))
+        packed = _encoder.encode((inputs, recent))
     except OverflowError:
-        packed = _encoder.encode(([_small(each) for each in plain], recent))
+        packed = _encoder.encode(([_small(each) for each in inputs], recent))
     return FORMAT + compress(packed, _LEVEL)
 
 
@@ -116,35 +114,12 @@ def storable_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _flat(each: Input) -> Input:
-    """Unknown fields nested so deep that reading them back could fail are cut off; no rule reads them."""
-    if not isinstance(each, Reading) or each.extra is None:
-        return each
-    extra = {name: _tamed(value, _DEPTH) for name, value in each.extra.items()}
-    return msgspec.structs.replace(each, extra=extra)
-
-
 def _small(each: Input) -> Input:
     return msgspec.structs.replace(each, values=_scalars(each.values)) if isinstance(each, Reading) else each
 
 
 def _scalars(values: dict[str, Scalar]) -> dict[str, Scalar]:
     return {name: _number(value) if isinstance(value, int) else value for name, value in values.items()}
-
-
-def _tamed(value: object, room: int) -> object:
-    """``value`` with its whole numbers in 64 bits and nothing nested deeper than ``room``."""
-    match value:
-        case dict() | list() if room == 0:
-            return None
-        case dict():
-            return {name: _tamed(inner, room - 1) for name, inner in value.items()}
-        case list():
-            return [_tamed(inner, room - 1) for inner in value]
-        case int():
-            return _number(value)
-        case _:
-            return value
 
 
 def _number(value: int) -> int | float:

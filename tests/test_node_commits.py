@@ -1,0 +1,210 @@
+"""From a delivery to its acknowledgement: batches, redelivery, and what happens when the disk says no."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from devices.topics import Lane
+from edge.mqtt.link import Connected
+from edge.store.errors import StoreError
+from edge.store.writer import Writer
+from tests.node_world import FullDisk, node_world, rows, until
+from tests.servers import Mosquitto
+from tests.wire import AlarmWatch, Wire, retained_alarms
+
+PRESS = b'{"action": "emergency"}'
+SMOKE = b'{"smoke": true}'
+
+
+def test_an_acknowledgement_follows_the_commit_in_the_order_of_arrival(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with node_world(tmp_path, commit_ms=5_000) as world:
+            connection = world.connect()
+            link = world.played[Lane.BULK]
+            for packet_id in (7, 3, 9):
+                world.say("charger/p1/telemetry", b'{"energy": %d}' % packet_id, packet_id)
+            await asyncio.sleep(0)
+            assert link.acknowledged == []
+            world.say("button/b1/event", PRESS, 1)  # an event closes the batch at once
+            await until(lambda: link.acknowledged)
+            assert link.acknowledged == [(connection, 7), (connection, 3), (connection, 9)]
+            assert world.played[Lane.SAFETY].acknowledged == [(connection, 1)]
+            assert [each.values for each in world.readings()] == [
+                {"energy": 7}, {"energy": 3}, {"energy": 9}, {"action": "emergency"},
+            ]  # fmt: skip
+
+    asyncio.run(scene())
+
+
+def test_a_batch_closes_at_half_the_smaller_receive_maximum(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with node_world(tmp_path, commit_ms=5_000) as world:
+            world.connect()
+            link = world.played[Lane.BULK]
+            world.node.connected(Connected(Lane.SAFETY, 2, session_present=True, receive_maximum=20))
+            for packet_id in range(1, 9):
+                world.say("charger/p1/telemetry", b'{"energy": %d}' % packet_id, packet_id)
+            await asyncio.to_thread(world.readings)  # time for what must not happen
+            assert link.acknowledged == []
+            for packet_id in range(9, 12):
+                world.say("charger/p1/telemetry", b'{"energy": %d}' % packet_id, packet_id)
+            await until(lambda: len(link.acknowledged) >= 9)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["after a reconnect", "after a crash"])
+def test_a_redelivery_of_what_is_on_disk_is_acknowledged_and_not_taken_again(tmp_path: Path, crash: bool) -> None:
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect(session_present=False)
+            world.say("button/b1/event", PRESS, 5)
+            await until(lambda: world.played[Lane.SAFETY].acknowledged)
+            if not crash:
+                world.cut()
+                await again(world)
+        if crash:
+            async with node_world(tmp_path) as world:
+                await again(world)
+
+    async def again(world: object) -> None:
+        connection = world.connect()
+        world.say("button/b1/event", PRESS, 5, dup=True)
+        await until(lambda: (connection, 5) in world.played[Lane.SAFETY].acknowledged)
+        assert len(world.readings()) == 1
+        (alarm,) = world.node.board.values()
+        assert (alarm.occurrences, alarm.version) == (1, 1)
+        world.say("button/b1/event", PRESS, 5)  # no DUP: a second press
+        await until(lambda: len(world.readings()) == 2)
+        world.say("button/b1/event", b'{"action": "cancel"}', 5, dup=True)  # DUP, but not what we have seen
+        await until(lambda: len(world.readings()) == 3)
+
+    asyncio.run(scene())
+
+
+def test_in_a_new_session_nothing_is_a_redelivery(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect()
+            world.say("button/b1/event", PRESS, 5)
+            await until(lambda: world.played[Lane.SAFETY].acknowledged)
+            world.cut()
+            world.connect(session_present=False)
+            world.say("button/b1/event", PRESS, 5, dup=True)
+            await until(lambda: len(world.readings()) == 2)
+        async with node_world(tmp_path) as world:
+            world.connect(session_present=False)
+            world.say("button/b1/event", PRESS, 5, dup=True)
+            await until(lambda: len(world.readings()) == 3)
+
+    asyncio.run(scene())
+
+
+def test_a_redelivery_before_the_commit_is_not_taken_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is so slow that the broker comes back first."""
+
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect()
+            world.say("button/b1/event", PRESS, 5)  # being written
+            world.say("charger/p1/telemetry", b'{"energy": 1}', 6)  # in the batch after it
+            world.cut()
+            connection = world.connect()
+            world.say("button/b1/event", PRESS, 5, dup=True)
+            world.say("charger/p1/telemetry", b'{"energy": 1}', 6, dup=True)
+            await until(lambda: (connection, 6) in world.played[Lane.BULK].acknowledged)
+            await until(lambda: (connection, 5) in world.played[Lane.SAFETY].acknowledged)
+            assert len(world.readings()) == 2
+            assert [alarm.occurrences for alarm in world.node.board.values()] == [1]
+
+    _slow_disk(monkeypatch, 0.1)
+    asyncio.run(scene())
+
+
+def _slow_disk(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    commit = Writer.commit
+
+    def slow(writer: Writer, batch: object) -> object:
+        time.sleep(seconds)
+        return commit(writer, batch)
+
+    monkeypatch.setattr(Writer, "commit", slow)
+
+
+# --- the disk is full ---------------------------------------------------------------------------------------
+
+
+def test_after_failed_commits_everything_comes_again_and_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+
+    async def scene(broker: Mosquitto, device: Wire, watch: AlarmWatch) -> None:
+        async with node_world(tmp_path, broker_port=broker.port) as world:
+            node = world.node
+            await until(lambda: node.lanes_up == set(Lane))
+            await asyncio.to_thread(device.publish, "smoke/before/telemetry", SMOKE)
+            await until(lambda: len(node.board) == 1)
+            disk.full = True
+            for number in range(1_000):
+                device.publish(f"charger/p{number % 10}/telemetry", {"energy": number})
+                if number % 100 == 0:
+                    device.publish(f"smoke/sm{number}/telemetry", SMOKE)
+                    device.publish(f"button/bt{number}/event", PRESS)
+            await until(lambda: world.journal.failures >= 2)  # it tries, and tries again
+            await until(lambda: node.store_error is None)
+            assert len(node.board) == 1
+            assert len(world.readings()) == 1
+            disk.full = False
+            await until(lambda: len(node.board) == 21)
+            await until(lambda: len(world.readings()) >= 1_021)
+            assert Counter(each.values["energy"] for each in world.readings() if "energy" in each.values) == Counter(
+                range(1_000)
+            )
+            assert len(world.readings()) == 1_021
+            assert {alarm.occurrences for alarm in node.board.values()} == {1}
+            await until(lambda: len(node.outbox) == 0)
+            heard = {told.id for told in watch.told}
+            assert heard == node.board.keys()  # no alarm of a batch that failed was ever told
+            assert retained_alarms(broker.port) == {
+                alarm.id: json.loads(alarm.wire()) for alarm in node.board.values()
+            }
+
+    with Mosquitto.as_shipped() as broker, Wire(broker.port) as device, AlarmWatch(broker.port) as watch:
+        asyncio.run(scene(broker, device, watch))
+
+
+def test_an_order_that_cannot_be_stored_is_refused_and_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect()
+            world.say("smoke/sm1/telemetry", SMOKE, 1)
+            await until(lambda: world.node.board)
+            (alarm_id,) = world.node.board
+            disk.full = True
+            comment = "x" * 5_000  # needs pages
+            with pytest.raises(StoreError):
+                await world.node.acknowledge(alarm_id, "Li", comment)
+            with pytest.raises(StoreError):  # the engine is not rebuilt yet
+                world.node.store_error = "the engine is being rebuilt"
+                await world.node.acknowledge(alarm_id, "Li", comment)
+            world.node.store_error = None
+            disk.full = False
+            await until(lambda: world.played[Lane.SAFETY].reconnects)
+            assert world.node.board[alarm_id].acked_at is None
+            acked = await world.node.acknowledge(alarm_id, "Li", comment)
+            assert acked is not None
+            assert (acked.acked_by, acked.version) == ("Li", 2)
+
+    asyncio.run(scene())
+    assert rows(tmp_path, "SELECT transition FROM alarm_changes ORDER BY number") == [("raised",), ("acked",)]
