@@ -38,7 +38,7 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
                 return cloud.behind.get("readings", 0) < REMAINS and cloud.stored > waiting.stored
 
             until(drained, "the backlog drained", every_s=0.1)
-        until(lambda: here.drained(scale.backlog), "all points in the cloud store", every_s=0.5)
+        here.settle()
         gateway.stop()
         verdict = here.compared(store=True)
     first = next(number for number, (_, stored) in enumerate(seen) if stored > waiting.stored) - 1

@@ -30,7 +30,7 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
         gateway.ready()
         here.publish(ALL_SPEAK)
         until(lambda: gateway.committed() >= ALL_SPEAK, "all messages in the journal")
-        until(lambda: here.drained(ALL_SPEAK), "all points in the cloud store", every_s=0.5)
+        here.settle()
         _look(gateway)
         with here.publishing(RATE):
             time.sleep(scale.settle_s)

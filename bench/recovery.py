@@ -35,7 +35,7 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
             gateway.ready()
             web = time.monotonic() - began
             time.sleep(scale.settle_s)
-        until(lambda: here.drained(readings), "all points in the cloud store", every_s=0.5)
+        here.settle()
         gateway.stop()
         verdict = here.compared(store=True)
     tell(Figure(NAME, "readings in the journal at the crash", readings, "readings"))

@@ -20,6 +20,8 @@ from tests.servers import Mosquitto, VictoriaMetrics
 
 PUBLISHERS = 2
 WAIT_S = 300.0
+OPEN_S = 1.0
+"""Longer than a batch stays open (store.commit_ms) and its commit takes."""
 
 
 class BenchError(Exception):
@@ -116,22 +118,31 @@ class World:
         if store:
             command.append(f"--store-port={self.store.port}")
         with _running(command) as process:
-            return msgspec.json.decode(finish(process, codes=(0, 1)), type=Verdict)
+            verdict = msgspec.json.decode(finish(process, codes=(0, 1)), type=Verdict)
+        if verdict.examples:
+            print(f"missing, for example: {', '.join(verdict.examples)}", file=sys.stderr)
+        return verdict
 
     def waiting(self, feed: str) -> int:
         """How much of a feed the cloud store lacks, by the position that the journal itself holds."""
         with JournalReader(self.gateway.data / FILE) as reader:
             return reader.behind(feed, reader.positions().get(feed, 0))
 
-    def drained(self, messages: int) -> bool:
-        """Whether the cloud store has everything, of which ``messages`` have been published.
+    def settle(self) -> None:
+        """Wait until all that the broker has acknowledged is in the journal and all of that in the store."""
+        time.sleep(OPEN_S)
+        until(self._drained, "all points in the cloud store", every_s=0.25)
 
-        The bridge's own word is believed where it has stored that many since it was started; else the
-        position in the journal counts, which is written down some seconds later.
+    def _drained(self) -> bool:
+        """The bridge has stored as many lines as the journal asks for, or the journal knows that it has.
+
+        The second is written down some seconds after the first, but outlives a restart of the bridge.
         """
         health = self.gateway.health()
-        if health is not None and health.cloud is not None and health.cloud.stored >= messages:
-            return not any(health.cloud.behind.values())
+        stored = health.cloud.stored if health is not None and health.cloud is not None else 0
+        with JournalReader(self.gateway.data / FILE) as reader:
+            if stored >= reader.behind("readings", 0) + reader.last_change():
+                return True
         return not any(self.waiting(feed) for feed in ("readings", "alarms"))
 
 

@@ -6,7 +6,7 @@ a pipe from the node: when that closes, the node is gone and the child ends too.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 log = logging.getLogger("anlin.children")
@@ -19,18 +19,27 @@ RESTART_MOST_S = 30.0
 STEADY_S = 30.0
 """A child that ran so long is started again without waiting longer than at first."""
 
+LOOK_S = 5.0
+MISSES = 3
+"""A child that so many times in a row does not answer hangs: it is killed and started again."""
+
+ANSWER_S = 2.0
+
 FATAL = 3
 """A child's exit code for what a restart soon cannot mend (port taken); it has said what to do."""
 
 
 class Child:
-    """One command, kept running."""
+    """One command, kept running. ``answers`` tells whether it does not hang; it must not raise."""
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], answers: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
         self.name = name
         self.up = False
         self.restarts = 0
         self._command = command
+        self._answers = answers
 
     async def run(self) -> None:
         """Keep it running until cancelled, then end it."""
@@ -54,11 +63,37 @@ class Child:
         )
         self.up = True
         try:
-            return await process.wait()
+            return await self._watch(process)
         finally:
             self.up = False
             if process.returncode is None:
                 await _end(process)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> int:
+        """Its exit code, when it has ended or been killed."""
+        misses = 0
+        while self._answers is not None and misses < MISSES:
+            with suppress(TimeoutError):
+                return await asyncio.wait_for(process.wait(), LOOK_S)
+            misses = 0 if await self._answers() else misses + 1
+        if misses:
+            log.warning("%s does not answer", self.name)
+            process.kill()
+        return await process.wait()
+
+
+async def answers_http(host: str, port: int) -> bool:
+    """Whether a server answers at all, whatever it says."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+                return bool(await reader.read(1))
+            finally:
+                writer.transport.abort()
+    except OSError:  # a timeout is one
+        return False
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

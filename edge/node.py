@@ -107,6 +107,8 @@ class Node:
             on_failed=self._commit_failed,
         )
         self.replayed = restore(self.intake, recovered, self.journal, now)
+        if recovered.rules_hash != self._engine.rules.hash:
+            self.commits.snapshot_soon()  # it says which rules the journal after it was judged by
         self.positions = dict(recovered.positions)
         self._waiting_rows = recovered.outgoing
         self.store_error = None

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 
 import msgspec
@@ -16,7 +17,7 @@ from devices.readings import Address
 from devices.registry import Registry
 from devices.topics import Lane, Topics
 from edge.checking import load_registry, load_rules
-from edge.children import Child
+from edge.children import Child, answers_http
 from edge.clock import Clock
 from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
@@ -129,6 +130,7 @@ def _children(config: Config) -> Sequence[Child]:
                 port=config.http.port,
                 language=config.language,
             ).command(),
+            partial(answers_http, config.http.host, config.http.port) if config.http.port else None,
         )
     ]
     if config.cloud.url is not None:

@@ -51,7 +51,7 @@ def test_by_default_only_what_is_wrong_and_the_begin_and_end_are_told() -> None:
     logging.getLogger("edge.store.journal").info("nor this")
     logging.getLogger("uvicorn").info("nor this")
     logging.getLogger("anlin.node").warning("broker-away")
-    logging.getLogger("amqtt").warning("odd")
+    logging.getLogger("some.library").warning("odd")
     assert spread(out) == ["up", "broker-away", "odd"]
 
 

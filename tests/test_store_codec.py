@@ -114,7 +114,7 @@ def test_states_of_many_devices_shrink_together() -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"\x02abc", b"\x01abc"])
 def test_a_damaged_value_is_an_error_of_the_store(damage: bytes) -> None:
-    for decode in (
+    for decode_ in (
         codec.decode_inputs,
         codec.decode_recent,
         codec.decode_devices,
@@ -122,7 +122,7 @@ def test_a_damaged_value_is_an_error_of_the_store(damage: bytes) -> None:
         codec.decode_alarm,
     ):
         with pytest.raises(ReadFailed):
-            decode(damage)
+            decode_(damage)
 
 
 def test_a_batch_of_50_readings_takes_less_than_60_bytes_a_reading() -> None:

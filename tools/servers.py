@@ -18,15 +18,21 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 BUILD = Path(__file__).resolve().parent.parent / "build"
 
 PACKAGES: Mapping[str, str] = {
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
     "mosquitto": "mosquitto",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
 }
 """Command → the Debian package that brings it. One line adds a server."""
+
+# Packages whose files a program looks for beside itself: unpacked with it even where they are installed.
+_PARTS: Mapping[str, tuple[str, ...]] = {"chromium": ("chromium-common",)}
 
 # Debian keeps daemons where an ordinary user's PATH does not look.
 _SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
@@ -62,13 +68,15 @@ def ensure(build: Path = BUILD, *, unpack: bool = False) -> dict[str, Path]:
         ServerMissingError: one could not be brought.
     """
     missing = [name for name in sorted(PACKAGES) if unpack or _find(name, build) is None]
+    if "chromedriver" in missing and "chromium" not in missing:
+        missing.append("chromium")  # a driver drives the version that it came with
     if missing:
         if shutil.which("apt-get") is None:
             raise ServerMissingError(f"no apt-get here: install {', '.join(missing)} by hand")
         if unpack or not _install([PACKAGES[name] for name in missing]):
             _unpack(missing, build)
-    found = {name: _wrapper(name, build) if unpack else _find(name, build) for name in sorted(PACKAGES)}
-    if absent := [name for name, path in found.items() if path is None or not path.exists()]:
+    found = {name: _find(name, build) for name in sorted(PACKAGES)}
+    if absent := [name for name, path in found.items() if path is None]:
         raise ServerMissingError(f"{', '.join(absent)} missing: {_remedy(absent)}")
     servers = {name: path for name, path in found.items() if path is not None}
     build.mkdir(parents=True, exist_ok=True)
@@ -78,10 +86,11 @@ def ensure(build: Path = BUILD, *, unpack: bool = False) -> dict[str, Path]:
 
 
 def _find(name: str, build: Path) -> Path | None:
-    if on_machine := shutil.which(name, path=_SEARCH):
-        return Path(on_machine).absolute()
     wrapper = _wrapper(name, build)
-    return wrapper if wrapper.exists() else None
+    if wrapper.exists():  # what was unpacked goes first, for it was unpacked as a set
+        return wrapper
+    on_machine = shutil.which(name, path=_SEARCH)
+    return Path(on_machine).absolute() if on_machine else None
 
 
 def _wrapper(name: str, build: Path) -> Path:
@@ -132,7 +141,7 @@ def _unpack(names: list[str], build: Path) -> None:
         *("-o", "APT::Sandbox::User="),  # another user cannot write into a checkout
         *("-o", "Debug::NoLocking=true"),
     ]
-    packages = [PACKAGES[name] for name in names]
+    packages = [package for name in names for package in (PACKAGES[name], *_PARTS.get(name, ()))]
     print("unpacking", *packages, "into", build, flush=True)
     _must([*apt, "update"], names)
     # apt itself says what would be installed: the packages and exactly those dependencies that are not there.
@@ -147,11 +156,19 @@ def _unpack(names: list[str], build: Path) -> None:
 
 
 def _wrap(name: str, root: Path, build: Path) -> None:
-    programs = [root / folder / name for folder in ("usr/bin", "usr/sbin", "bin", "sbin")]
+    # usr/lib/chromium goes first: the chromium in usr/bin is a script that starts the installed one.
+    programs = [root / folder / name for folder in (f"usr/lib/{name}", "usr/bin", "usr/sbin", "bin", "sbin")]
     program = next((path for path in programs if path.exists()), None)
     if program is None:
         raise ServerMissingError(f"the package {PACKAGES[name]} brings no command {name}: {_remedy([name])}")
-    patterns = ("usr/lib", "lib", "usr/lib/*-linux-gnu*", "lib/*-linux-gnu*")
+    # libpulse knows only an absolute path to the part of itself in pulseaudio/.
+    patterns = (
+        "usr/lib",
+        "lib",
+        "usr/lib/*-linux-gnu*",
+        "lib/*-linux-gnu*",
+        "usr/lib/*-linux-gnu*/pulseaudio",
+    )
     libraries = os.pathsep.join(str(folder) for pattern in patterns for folder in root.glob(pattern))
     linked = _run(["ldd", str(program)], environment={"LD_LIBRARY_PATH": libraries})
     if "not found" in linked.stdout:
@@ -159,10 +176,26 @@ def _wrap(name: str, root: Path, build: Path) -> None:
     wrapper = _wrapper(name, build)
     wrapper.write_text(
         "#!/bin/sh\n"
+        f"{_fonts(root)}"
         f"LD_LIBRARY_PATH={shlex.quote(libraries)}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}} "
         f'exec {shlex.quote(str(program))} "$@"\n'
     )
     wrapper.chmod(0o755)
+
+
+def _fonts(root: Path) -> str:
+    """The line that lets a program see the fonts; empty where fontconfig was not unpacked: the machine has it."""
+    unpacked = root / "etc/fonts/fonts.conf"  # it names /usr/share/fonts, and so finds no unpacked font
+    if not unpacked.exists():
+        return ""
+    config = root.parent / "fonts.conf"
+    config.write_text(
+        "<fontconfig>\n"
+        f"<dir>{escape(str(root / 'usr/share/fonts'))}</dir>\n"
+        f"<include>{escape(str(unpacked))}</include>\n"
+        "</fontconfig>\n"
+    )
+    return f"export FONTCONFIG_FILE={shlex.quote(str(config))}\n"
 
 
 # --- commands ---------------------------------------------------------------------------------------------
