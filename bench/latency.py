@@ -38,6 +38,8 @@ def tell_latencies(bench: str, when: str, samples: Sequence[Sample], target_ms: 
         Figure(bench, f"device to alarm topic {when}, p99", percentile(came, 0.99), "ms", at_most(target_ms))
     )
     tell(Figure(bench, f"device to alarm topic {when}, max", max(came), "ms"))
+    late = percentile([each.late_ms for each in samples], 0.99)
+    tell(Figure(bench, f"the probe itself woke late {when}, p99", late, "ms"))
     for kind in sorted({each.kind for each in samples}):
         some = [each.ms for each in samples if each.kind == kind and each.ms is not None]
         if some:

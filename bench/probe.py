@@ -6,7 +6,7 @@ everything else). An alarm names the time of the message that decided it, so eac
 Moments are random (Poisson), so that no clock of the gateway is met in step. Both ends are this process.
 
 Until SIGTERM; then a JSON line for each alarm asked for goes to standard output: kind, when (monotonic
-seconds) and after how many milliseconds it came, or null.
+seconds), how many milliseconds later than meant (this machine was busy), and after how many it came, or null.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import random
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import mqtt5
 import msgspec
@@ -52,6 +52,7 @@ class Asked:
 
     kind: str
     at: float
+    late_ms: float
     ms: float | None = None
 
 
@@ -84,20 +85,20 @@ class Probe:
             if self.stopping and end is None:
                 end = now + LAST_ANSWER_S
             if end is None and now >= next_at:
+                self._ask(late_ms=(now - next_at) * 1000)
                 next_at += self._rng.expovariate(self._rate)
-                self._ask()
             while self._clears and self._clears[0][0] <= now:
                 _, kind, device, form = self._clears.pop(0)
                 self._publish(kind, device, form)
             wake = min(next_at, self._clears[0][0]) if self._clears else next_at
             self._listen(self._wire.exchange(max(0.0, min(0.1, wake - time.monotonic()))))
 
-    def _ask(self) -> None:
+    def _ask(self, late_ms: float) -> None:
         turn = len(self.asked)
         kind = list(ASKED)[turn % len(ASKED)]
         device = f"probe-{kind}-{turn // len(ASKED) % DEVICES:02d}"
         raises, clears = ASKED[kind]
-        asked = Asked(kind, time.monotonic())
+        asked = Asked(kind, time.monotonic(), late_ms)
         self.asked.append(asked)
         self._open[device, self._publish(kind, device, raises)] = asked
         if clears is not None:
@@ -146,7 +147,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, stop)
         probe.run()
     for asked in probe.asked:
-        print(json.dumps({"kind": asked.kind, "at": asked.at, "ms": asked.ms}))
+        print(json.dumps(asdict(asked)))
     return int(any(asked.ms is None for asked in probe.asked))
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -76,12 +77,11 @@ def machine(folder: Path) -> list[str]:
 def versions() -> list[str]:
     """Of everything that takes part."""
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    broker = _first_line([str(locate("mosquitto")), "-h"])
-    store = _first_line([str(locate("victoria-metrics")), "-version"])
+    broker = _said([str(locate("mosquitto")), "-h"])
     return [
         f"Anlin {version('anlin')}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
         libraries,
-        f"{broker} with deploy/mosquitto.conf; {store}",
+        f"{broker} with deploy/mosquitto.conf; victoria-metrics {_package('victoria-metrics')}",
     ]
 
 
@@ -99,7 +99,14 @@ def sync_times_ms(folder: Path) -> list[float]:
     return took
 
 
-def _first_line(command: list[str]) -> str:
+def _said(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).strip().splitlines()
-    return lines[0] if lines else command[0]
+    return lines[0] if lines else ""
+
+
+def _package(name: str) -> str:
+    """The version that Debian knows: this program does not tell its own."""
+    if shutil.which("dpkg-query") is None:
+        return ""
+    return _said(["dpkg-query", "--showformat=${Version}", "--show", name])

@@ -39,10 +39,11 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One alarm that the probe asked for; ``ms`` is None where it never came."""
+    """One alarm that the probe asked for, ``late_ms`` later than meant; ``ms`` is None where it never came."""
 
     kind: str
     at: float
+    late_ms: float
     ms: float | None
 
 

@@ -42,7 +42,7 @@ SWITCH_INTERVAL_S = 0.0002
 """How long the writer thread may keep the interpreter from the event loop."""
 
 
-GC_YOUNG = 50_000
+GC_YOUNG = 200_000
 """New objects before the collector looks; a message makes a few, and none of them in a cycle."""
 
 

@@ -93,7 +93,7 @@ class Engine:
             device = self._meet(state, reading)
             if device is None:
                 return
-        state.dirty.add(address)
+        device.changed = True
         plan = self._plans[device.kind]
         values, flags, channel = reading.values, reading.flags, reading.channel
         device.flags = flags & ~_RETAINED
@@ -238,7 +238,7 @@ class Engine:
             if ongoing is not None:
                 if ongoing.due == due:
                     ongoing.due = None
-                    state.dirty.add(address)
+                    device.changed = True
                     self._board.raise_(state, device, plan.rules[ongoing.rule], ongoing, due)
                 continue
             rule = plan.rules.get(condition)
@@ -249,7 +249,7 @@ class Engine:
         since = device.limited.get(name)
         if since is None or since + int(plan.kind.limited[name].limit_s * 1000) != due:
             return
-        state.dirty.add(device.address)
+        device.changed = True
         device.points[name] = False
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
@@ -272,7 +272,7 @@ class Engine:
             return
         ongoing = device.ongoing[rule.id] = Ongoing(rule.id)
         device.silences.append(rule.id)
-        state.dirty.add(device.address)
+        device.changed = True
         self._board.raise_(state, device, rule, ongoing, due)
 
     def _end_silence(self, state: State, device: Device, plan: Plan, now: int) -> None:
@@ -296,7 +296,7 @@ class Engine:
             return
         device = state.devices.get(alarm.address)
         if device is not None:
-            state.dirty.add(device.address)
+            device.changed = True
             condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
             device.ongoing.pop(condition, None)
 
@@ -335,7 +335,7 @@ class Engine:
         device = state.devices.get(given.address) or self._meet(state, given)
         if device is None:
             return
-        state.dirty.add(device.address)
+        device.changed = True
         if given.channel is Channel.STATUS:
             device.online = given.values["state"] == "online"
         elif not given.retained:
@@ -353,7 +353,7 @@ class Engine:
                 raised = ongoing.due is None
                 if ongoing.rule not in self._by_id or (raised and (alarm is None or not alarm.active)):
                     del device.ongoing[condition]
-                    state.dirty.add(device.address)
+                    device.changed = True
         for alarm in state.alarms.values():
             if alarm.active and alarm.rule in self._by_id:
                 self._resume(state, alarm)
@@ -368,7 +368,7 @@ class Engine:
         ongoing.due = None
         if self._by_id[alarm.rule].silent_for_ms is not None and alarm.rule not in device.silences:
             device.silences.append(alarm.rule)
-        state.dirty.add(alarm.address)
+        device.changed = True
 
     def rejudge(self, state: State, now: int) -> Decision:
         """Apply a changed rule set to what was last said: running delays begin anew, new conditions raise.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from devices.readings import Address, Scalar
+from devices.readings import Address, Flag, Scalar
 from rules.alarms import Alarm
 
 
@@ -48,6 +48,8 @@ class Device(msgspec.Struct, array_like=True):
     rates: dict[str, RateMark] = {}
     limited: dict[str, int] = {}
     """Since when a limited point has been true."""
+    changed: bool = True
+    """Since the last snapshot."""
     silences: list[str] = []
     """Rules that found it silent since it was last heard; the next message ends them."""
 
@@ -72,8 +74,6 @@ class State:
     """Alarm id to key, of alarms on the board."""
     deadlines: list[Deadline] = field(default_factory=list)
     """A heap; an entry that no longer holds is skipped when its time comes."""
-    dirty: set[Address] = field(default_factory=set)
-    """Devices that changed since the last snapshot."""
     now: int = 0
     stays: int = 0
     """Stays on the board so far: the ``occurrence`` in an alarm's id."""
@@ -103,12 +103,11 @@ _HEADER = msgspec.msgpack.Decoder(Header)
 def freeze(state: State) -> tuple[bytes, list[tuple[Address, bytes]]]:
     """The header and every device that changed since the last call, as bytes; forgets what changed."""
     header = Header(state.now, state.stays, state.listening_since, state.refused, list(state.alarms.values()))
-    devices = [
-        (address, _ENCODER.encode(state.devices[address]))
-        for address in state.dirty
-        if address in state.devices
-    ]
-    state.dirty.clear()
+    devices = []
+    for address, device in state.devices.items():
+        if device.changed:
+            device.changed = False
+            devices.append((address, _ENCODER.encode(device)))
     return _ENCODER.encode(header), devices
 
 
@@ -116,7 +115,8 @@ def thaw(header: bytes | None, devices: list[tuple[Address, bytes]]) -> State:
     """The state of a snapshot; without one, an empty state. Its deadlines are still to be derived."""
     state = State()
     for address, body in devices:
-        state.devices[address] = _DEVICE.decode(body)
+        device = state.devices[address] = _DEVICE.decode(body)
+        state.unregistered += bool(device.flags & Flag.UNREGISTERED)
     if header is not None:
         head = _HEADER.decode(header)
         state.now, state.stays, state.listening_since = head.now, head.stays, head.listening_since

@@ -15,7 +15,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def whole_demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo | None]:
+def whole_demo(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Demo | None]:
     """Begins with the first test if the one that looks at it is among them."""
     if any(item.name == LAST for item in request.session.items):
         folder: Path = tmp_path_factory.mktemp("demo")

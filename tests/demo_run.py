@@ -45,7 +45,12 @@ class Demo:
         else:
             with (self._folder / "out").open("wb") as out:
                 self.process = subprocess.Popen(
-                    self._arguments, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                    self._arguments,
+                    cwd=ROOT,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
                 )
         return self
 
@@ -100,7 +105,10 @@ class Demo:
 
     def processes(self) -> list[int]:
         """It and all that it has started."""
-        return [self.process.pid, *(each.pid for each in psutil.Process(self.process.pid).children(recursive=True))]
+        return [
+            self.process.pid,
+            *(each.pid for each in psutil.Process(self.process.pid).children(recursive=True)),
+        ]
 
     def nothing_left(self, processes: list[int]) -> bool:
         """Whether these processes have ended and the temporary folder is as it was."""

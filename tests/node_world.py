@@ -115,7 +115,9 @@ class World:
                 given
                 for batch in reader.batches_after(0, 1_000_000)
                 for given in batch.inputs
-                if isinstance(given, Reading) and given.channel is not Channel.STATUS and "/gateway/" not in given.address
+                if isinstance(given, Reading)
+                and given.channel is not Channel.STATUS
+                and "/gateway/" not in given.address
             ]
 
     async def kill(self) -> None:
@@ -145,7 +147,11 @@ async def node_world(
     config = Config(data_dir=folder)
     async with Journal(folder, max_bytes=10**9, forwarding=False) as journal:
         engine = Engine(
-            rules or load_rules(config), site="c1", node="gw-1", place_of=lambda _: {}, unregistered_max=20_000
+            rules or load_rules(config),
+            site="c1",
+            node="gw-1",
+            place_of=lambda _: {},
+            unregistered_max=20_000,
         )
         registry: Registry = load_registry(config)
         node = Node(Identity("c1", "gw-1", TOPICS, commit_ms), engine, registry, journal, Clock())

@@ -97,7 +97,9 @@ def telemetry(seq: int, size: int = 50) -> Batch:
         seq,
         now=time_of(seq),
         inputs=list(inputs),
-        packets={Lane.BULK: [x for n in range(size) for x in (1 + (seq * size + n) % 65_535, seq * size + n)]},
+        packets={
+            Lane.BULK: [x for n in range(size) for x in (1 + (seq * size + n) % 65_535, seq * size + n)]
+        },
         recent=[(each.id or "", 1_000 * seq + n, each.received_at) for n, each in enumerate(inputs)],
     )
 

@@ -119,14 +119,18 @@ def test_each_bad_message_is_counted_and_kept_and_nobody_else_notices(world: Wor
 def test_what_a_device_says_beside_its_points_is_kept_and_harms_nothing(world: World) -> None:
     broker, gateway = world
     with Wire(broker.port) as device, AlarmWatch(broker.port) as watch:
-        device.publish("smoke/odd/telemetry", {"smoke": True, "mood": "bad", "nested": {"a": [1]}, "density": None})
+        device.publish(
+            "smoke/odd/telemetry", {"smoke": True, "mood": "bad", "nested": {"a": [1]}, "density": None}
+        )
         alarm = watch.wait_for("odd")
         assert alarm["values"] == {"smoke": True, "test": False}
         (reading,) = [each for each in gateway.readings() if each.address == "c1/smoke/odd"]
         assert reading.extra == {"mood": "bad", "nested": {"a": [1]}}
 
 
-@pytest.mark.parametrize("ts", [1, -1, 2**63, -(2**70), 1e300, "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize(
+    "ts", [1, -1, 2**63, -(2**70), 1e300, "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]
+)
 def test_a_clock_that_is_wrong_delays_no_alarm(world: World, ts: object) -> None:
     broker, gateway = world
     name = f"clock-{hashlib.sha256(str(ts).encode()).hexdigest()[:8]}"

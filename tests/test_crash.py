@@ -11,11 +11,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import psutil
 import pytest
 
 from devices.readings import Channel
+from edge.store.reader import JournalReader
+from rules.alarms import AlarmChange
 from tests.gateway import ANLIN, Gateway, eventually, gone
 from tests.servers import Mosquitto
 from tests.wire import AlarmWatch, Wire, retained_alarms
@@ -49,7 +52,7 @@ class Load:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._talk, name="load", daemon=True)
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -105,10 +108,14 @@ def test_killed_again_and_again_under_load_nothing_is_lost_and_nothing_doubled(
             for kill in range(KILLS):
                 if kill % 2 == 0:  # else somewhere on the way to it
                     gateway.wait_listening()
-                    for alarm in chance.sample(sorted(gateway.board().values(), key=lambda each: each["id"]), 3 if kill else 0):
-                        acked[alarm["id"]] = gateway.ask("ack", alarm_id=alarm["id"], by="Li", comment="")["state"]
+                    for alarm in chance.sample(
+                        sorted(gateway.board().values(), key=lambda each: each["id"]), 3 if kill else 0
+                    ):
+                        acked[alarm["id"]] = gateway.ask("ack", alarm_id=alarm["id"], by="Li", comment="")[
+                            "state"
+                        ]
                 target = len(devices.acknowledged) + chance.randrange(200, 1_200)
-                devices.wait(lambda target=target: len(devices.acknowledged) >= target)
+                devices.wait_acknowledged(target)
                 gateway.kill9()
                 gateway.launch()
             gateway.wait_listening()
@@ -140,7 +147,7 @@ def test_killed_again_and_again_under_load_nothing_is_lost_and_nothing_doubled(
         assert len(raised) == len(set(raised)) == len(board)
 
 
-def _changes(reader: object) -> Iterator[tuple[int, object]]:
+def _changes(reader: JournalReader) -> Iterator[tuple[int, AlarmChange]]:
     number = 0
     while changes := reader.changes_after(number, 1_000):
         yield from changes
@@ -162,7 +169,10 @@ def test_a_message_said_before_a_kill_is_known_after_it(broker: Mosquitto, tmp_p
         device.publish("button/bt1/event", press)
         device.publish("button/bt2/event", press)
         watch.wait_for("bt2")
-        assert {each["device"]: each["occurrences"] for each in gateway.board().values()} == {"bt1": 1, "bt2": 1}
+        assert {each["device"]: each["occurrences"] for each in gateway.board().values()} == {
+            "bt1": 1,
+            "bt2": 1,
+        }
         assert gateway.count("anlin_messages_duplicate_total") == 2
 
 
@@ -188,10 +198,9 @@ def test_the_write_ahead_log_is_synced_before_the_first_acknowledgement_of_each_
             for number in range(20):
                 device.publish(f"charger/p{number}/telemetry", {"energy": batch * 20 + number})
             device.settle()
-            wanted = before + batch + 1
-            eventually(lambda wanted=wanted: len(_order_of_things(trace, broker.port)[0]) >= wanted)
+            _await_acknowledgements(trace, broker.port, before + batch + 1)
         device.publish("button/bt1/event", {"action": "emergency"})
-        eventually(lambda: gateway.board())
+        eventually(gateway.board)
         gateway.terminate()
     acknowledged, premature = _order_of_things(trace, broker.port)
     assert len(acknowledged) >= before + 6
@@ -199,6 +208,10 @@ def test_the_write_ahead_log_is_synced_before_the_first_acknowledgement_of_each_
         assert premature == []
     else:
         assert len(premature) >= 6  # or this test would prove nothing
+
+
+def _await_acknowledgements(trace: Path, port: int, count: int) -> None:
+    eventually(lambda: len(_order_of_things(trace, port)[0]) >= count)
 
 
 def _order_of_things(trace: Path, port: int) -> tuple[list[str], list[str]]:
@@ -278,7 +291,9 @@ def test_sigterm_ends_it_in_time_although_the_broker_is_away_or_frozen_and_the_w
         assert (code, took_s < 3) == (0, True), took_s
 
 
-def test_after_kill_9_the_will_says_offline_and_the_children_end_too(broker: Mosquitto, tmp_path: Path) -> None:
+def test_after_kill_9_the_will_says_offline_and_the_children_end_too(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
     with (
         Gateway(tmp_path / "gw", broker.port, cloud={"url": "http://127.0.0.1:9"}) as gateway,
         Wire(broker.port) as device,

@@ -5,19 +5,22 @@ import json
 import shutil
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from tests.gateway import Gateway, eventually
-from tests.servers import Mosquitto, VictoriaMetrics
+from tests.servers import HOST, Mosquitto, VictoriaMetrics
 from tests.wire import AlarmWatch, Wire, retained_alarms
 
 REGISTRY = {
-    "places": [{"building": "3", "unit": "2", "floors": "1-33"}, {"building": "shed-1", "kind": "charging_shed"}],
+    "places": [
+        {"building": "3", "unit": "2", "floors": "1-33"},
+        {"building": "shed-1", "kind": "charging_shed"},
+    ],
     "devices": [
         {"id": "sm0007", "kind": "smoke", "building": "3", "unit": "2", "floor": "11", "room": "1102"},
         {"id": "shed1-p07", "kind": "charger", "building": "shed-1", "group": "shed-1"},
@@ -55,20 +58,29 @@ def broker() -> Iterator[Mosquitto]:
 
 def points(store: VictoriaMetrics, selector: str) -> list[dict[str, Any]]:
     """Every series that a selector finds: its labels (`metric`), `values` and `timestamps`."""
-    urllib.request.urlopen(f"{store.url}/internal/force_flush", timeout=10).close()
     query = urllib.parse.urlencode({"match[]": selector})
-    with urllib.request.urlopen(f"{store.url}/api/v1/export?{query}", timeout=10) as answer:
-        return [json.loads(line) for line in answer]
+    connection = HTTPConnection(HOST, store.port, timeout=10)
+    try:
+        connection.request("GET", "/internal/force_flush")
+        connection.getresponse().read()
+        connection.request("GET", f"/api/v1/export?{query}")
+        return [json.loads(line) for line in connection.getresponse().read().splitlines()]
+    finally:
+        connection.close()
 
 
-def test_a_message_becomes_an_alarm_on_its_topic_in_the_api_in_the_stream_and_in_the_store(world: World) -> None:
+def test_a_message_becomes_an_alarm_on_its_topic_in_the_api_in_the_stream_and_in_the_store(
+    world: World,
+) -> None:
     broker, store, gateway = world
     with Wire(broker.port) as device, AlarmWatch(broker.port) as watch, gateway.stream() as events:
         assert next(events) == {"retry": "2000"}
         assert "id" in next(events)  # where the stream begins: from here on nothing is missed
         device.publish("smoke/sm0007/telemetry", {"smoke": True, "density": 0.31, "battery": 80})
         alarm = watch.wait_for("sm0007")
-        assert {name: alarm[name] for name in ("key", "rule", "severity", "state", "version", "occurrences")} == {
+        assert {
+            name: alarm[name] for name in ("key", "rule", "severity", "state", "version", "occurrences")
+        } == {
             "key": "smoke-alarm:c1/smoke/sm0007",
             "rule": "smoke-alarm",
             "severity": "critical",
@@ -264,7 +276,11 @@ def test_after_every_end_of_the_broker_alarms_go_on_and_the_board_is_set_right(
             assert retained_alarms(broker.port) == gateway.board()
             device.publish("smoke/third/telemetry", {"smoke": True})
             watch.wait_for("third")
-        assert {each["device"] for each in retained_alarms(broker.port).values()} == {"first", "second", "third"}
+        assert {each["device"] for each in retained_alarms(broker.port).values()} == {
+            "first",
+            "second",
+            "third",
+        }
 
 
 def test_what_does_not_stand_is_cleared_on_connecting_and_another_node_keeps_its_own(
@@ -363,4 +379,6 @@ def _energies(store: VictoriaMetrics) -> set[int]:
 def _transitions(store: VictoriaMetrics, device: str) -> list[str]:
     """Of a device's alarms, in the order of their event times."""
     found = points(store, f'{{__name__="alarm_state_code",device="{device}"}}')
-    return [name for _, name in sorted((each["timestamps"][0], each["metric"]["transition"]) for each in found)]
+    return [
+        name for _, name in sorted((each["timestamps"][0], each["metric"]["transition"]) for each in found)
+    ]

@@ -462,6 +462,7 @@ def play(
         if isinstance(step[1], Channel):
             _, channel, address, values = step
             assert isinstance(values, dict)
+            assert isinstance(channel, Channel)
             given = Reading(channel, Address(str(address)), values, now, now)
         elif step[1] in ("ack", "close"):
             board = sorted(state.keys)

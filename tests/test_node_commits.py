@@ -11,8 +11,9 @@ import pytest
 from devices.topics import Lane
 from edge.mqtt.link import Connected
 from edge.store.errors import StoreError
+from edge.store.records import Batch, Committed
 from edge.store.writer import Writer
-from tests.node_world import FullDisk, node_world, rows, until
+from tests.node_world import FullDisk, World, node_world, rows, until
 from tests.servers import Mosquitto
 from tests.wire import AlarmWatch, Wire, retained_alarms
 
@@ -58,7 +59,9 @@ def test_a_batch_closes_at_half_the_smaller_receive_maximum(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["after a reconnect", "after a crash"])
-def test_a_redelivery_of_what_is_on_disk_is_acknowledged_and_not_taken_again(tmp_path: Path, crash: bool) -> None:
+def test_a_redelivery_of_what_is_on_disk_is_acknowledged_and_not_taken_again(
+    tmp_path: Path, crash: bool
+) -> None:
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect(session_present=False)
@@ -71,7 +74,7 @@ def test_a_redelivery_of_what_is_on_disk_is_acknowledged_and_not_taken_again(tmp
             async with node_world(tmp_path) as world:
                 await again(world)
 
-    async def again(world: object) -> None:
+    async def again(world: World) -> None:
         connection = world.connect()
         world.say("button/b1/event", PRESS, 5, dup=True)
         await until(lambda: (connection, 5) in world.played[Lane.SAFETY].acknowledged)
@@ -130,7 +133,7 @@ def test_a_redelivery_before_the_commit_is_not_taken_twice(
 def _slow_disk(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     commit = Writer.commit
 
-    def slow(writer: Writer, batch: object) -> object:
+    def slow(writer: Writer, batch: Batch) -> Committed:
         time.sleep(seconds)
         return commit(writer, batch)
 
@@ -164,9 +167,9 @@ def test_after_failed_commits_everything_comes_again_and_counts_once(
             disk.full = False
             await until(lambda: len(node.board) == 21)
             await until(lambda: len(world.readings()) >= 1_021)
-            assert Counter(each.values["energy"] for each in world.readings() if "energy" in each.values) == Counter(
-                range(1_000)
-            )
+            assert Counter(
+                each.values["energy"] for each in world.readings() if "energy" in each.values
+            ) == Counter(range(1_000))
             assert len(world.readings()) == 1_021
             assert {alarm.occurrences for alarm in node.board.values()} == {1}
             await until(lambda: len(node.outbox) == 0)
@@ -195,8 +198,8 @@ def test_an_order_that_cannot_be_stored_is_refused_and_forgotten(
             comment = "x" * 5_000  # needs pages
             with pytest.raises(StoreError):
                 await world.node.acknowledge(alarm_id, "Li", comment)
-            with pytest.raises(StoreError):  # the engine is not rebuilt yet
-                world.node.store_error = "the engine is being rebuilt"
+            world.node.store_error = "the engine is being rebuilt"
+            with pytest.raises(StoreError):
                 await world.node.acknowledge(alarm_id, "Li", comment)
             world.node.store_error = None
             disk.full = False

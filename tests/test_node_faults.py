@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,9 @@ def refusal(gateway: Gateway, code: int) -> str:
     return lines[0]
 
 
-def test_a_second_gateway_on_the_same_data_directory_refuses_to_start(broker: Mosquitto, tmp_path: Path) -> None:
+def test_a_second_gateway_on_the_same_data_directory_refuses_to_start(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
     with Gateway(tmp_path / "first", broker.port) as first:
         second = Gateway(tmp_path / "second", broker.port, data_dir=str(first.data_dir), node="gw-2")
         said = refusal(second, 2)
@@ -99,7 +102,7 @@ def test_of_two_gateways_of_one_name_one_ends_saying_so_and_the_other_goes_on(
     ids=["key", "value", "registry", "rule", "absent rule file"],
 )
 def test_a_fault_in_a_file_is_named_with_file_and_place(
-    tmp_path: Path, settings: dict[str, object], files: dict[str, str], said: str
+    tmp_path: Path, settings: dict[str, Any], files: dict[str, str], said: str
 ) -> None:
     gateway = Gateway(tmp_path, free_port(), **settings)
     for name, text in files.items():
@@ -137,7 +140,7 @@ def test_without_a_broker_it_waits_says_so_and_comes_up_with_it(tmp_path: Path) 
     gateway.launch()
     try:
         eventually(lambda: "start it, or correct mqtt.host and mqtt.port" in gateway.stderr)
-        eventually(lambda: (gateway.data_dir / "node.sock").exists())
+        eventually((gateway.data_dir / "node.sock").exists)
         assert gateway.reasons() >= {"broker_away"}
         eventually(lambda: gateway.get("/healthz")[0] == 503)
         with broker:
@@ -158,7 +161,7 @@ def test_a_wrong_password_is_told_with_the_keys_to_correct(tmp_path: Path) -> No
         gateway.launch()
         try:
             eventually(lambda: "correct mqtt.username and mqtt.password_file" in gateway.stderr)
-            eventually(lambda: (gateway.data_dir / "node.sock").exists())
+            eventually((gateway.data_dir / "node.sock").exists)
             assert gateway.ask("health")["status"] == "failed"
             assert gateway.terminate()[0] == 0
         finally:
@@ -225,7 +228,9 @@ NONSENSE = [
 ]  # fmt: skip
 
 
-def test_nonsense_on_the_control_socket_is_answered_and_costs_nothing(broker: Mosquitto, tmp_path: Path) -> None:
+def test_nonsense_on_the_control_socket_is_answered_and_costs_nothing(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
     with Gateway(tmp_path / "gw", broker.port) as gateway:
         for said in NONSENSE:
             with socket.socket(socket.AF_UNIX) as client:

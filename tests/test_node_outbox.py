@@ -93,7 +93,9 @@ def row(number: int, subject: str = "A", payload: bytes | None = None) -> Outgoi
 
 def order(number: int, expires_at: int) -> Outgoing:
     topic = TOPICS.command("charger", "p1")
-    return Outgoing(number, OutgoingKind.ORDER, f"O{number}", topic, b"{}", retain=False, expires_at=expires_at)
+    return Outgoing(
+        number, OutgoingKind.ORDER, f"O{number}", topic, b"{}", retain=False, expires_at=expires_at
+    )
 
 
 def standing(number: int) -> Alarm:
@@ -108,7 +110,9 @@ def test_rows_leave_in_order_once_there_is_a_broker() -> None:
             assert world.broker.taken == []
             world.outbox.connected()
             await until(lambda: len(world.sent) == 300)
-            assert [payload for _, payload in world.broker.taken] == [b"%d" % number for number in range(1, 301)]
+            assert [payload for _, payload in world.broker.taken] == [
+                b"%d" % number for number in range(1, 301)
+            ]
             assert world.sent == list(range(1, 301))
             assert len(world.outbox) == 0
             world.outbox.add([row(301)])
@@ -167,7 +171,9 @@ def test_on_every_connection_the_brokers_board_is_made_ours() -> None:
             newer = msgspec.structs.replace(older, version=2)
             gone = standing(4)
             foreign = msgspec.structs.replace(standing(5), node="gw-2")
-            world.broker.held = {TOPICS.alarm(each.id): each.wire() for each in (stands, older, gone, foreign)}
+            world.broker.held = {
+                TOPICS.alarm(each.id): each.wire() for each in (stands, older, gone, foreign)
+            }
             world.broker.held[TOPICS.alarm("odd")] = b"\xff"
             world.board.update({each.id: each for each in (stands, missing, newer)})
             world.outbox.connected()

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from devices.readings import Address
 from devices.topics import Lane
 from edge.checking import load_rules
 from edge.settings import Config
 from rules.definitions import RuleSet
 from tests.node_world import PATIENCE_S, World, node_world, rows, until
+
+P1 = Address("c1/charger/p1")
 
 MINE = """
 rules:
@@ -27,9 +30,15 @@ def talk(world: World, first: int, last: int) -> None:
     """Some of everything: plain readings, delays that run, alarms that stand and alarms that end."""
     for number in range(first, last):
         device = number % 7
-        world.say(f"charger/p{device}/telemetry", b'{"temperature": %d, "id": "t%d"}' % (20 + number % 60, number), 1 + number)
+        world.say(
+            f"charger/p{device}/telemetry",
+            b'{"temperature": %d, "id": "t%d"}' % (20 + number % 60, number),
+            1 + number,
+        )
         if number % 5 == 0:
-            world.say(f"smoke/s{device}/telemetry", b'{"smoke": %s}' % (b"true", b"false")[number % 2], 1 + number)
+            world.say(
+                f"smoke/s{device}/telemetry", b'{"smoke": %s}' % (b"true", b"false")[number % 2], 1 + number
+            )
         if number % 11 == 0:
             world.say(f"button/b{device}/event", b'{"action": "emergency"}', 1 + number)
 
@@ -41,7 +50,9 @@ async def settled(world: World) -> None:
         await world.node.commits.drain()
 
 
-@pytest.mark.parametrize("snapshot", [False, True], ids=["from the journal", "from a snapshot and the journal"])
+@pytest.mark.parametrize(
+    "snapshot", [False, True], ids=["from the journal", "from a snapshot and the journal"]
+)
 def test_a_crash_changes_nothing_of_what_was_committed(tmp_path: Path, snapshot: bool) -> None:
     async def scene() -> None:
         async with node_world(tmp_path) as world:
@@ -74,7 +85,9 @@ def test_a_crash_changes_nothing_of_what_was_committed(tmp_path: Path, snapshot:
             } == running
             again.connect()
             await settled(again)
-            assert rows(tmp_path, "SELECT * FROM alarm_changes ORDER BY number") == changes  # nothing is said twice
+            assert (
+                rows(tmp_path, "SELECT * FROM alarm_changes ORDER BY number") == changes
+            )  # nothing is said twice
             if snapshot:
                 assert again.node.replayed < 150
 
@@ -146,10 +159,10 @@ def test_under_changed_rules_alarms_stay_delays_begin_anew_and_nothing_is_said_t
             world.say("charger/p1/telemetry", b'{"temperature": 40}', 2)
             await settled(world)
             board = dict(world.node.board)
-            due = world.node.intake.state.devices["c1/charger/p1"].ongoing["pool-warm"].due
+            due = world.node.intake.state.devices[P1].ongoing["pool-warm"].due
         async with node_world(tmp_path / "data", rules=rules_with(tmp_path, "pool-warm", "2h")) as again:
             assert again.node.board == board
-            anew = again.node.intake.state.devices["c1/charger/p1"].ongoing["pool-warm"].due
+            anew = again.node.intake.state.devices[P1].ongoing["pool-warm"].due
             assert due is not None
             assert anew is not None
             assert anew > due + 3_500_000  # two hours from now, not one from then
@@ -189,23 +202,28 @@ def test_an_alarm_whose_rule_is_gone_stands_until_a_person_closes_it(tmp_path: P
     asyncio.run(scene())
 
 
+def listening_since(world: World) -> int | None:
+    """When it began to hear its devices (Unix ms); None while it does not."""
+    return world.node.intake.state.listening_since
+
+
 def test_silence_does_not_count_while_nobody_listened(tmp_path: Path) -> None:
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
             world.say("charger/p1/telemetry", b'{"power": 1}', 1)
             await settled(world)
-            assert world.node.intake.state.listening_since is not None
+            assert listening_since(world) is not None
             world.cut()
             await settled(world)
-            assert world.node.intake.state.listening_since is None
+            assert listening_since(world) is None
             world.connect()
             await settled(world)
         async with node_world(tmp_path) as again:
-            assert again.node.intake.state.listening_since is None
+            assert listening_since(again) is None
             again.connect()
             await settled(again)
-            since = again.node.intake.state.listening_since
+            since = listening_since(again)
             assert since is not None
             silence = [due for due, key, *_ in again.node.intake.state.deadlines if "silent" in key]
             assert min(silence) >= since

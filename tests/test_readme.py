@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import _parser
+from edge.config import load
 from edge.settings import Config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,7 +20,11 @@ def blocks(document: Path) -> list[list[str]]:
     """Commands of each shell block, without comments and prompts."""
     found = re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
     return [
-        [command for line in block.splitlines() if (command := line.split("  #")[0].strip().removeprefix("$ "))]
+        [
+            command
+            for line in block.splitlines()
+            if (command := line.split("  #")[0].strip().removeprefix("$ "))
+        ]
         for block in found
     ]
 
@@ -58,7 +63,11 @@ def test_an_example_of_the_documents_can_be_typed(command: str) -> None:
 @pytest.mark.parametrize("command", targets())
 def test_a_target_that_the_documents_name_exists(command: str) -> None:
     done = subprocess.run(
-        ["make", "--question", "--dry-run", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+        ["make", "--question", "--dry-run", *shlex.split(command)[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "No rule to make target" not in done.stderr, done.stderr
 
@@ -68,12 +77,12 @@ def test_a_link_leads_somewhere(document: Path) -> None:
     text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         if "://" not in target:
-            assert (document.parent / target).exists(), f"{document.name} points to {target}, which is not there"
+            assert (document.parent / target).exists(), (
+                f"{document.name} points to {target}, which is not there"
+            )
 
 
 def test_the_example_configuration_is_one(tmp_path: Path) -> None:
-    from edge.config import load
-
     example = tmp_path / "anlin.yaml"
     example.write_text((ROOT / "deploy" / "anlin.example.yaml").read_text())
     assert isinstance(load(example, {}), Config)

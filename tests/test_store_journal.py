@@ -86,7 +86,9 @@ def test_a_new_journal_recovers_to_nothing(tmp_path: Path) -> None:
     async def look(journal: Journal) -> None:
         found = journal.recover()
         assert (found.last_seq, found.last_now, found.snapshot_seq, found.header) == (0, 0, 0, None)
-        assert not any((found.devices, found.alarms, found.outgoing, *found.packets.values(), found.positions))
+        assert not any(
+            (found.devices, found.alarms, found.outgoing, *found.packets.values(), found.positions)
+        )
         assert list(journal.replay(0)) == []
         assert list(journal.recent_ids(0)) == []
 

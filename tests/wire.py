@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import TracebackType
@@ -93,6 +94,10 @@ class Wire:
         """Wait until the broker has answered everything."""
         self.wait(lambda: not self._waiting, timeout_s)
 
+    def wait_acknowledged(self, count: int) -> None:
+        """Until the broker has taken so many publications in all."""
+        self.wait(lambda: len(self.acknowledged) >= count)
+
     # --- hearing --------------------------------------------------------------------------------------------
 
     def subscribe(self, *filters: str) -> None:
@@ -108,10 +113,11 @@ class Wire:
             return self._wait(condition, timeout_s)
 
     def _wait(self, condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
-        found = self._changed.wait_for(lambda: self.closed or condition(), timeout_s)
-        if self.closed and not (found := condition()):
-            raise ConnectionError("the broker has closed the connection")
-        assert found, "nothing of the kind came"
+        deadline = time.monotonic() + timeout_s
+        while not (found := condition()):
+            if self.closed:
+                raise ConnectionError("the broker has closed the connection")
+            assert self._changed.wait(deadline - time.monotonic()), "nothing of the kind came"
         return found
 
     # --- the thread -----------------------------------------------------------------------------------------
@@ -209,13 +215,20 @@ class AlarmWatch(Wire):
 
     def wait_for(self, device: str, timeout_s: float = PATIENCE_S, **expected: object) -> dict[str, Any]:
         """The first telling about a device in which ``expected`` holds."""
-        return self.wait(
-            lambda: next(
-                (each for each in self.of(device) if all(each[name] == value for name, value in expected.items())),
-                None,
-            ),
-            timeout_s,
-        ) or {}
+        return (
+            self.wait(
+                lambda: next(
+                    (
+                        each
+                        for each in self.of(device)
+                        if all(each[name] == value for name, value in expected.items())
+                    ),
+                    None,
+                ),
+                timeout_s,
+            )
+            or {}
+        )
 
     def wait_for_end(self, alarm_id: str, timeout_s: float = PATIENCE_S) -> None:
         """Until the empty payload came."""

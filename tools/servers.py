@@ -1,9 +1,9 @@
-"""The real servers that tests and the bench talk to, from Debian's packages.
+"""The real servers that tests and the bench talk to, and a real browser, from Debian's packages.
 
 ``python3 tools/servers.py`` makes sure that each of them exists and writes where to ``build/servers.json``.
 What the machine has is used. What it lacks is installed with apt, as root or by ``sudo -n``; without either
-it is unpacked into ``build/`` and nothing outside the checkout changes. No daemon is left running: tests
-start their own.
+it is unpacked into ``build/``, used from there as long as it is there, and nothing outside the checkout
+changes. No daemon is left running: tests start their own.
 
 Tests import :func:`locate`.
 """
