@@ -300,6 +300,7 @@ class Node:
             self.outbox.replace(self._waiting_rows)
             for link in self.links.values():
                 link.reconnect("the store failed; what was not acknowledged must come again")
+            self._pause(paused=False)
             self._arm()
 
     async def committed(self) -> None:

@@ -73,6 +73,10 @@ async def _run(config: Config, rules: RuleSet, registry: Registry) -> None:
             from edge.mqtt.embedded import EmbeddedBroker  # noqa: PLC0415 - a site never loads it
 
             await stack.enter_async_context(EmbeddedBroker(config.mqtt.port))
+            log.info(
+                "the embedded broker is for demos and development: it keeps no session and delivers nothing again;"
+                " a property runs Mosquitto with deploy/mosquitto.conf"
+            )
         await _serve(config, rules, registry)
 
 

@@ -124,8 +124,8 @@ def test_a_child_that_does_not_listen_to_sigterm_is_killed_in_time(tmp_path: Pat
 def test_a_child_that_hangs_is_killed_and_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(children, "LOOK_S", 0.05)
-    monkeypatch.setattr(children, "ANSWER_S", 0.1)
+    monkeypatch.setattr(children, "LOOK_S", 0.1)
+    monkeypatch.setattr(children, "ANSWER_S", 1.0)
     file = tmp_path / "pids"
     port = free_port()
     one = Child(
