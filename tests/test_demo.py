@@ -61,6 +61,7 @@ def test_ports_that_are_taken_are_replaced_and_named_and_a_signal_while_it_start
     with ExitStack() as stack:
         for port in (BROKER_PORT, BOARD_PORT):
             squatter = stack.enter_context(socket.socket())
+            squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ended connections hold no port
             with suppress(OSError):  # taken by somebody else: as good
                 squatter.bind((HOST, port))
                 squatter.listen()
