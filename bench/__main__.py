@@ -14,6 +14,7 @@ from pathlib import Path
 from bench import backlog, footprint, latency, recovery, throughput
 from bench.figures import Figure, Tell
 from bench.gateway import ROOT
+from bench.neighbours import Neighbours
 from bench.profiles import report
 from bench.results import render
 from bench.world import FULL, QUICK, Scale
@@ -79,7 +80,9 @@ def measure(name: str, scale: Scale, *, profiled: bool, quiet: bool = False) -> 
             print(figure.line(), flush=True)
 
     try:
+        neighbours = Neighbours()
         BENCHES[name](folder, scale, tell, profile)
+        tell(Figure(name, "other programs on this machine meanwhile", neighbours.share(), "% of its cores"))
         return figures, report(profile) if profile is not None else ""
     finally:
         tempfile.tempdir = usual

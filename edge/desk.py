@@ -24,6 +24,7 @@ from rules.state import Device
 UNREGISTERED = Flag.UNREGISTERED
 
 LIMIT_MOST = 500
+COUNT_MS = 1_000
 
 
 class DeviceView(msgspec.Struct, frozen=True):
@@ -107,6 +108,8 @@ class Desk:
         self._version = version
         self._embedded = embedded_broker
         self._addresses: list[Address] = []
+        self._counted: dict[str, int] = {}
+        self._counted_at = -COUNT_MS
         self.cloud: CloudReport | None = None
         self._operations: dict[str, Callable[[bytes], Awaitable[object]]] = {
             "health": self._health,
@@ -196,6 +199,18 @@ class Desk:
         return found
 
     def _counts(self) -> dict[str, int]:
+        """Of all devices, at most once a second: whoever asks often must not keep readings waiting."""
+        now = self._node.clock.now_ms()
+        if now - self._counted_at >= COUNT_MS:
+            self._counted_at, self._counted = now, self._count()
+        return {
+            **self._counted,
+            "standing": len(self._node.board),
+            "outbox": len(self._node.outbox),
+            **{name: value for name, value in self._node.intake.counts.items() if "." not in name},
+        }
+
+    def _count(self) -> dict[str, int]:
         known = self._node.intake.state.devices.values()
         devices = [device for device in known if KINDS[device.kind].on_wire]
         online = offline = unregistered = unheard = 0
@@ -210,9 +225,6 @@ class Desk:
             "offline": offline,
             "unheard": unheard,
             "unregistered": unregistered,
-            "standing": len(self._node.board),
-            "outbox": len(self._node.outbox),
-            **{name: value for name, value in self._node.intake.counts.items() if "." not in name},
         }
 
     async def _health(self, _line: bytes) -> object:

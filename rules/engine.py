@@ -93,12 +93,10 @@ class Engine:
             device = self._meet(state, reading)
             if device is None:
                 return
-        if not device.changed:
-            device.changed = True
+        device.changed = True
         plan = self._plans[device.kind]
         values, flags, channel = reading.values, reading.flags, reading.channel
-        if device.flags != flags:
-            device.flags = flags & ~_RETAINED
+        device.flags = flags & ~_RETAINED
         if channel is Channel.STATUS:
             device.online = values["state"] == "online"
         if flags & _RETAINED or (channel is Channel.STATUS and not device.online):
