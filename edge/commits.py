@@ -42,6 +42,8 @@ class _Flight:
 
     batch: Batch
     acknowledgements: dict[tuple[Lane, int], list[int]] = field(default_factory=dict)
+    forgotten: set[Lane] = field(default_factory=set)
+    """Lanes whose session has ended since."""
 
 
 class Commits:
@@ -94,6 +96,13 @@ class Commits:
             self.close()
         else:
             self.touched()
+
+    def forget_session(self, lane: Lane) -> None:
+        """The broker has begun a new session of this lane: also what is being written now belongs to the old."""
+        if self._writing is not None:
+            self._writing.forgotten.add(lane)
+        self._intake.forget_session(lane)
+        self.touched()
 
     def interrupted(self, lane: Lane) -> None:
         """The connection is gone: what it brought and is not on disk yet comes again, and is known then.
@@ -172,7 +181,8 @@ class Commits:
             self._on_failed(error)
             return
         for lane, marks in flight.batch.packets.items():
-            self._intake.packets[lane].committed(marks)
+            if lane not in flight.forgotten:
+                self._intake.packets[lane].committed(marks)
         self._on_committed(flight.batch, future.result(), flight.acknowledgements)
         if self._due:
             self._submit()

@@ -5,6 +5,7 @@ Answers are small slices, so that no question keeps a reading waiting.
 
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -55,8 +56,8 @@ class _One(msgspec.Struct, frozen=True):
 
 class _Order(msgspec.Struct, frozen=True):
     alarm_id: str
-    by: str
-    comment: str = ""
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
+    comment: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class _Feed(msgspec.Struct, frozen=True):
@@ -189,6 +190,9 @@ class Desk:
             found.append(
                 reason(Code.UNREGISTERED_LIMIT, f"{node.intake.state.refused} messages were not evaluated")
             )
+        if node.intake.state.tracks_refused:
+            count = node.intake.state.tracks_refused
+            found.append(reason(Code.TRACKS_REFUSED, f"{count} messages of cameras with too many tracks"))
         if self._embedded:
             found.append(
                 reason(

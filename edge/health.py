@@ -17,6 +17,7 @@ class Code(StrEnum):
     CLOUD_REFUSES = "cloud_refuses"
     EMBEDDED_BROKER = "embedded_broker"
     UNREGISTERED_LIMIT = "unregistered_limit"
+    TRACKS_REFUSED = "tracks_refused"
 
 
 FAILS = frozenset({Code.BROKER_AWAY, Code.STORE_FAILING})
@@ -30,6 +31,7 @@ _REMEDIES = {
     Code.CLOUD_AWAY: "nothing to do here if the network is down: everything is kept and sent later",
     Code.CLOUD_REFUSES: "correct cloud.url, cloud.org, cloud.bucket or the token; everything is kept",
     Code.EMBEDDED_BROKER: "use Mosquitto with deploy/mosquitto.conf in a property; this broker is for demos",
+    Code.TRACKS_REFUSED: "look at the lift's alarms: its camera ends no track; close them, mend the camera",
     Code.UNREGISTERED_LIMIT: "register the devices, or raise unregistered_max",
 }
 

@@ -102,13 +102,15 @@ class Intake:
             except Rejected as rejected:
                 self._quarantine(topic, payload, rejected, now)
                 continue
-            if reading.id is not None:
+            if reading.id is not None and not retain:  # old news must not hide what is said anew
                 if self.recent.is_repeat(reading.id, mark, now):
                     self.counts["duplicates"] += 1
                     continue
                 batch.recent.append((reading.id, mark, now))
-            inputs.append(reading)
             decision = engine.step(state, reading, now)
+            inputs.append(
+                reading
+            )  # after the step: an input that breaks the engine must not break every replay
             channel = reading.channel
             if channel is Channel.EVENT:
                 self.urgent = True
@@ -137,6 +139,12 @@ class Intake:
             self._quarantine(topic, payload, Rejected(Reason(route.reason), route.detail), now)
         else:
             self.counts["foreign"] += 1
+
+    def forget_session(self, lane: Lane) -> None:
+        """The broker has begun a new session: packet identifiers of the old one mean nothing any more."""
+        self.packets[lane].clear()
+        self.batch.packets[lane].clear()
+        self.batch.sessions_begun.append(lane)
 
     def tell(self, given: Input) -> Decision:
         """Give the engine an input that is not a message: an order of a person, a fact about the gateway."""

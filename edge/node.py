@@ -83,6 +83,9 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._paused = False
+        self._new_sessions: set[Lane] = set()
+        """Begun while the store failed; told after the rebuild."""
+        self._last_outgoing_id = 0
         self._rebuilding = asyncio.Event()
         self._greet = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -94,6 +97,7 @@ class Node:
     def _begin(self) -> None:
         """From the store to a running engine: at the start and after a failed commit."""
         recovered = self.journal.recover()
+        first_outgoing_id = max(recovered.last_outgoing_id, self._last_outgoing_id)
         self.clock.not_before(recovered.last_now)
         self.intake = Intake(self._engine, self._engine.new_state(), self.who.topics, self._registry)
         now = self.clock.now_ms()
@@ -107,6 +111,11 @@ class Node:
             on_failed=self._commit_failed,
         )
         self.replayed = restore(self.intake, recovered, self.journal, now)
+        # Ids go on rising: news of what was sent before the failure must not hit a new row.
+        self.intake.next_outgoing_id = max(self.intake.next_outgoing_id, first_outgoing_id + 1)
+        for lane in self._new_sessions:
+            self.intake.forget_session(lane)
+        self._new_sessions.clear()
         if recovered.rules_hash != self._engine.rules.hash:
             self.commits.snapshot_soon()  # it says which rules the journal after it was judged by
         self.positions = dict(recovered.positions)
@@ -187,10 +196,11 @@ class Node:
         self._receive_maximum[lane] = connected.receive_maximum
         self.commits.limit = max(1, min(MOST_MESSAGES, min(self._receive_maximum.values()) // 2))
         log.info("connected", extra={"lane": lane.value, "session_present": connected.session_present})
-        if not connected.session_present and self.store_error is None:
-            self.intake.packets[lane].clear()
-            self.intake.batch.sessions_begun.append(lane)
-            self.commits.touched()
+        if not connected.session_present:
+            if self.store_error is None:
+                self.commits.forget_session(lane)
+            else:
+                self._new_sessions.add(lane)
         if lane is Lane.SAFETY:
             self.outbox.connected()
             self.online.set()
@@ -281,6 +291,7 @@ class Node:
 
     def _commit_failed(self, error: BaseException) -> None:
         self.store_error = str(error)
+        self._last_outgoing_id = self.intake.next_outgoing_id
         log.error("a commit failed; the engine is rebuilt from the store", extra={"reason": str(error)})
         self._settle(None, error)
         self._rebuilding.set()
@@ -305,6 +316,8 @@ class Node:
 
     async def committed(self) -> None:
         """Wait until everything said so far is on disk. Raises `StoreError` if it is not."""
+        if self.store_error is not None:
+            raise StoreError(self.store_error)
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((self.intake.batch.seq, future))
         self.commits.touched()
@@ -351,6 +364,8 @@ class Node:
         standing = state.alarms[key]
         decision = self.intake.tell(given)
         if not decision.changes:
+            if self.board.get(standing.id) != standing:
+                await self.committed()  # said by somebody else a moment ago, and not on disk yet
             return standing
         self._arm()
         await self.committed()
@@ -360,8 +375,10 @@ class Node:
         """Tell the engine what the gateway knows of itself; it goes into the journal and to the cloud."""
         now = self.clock.now_ms()
         address = address_of(self.who.site, "gateway", self.who.node)
-        self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now))
-        self.commits.touched()
+        if self.store_error is None:
+            self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now))
+            self.commits.touched()
+            self._arm()
 
     # Positions of the bridge
 

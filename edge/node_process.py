@@ -174,7 +174,7 @@ async def _tell_health(node: Node, desk: Desk) -> None:
         try:
             await node.links[Lane.SAFETY].publish(topic, msgspec.json.encode(health), retain=True)
         except NotConnected:
-            continue
+            log.debug("health was not published: no connection")
         except PublishRefusedError as error:
             log.error("the broker refuses a publication", extra={"topic": topic, "reason": str(error)})  # noqa: TRY400
         await asyncio.sleep(HEALTH_S)

@@ -121,38 +121,44 @@ class Outbox:
         while self._waiting:
             waiting = self._waiting
             window = list(islice(waiting, WINDOW))
-            now = self._now_ms()
-            results = iter(
-                await asyncio.gather(
-                    *(self._send(row) for row in window if not _expired(row, now)), return_exceptions=True
-                )
-            )
+            outcomes = await asyncio.gather(*map(self._send, window), return_exceptions=True)
+            failure: BaseException | None = None
             done: list[int] = []
             orders: list[tuple[str, OrderStatus]] = []
-            failure: BaseException | None = None
-            for row in window:
-                if _expired(row, now):
-                    log.warning("an order expired before it could be sent", extra={"order": row.subject})
-                    orders.append((row.subject, OrderStatus.EXPIRED))
-                elif (failure := next(results)) is not None:
+            for row, outcome in zip(window, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    failure = outcome
                     break  # from here on everything is sent again, in order
-                elif row.kind is OutgoingKind.ORDER:
-                    orders.append((row.subject, OrderStatus.SENT))
                 waiting.popleft()
-                if row.id != _UNSTORED:
-                    done.append(row.id)
-            if done:
-                self._on_sent(done, orders)
+                done.append(row.id)
+                if row.kind is OutgoingKind.ORDER:
+                    orders.append((row.subject, outcome))
+            self._settle(waiting, done, orders)
             if failure is not None:
                 raise failure
 
-    async def _send(self, row: Outgoing) -> None:
+    def _settle(
+        self, sent_from: deque[Outgoing], done: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]
+    ) -> None:
+        stored = {number for number in done if number != _UNSTORED}
+        if sent_from is not self._waiting:  # the store was read anew meanwhile, before it heard of these
+            self._waiting = deque(row for row in self._waiting if row.id not in stored)
+        if stored:
+            self._on_sent(sorted(stored), orders)
+
+    async def _send(self, row: Outgoing) -> OrderStatus:
+        """What became of it. Raises `NotConnected`: it must be sent again."""
+        if row.expires_at is not None and self._now_ms() >= row.expires_at:
+            log.warning("an order expired before it could be sent", extra={"order": row.subject})
+            return OrderStatus.EXPIRED
         try:
             await self._publisher.publish(row.topic, row.payload, retain=row.retain)
         except PublishRefusedError as error:
             # Waiting would not help, and what is behind it must not wait; the board is set right on connecting.
             self.refused += 1
             log.error("the broker refuses a publication", extra={"topic": row.topic, "reason": str(error)})  # noqa: TRY400
+            return OrderStatus.FAILED
+        return OrderStatus.SENT
 
     async def _set_board_right(self) -> None:
         """On every connection: clear our own retained alarms that do not stand, publish those missing.
@@ -195,10 +201,6 @@ class Outbox:
 
 _UNSTORED = 0
 """The id of a row that no commit holds."""
-
-
-def _expired(row: Outgoing, now: int) -> bool:
-    return row.expires_at is not None and now >= row.expires_at
 
 
 def _correction(alarm_id: str, topic: str, payload: bytes) -> Outgoing:

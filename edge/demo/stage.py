@@ -86,6 +86,7 @@ class _Stage:
         self._live: Live | None = None
 
     async def run(self) -> int:
+        said = (self._folder / "gateway.log").open("wb")  # not into the live view; shown if it fails
         gateway = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -94,8 +95,10 @@ class _Stage:
             "--config",
             str(self._configure()),
             env={name: value for name, value in os.environ.items() if not name.startswith("ANLIN_")},
+            stderr=said,
             start_new_session=True,
         )
+        said.close()
         loop = asyncio.get_running_loop()
         playing = asyncio.ensure_future(self._play(gateway))
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -161,9 +164,7 @@ class _Stage:
             try:
                 await asyncio.wait({playing, watching}, return_when=asyncio.FIRST_COMPLETED)
                 if not playing.done():
-                    raise StageError(
-                        f"the gateway ended by itself (exit {gateway.returncode}): its reason stands above"
-                    )
+                    raise StageError(self._ended(gateway))
                 return playing.result()
             finally:
                 for task in (looking, watching, playing):
@@ -186,7 +187,13 @@ class _Stage:
             raise StageError(f"the gateway was not ready within {READY_S:.0f} s") from None
         finally:
             await client.close()
-        raise StageError(f"the gateway did not start (exit {gateway.returncode}): its reason stands above")
+        raise StageError(self._ended(gateway))
+
+    def _ended(self, gateway: asyncio.subprocess.Process) -> str:
+        said = (self._folder / "gateway.log").read_text(encoding="utf-8", errors="replace").strip()
+        return (
+            f"the gateway ended by itself (exit {gateway.returncode}): {said[-2_000:] or 'it said nothing'}"
+        )
 
     async def _look(self) -> None:
         client = ControlClient(self._folder / "data" / SOCKET_NAME)

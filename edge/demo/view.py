@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import msgspec
 from rich.console import Console, Group, RenderableType
@@ -174,10 +175,15 @@ class View:
             table.add_row(
                 Text(f" {alarm.severity.upper()} ", style=style),
                 alarm.state,
-                alarm.first_raised_at[11:19],
+                _clock(alarm.first_raised_at),
                 text,
             )
         return table
+
+
+def _clock(moment: str) -> str:
+    """RFC 3339 as the time of day where the viewer is."""
+    return f"{datetime.fromisoformat(moment).astimezone():%H:%M:%S}"
 
 
 def console() -> Console:
