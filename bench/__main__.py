@@ -6,6 +6,7 @@ unless ``--output`` says where to. ``--profile`` runs under `bench.sampler` and 
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -43,6 +44,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in BENCHES]:
         parser.error(f"no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # so that nothing is left running
     names = arguments.names or list(BENCHES)
     scale = QUICK if arguments.quick else FULL
     output = arguments.output or (

@@ -159,7 +159,7 @@ class Bridge:
                 return pause
 
     def _forward(self) -> tuple[Stored | Wait | FixNeeded, bool]:
-        """Forward all alarms and gaps and then one request of readings; whether more is worth a request."""
+        """Forward the alarms and gaps that wait, then one request of readings; whether more is worth a request."""
         if not self._positions:
             self._begin()
         self._record()
@@ -174,6 +174,8 @@ class Bridge:
                 self._positions[feed] = work.target
                 self._unrecorded.add(feed)
                 self._record()
+                if feed is not Feed.READINGS and work.rows < self._batch_lines:
+                    break  # a trickle of alarms that never ends must not keep the readings waiting
                 if feed is Feed.READINGS:
                     more = 2 * work.rows >= self._batch_lines or self._now() * 1000 - work.until > BACKLOG_MS
                     break

@@ -1,4 +1,4 @@
-"""The demo takes its two minutes: it plays beside the other tests, and its end is looked at last."""
+"""The demo takes its two minutes: it plays beside the other tests, and is looked at after them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +7,12 @@ import pytest
 
 from tests.demo_run import Demo
 
-LAST = "test_the_demo_raises_and_ends_everything_as_its_story_says"
+MODULE = "test_demo.py"
+WHOLE = "test_the_demo_raises_and_ends_everything_as_its_story_says"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.name == LAST)
+    items.sort(key=lambda item: item.path.name == MODULE)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,7 +20,7 @@ def whole_demo(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Demo | None]:
     """Begins with the first test if the one that looks at it is among them."""
-    if any(item.name == LAST for item in request.session.items):
+    if any(item.name == WHOLE for item in request.session.items):
         folder: Path = tmp_path_factory.mktemp("demo")
         with Demo(folder, "--seconds", "102") as demo:  # the last thing expected comes at 98 s
             yield demo

@@ -387,6 +387,22 @@ def test_a_single_line_that_is_too_much_is_kept() -> None:
     assert journal.emptied
 
 
+def test_a_trickle_of_alarms_that_does_not_end_keeps_no_reading_waiting() -> None:
+    journal = Journal()
+    expected = fill(journal, 10)
+    journal.change(change(1))
+    numbers = iter(range(2, 50))
+
+    def another(_: list[bytes]) -> Reply:
+        if (number := next(numbers, None)) is not None:
+            journal.change(change(number))
+        return STORED
+
+    with ScriptedStore(usual=another) as store:
+        Forwarding(journal, store.url).run()
+    assert store.requests[1] == expected
+
+
 # --- the gateway's side -----------------------------------------------------------------------------------
 
 

@@ -22,13 +22,6 @@ STORY = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_after_the_other(whole_demo: Demo | None) -> None:
-    """Two that begin in the same moment find the same port free; nobody starts two demos so."""
-    if whole_demo is not None:
-        whole_demo.wait_for("devices are connected")
-
-
 def test_the_demo_raises_and_ends_everything_as_its_story_says(whole_demo: Demo | None) -> None:
     assert whole_demo is not None
     assert whole_demo.process.wait(150) == 0, whole_demo.said
