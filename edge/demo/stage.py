@@ -101,7 +101,7 @@ class _Stage:
         said.close()
         loop = asyncio.get_running_loop()
         playing = asyncio.ensure_future(self._play(gateway))
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, playing.cancel)
         try:
             satisfied = await playing
