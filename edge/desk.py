@@ -193,6 +193,7 @@ class Desk:
         if node.intake.state.tracks_refused:
             count = node.intake.state.tracks_refused
             found.append(reason(Code.TRACKS_REFUSED, f"{count} messages of cameras with too many tracks"))
+        found += node.troubles.reasons()
         if self._embedded:
             found.append(
                 reason(

@@ -10,7 +10,16 @@ class Code(StrEnum):
     """Every reason there is."""
 
     BROKER_AWAY = "broker_away"
+    BROKER_DROPPED = "broker_dropped"
+    BROKER_LIMITS = "broker_limits"
+    SESSION_LOST = "session_lost"
+    CANNOT_DECIDE = "cannot_decide"
     STORE_FAILING = "store_failing"
+    STORE_REDUCED = "store_reduced"
+    STORE_DAMAGED = "store_damaged"
+    CANNOT_PUBLISH = "cannot_publish"
+    CLOCK_UNTRUSTED = "clock_untrusted"
+    DEVICE_THROTTLED = "device_throttled"
     WEB_DOWN = "web_down"
     BRIDGE_DOWN = "bridge_down"
     CLOUD_AWAY = "cloud_away"
@@ -20,11 +29,20 @@ class Code(StrEnum):
     TRACKS_REFUSED = "tracks_refused"
 
 
-FAILS = frozenset({Code.BROKER_AWAY, Code.STORE_FAILING})
+FAILS = frozenset({Code.BROKER_AWAY, Code.CANNOT_DECIDE, Code.STORE_FAILING})
 """With one of these the gateway does not do its main work."""
 
 _REMEDIES = {
     Code.BROKER_AWAY: "start the broker, or correct mqtt.host, mqtt.port and the password; alarms wait until then",
+    Code.BROKER_DROPPED: "give the broker the limits of deploy/mosquitto.conf; see `gap` for when and how many",
+    Code.BROKER_LIMITS: "set max_inflight_messages as in deploy/mosquitto.conf; bursts wait for the disk until then",
+    Code.SESSION_LOST: "switch on the broker's persistence as in deploy/mosquitto.conf; see `gap` for since when",
+    Code.CANNOT_DECIDE: "restart the gateway and send its log to those who maintain it",
+    Code.STORE_REDUCED: "free space on the disk of data_dir: only alarms are stored until then",
+    Code.STORE_DAMAGED: "replace the disk or card; the damaged file lies beside the new one, see `gap`",
+    Code.CANNOT_PUBLISH: "permit the gateway's user to write below its prefix in the broker's access control list",
+    Code.CLOCK_UNTRUSTED: "let the gateway reach a time server, or set its clock; times are corrected then",
+    Code.DEVICE_THROTTLED: "mend or unplug the device that the message names; all others are served",
     Code.STORE_FAILING: "free space on the disk of data_dir and see that it can be written",
     Code.WEB_DOWN: "see the log of the gateway; alarms are not touched by this",
     Code.BRIDGE_DOWN: "see the log of the gateway; readings are kept and forwarded later",
@@ -56,6 +74,25 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     uptime_s: float
     cloud: dict[str, object] | None
     counts: dict[str, int]
+
+
+class Troubles:
+    """What the parts of the node have found wrong and not yet right again; any part may say so."""
+
+    def __init__(self) -> None:
+        self._messages: dict[Code, str] = {}
+
+    def say(self, code: Code, message: str) -> None:
+        """It is so, until `over`; a later message replaces the earlier."""
+        self._messages[code] = message
+
+    def over(self, code: Code) -> None:
+        """It is so no more."""
+        self._messages.pop(code, None)
+
+    def reasons(self) -> "list[Reason]":
+        """As reasons, in the order in which they came."""
+        return [reason(code, message) for code, message in self._messages.items()]
 
 
 def reason(code: Code, message: str) -> Reason:

@@ -18,13 +18,14 @@ from devices.topics import Lane, Topics
 from edge.clock import Clock
 from edge.commits import MOST_MESSAGES, Commits
 from edge.control import ControlServer
+from edge.health import Troubles
 from edge.intake import Intake
 from edge.mqtt.link import Connected, Delivery, Link, NotConnected, PublishRefusedError
 from edge.outbox import Outbox
 from edge.recovery import restore
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
-from edge.store.records import Batch, Committed, OrderResult, OrderStatus
+from edge.store.records import Batch, Committed, Gap, GapReason, OrderResult, OrderStatus
 from rules.alarms import Alarm
 from rules.decisions import Acknowledge, Close, Listening
 from rules.engine import Engine
@@ -75,6 +76,7 @@ class Node:
         self.links: dict[Lane, Link] = {}
         self.lanes_up: set[Lane] = set()
         self.store_error: str | None = None
+        self.troubles = Troubles()
         self.replayed = 0
         self._engine = engine
         self._registry = registry
@@ -379,6 +381,11 @@ class Node:
             self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now))
             self.commits.touched()
             self._arm()
+
+    def lost(self, lane: str, count: int, from_ms: int, to_ms: int, reason: GapReason) -> None:
+        """Put a known loss on record; see `Gap`."""
+        self.intake.batch.gaps.append(Gap(self.clock.now_ms(), lane, count, from_ms, to_ms, reason))
+        self.commits.touched()
 
     # Positions of the bridge
 

@@ -6,6 +6,7 @@ from edge.store.records import (
     Batch,
     DeadLetter,
     Gap,
+    GapReason,
     Outgoing,
     OutgoingKind,
     Quarantined,
@@ -83,7 +84,7 @@ def quarantined(seq: int, payload: bytes = b"{") -> Quarantined:
 
 
 def gap(seq: int) -> Gap:
-    return Gap(time_of(seq), "bulk", seq, time_of(seq) - 10, time_of(seq), "broker_dropped")
+    return Gap(time_of(seq), "bulk", seq, time_of(seq) - 10, time_of(seq), GapReason.BROKER_DROPPED)
 
 
 def dead_letter(seq: int) -> DeadLetter:

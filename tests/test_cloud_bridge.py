@@ -14,7 +14,7 @@ from cloud_bridge.lines import Lines
 from cloud_bridge.source import Feed, State
 from cloud_bridge.writer import CloudStore, StoreSettings
 from devices.readings import Address, Channel, Reading, Scalar
-from edge.store.records import Gap
+from edge.store.records import Gap, GapReason
 from rules.alarms import Transition
 from rules.decisions import Listening
 from tests.cloud_world import (
@@ -102,7 +102,7 @@ def test_alarms_and_gaps_go_ahead_of_readings_also_of_a_backlog() -> None:
     journal = Journal()
     fill(journal, 300, per_batch=100)
     journal.change(change(1))
-    journal.lose(Gap(at=NOW, lane="bulk", count=1, from_ms=NOW, to_ms=NOW, reason="x"))
+    journal.lose(Gap(at=NOW, lane="bulk", count=1, from_ms=NOW, to_ms=NOW, reason=GapReason.JOURNAL_FULL))
 
     def a_press_during_the_first_readings(lines: list[bytes]) -> Reply:
         if lines[0] == line(0):

@@ -13,7 +13,7 @@ from devices.decoding import decode
 from devices.kinds import KINDS
 from devices.readings import Address, Channel, Flag, Reading, Scalar
 from devices.topics import Route, Topics
-from edge.store.records import Gap
+from edge.store.records import Gap, GapReason
 from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Transition
 from rules.decisions import Acknowledge, Input, Listening
 
@@ -199,7 +199,7 @@ def test_the_gateways_own_reading_has_site_and_node() -> None:
 
 
 def test_a_gap_says_what_was_lost() -> None:
-    gap = Gap(at=NOW, lane="bulk", count=120, from_ms=NOW - 9, to_ms=NOW - 1, reason="journal_full")
+    gap = Gap(at=NOW, lane="bulk", count=120, from_ms=NOW - 9, to_ms=NOW - 1, reason=GapReason.JOURNAL_FULL)
     point = Point(lines().gap(gap))
     assert (point.measurement, point.at) == ("gap", NOW)
     assert point.tags == {"site": "c1", "node": "gw-1", "lane": "bulk"}

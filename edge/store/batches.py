@@ -217,7 +217,7 @@ def _write_quarantine(
 def _write_gaps(connection: sqlite3.Connection, gaps: Iterable[Gap]) -> None:
     connection.executemany(
         "INSERT INTO gaps (at, lane, count, from_ms, to_ms, reason) VALUES (?, ?, ?, ?, ?, ?)",
-        [(g.at, g.lane, g.count, g.from_ms, g.to_ms, codec.storable_text(g.reason)) for g in gaps],
+        [(g.at, g.lane, g.count, g.from_ms, g.to_ms, g.reason) for g in gaps],
     )
 
 

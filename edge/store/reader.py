@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 from devices.readings import Address
 from edge.store import codec, schema
 from edge.store.errors import ReadFailed
-from edge.store.records import DeadLetter, Gap, OrderRecord, OrderStatus, Quarantined, ReplayBatch
+from edge.store.records import DeadLetter, Gap, GapReason, OrderRecord, OrderStatus, Quarantined, ReplayBatch
 from rules.alarms import Alarm, AlarmChange, Transition
 from rules.decisions import Order
 
@@ -158,7 +158,7 @@ class JournalReader:
     def gaps_after(self, row: int, limit: int) -> list[tuple[int, Gap]]:
         """At most ``limit`` known losses after ``row``, in order, each with its row."""
         return [
-            (number, Gap(at, lane, count, from_ms, to_ms, reason))
+            (number, Gap(at, lane, count, from_ms, to_ms, GapReason(reason)))
             for number, at, lane, count, from_ms, to_ms, reason in self.rows(
                 "SELECT * FROM gaps WHERE id > ? ORDER BY id LIMIT ?", row, min(limit, MOST_ROWS)
             )

@@ -93,15 +93,37 @@ class Quarantined(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class GapReason(StrEnum):
+    """Why something is missing: a closed list (docs/promises.md)."""
+
+    JOURNAL_FULL = "journal_full"
+    """Removed by the byte bound before it was forwarded."""
+    BROKER_DROPPED = "broker_dropped"
+    """The broker says that it dropped messages for want of room."""
+    SESSION_LOST = "session_lost"
+    """The broker no longer had our session: what waited in it is gone, how much nobody knows."""
+    STORE_FAILED = "store_failed"
+    """Judged and acknowledged while the store could not be written."""
+    STORE_DAMAGED = "store_damaged"
+    """Could not be read back from a damaged journal."""
+    CLOUD_REFUSED = "cloud_refused"
+    """The cloud store refused it for good; it lies among the dead letters."""
+    THROTTLED = "throttled"
+    """A device said more than it may; only what saves lives was taken."""
+
+
 class Gap(msgspec.Struct, frozen=True):
     """A known loss, as data."""
 
     at: int
     lane: str
+    """`safety` or `bulk` for messages that never came in, `readings` or `alarms` for what the journal or the
+    cloud lacks."""
     count: int
+    """How many; 0 where nobody can know."""
     from_ms: int
     to_ms: int
-    reason: str
+    reason: GapReason
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -11,9 +11,9 @@ add before the next slice is removed.
 import sqlite3
 from dataclasses import dataclass
 
+from edge.store.records import GapReason
 from edge.store.schema import PAGE_SIZE
 
-REASON = "journal_full"
 LANE = "readings"
 
 _LARGEST_SHARE = 32 * 1024 * 1024
@@ -85,7 +85,7 @@ def remove_oldest(
         counts, firsts, lasts = zip(*lost, strict=True)
         connection.execute(
             "INSERT INTO gaps (at, lane, count, from_ms, to_ms, reason) VALUES (?, ?, ?, ?, ?, ?)",
-            (at, LANE, sum(counts), min(firsts), max(lasts), REASON),
+            (at, LANE, sum(counts), min(firsts), max(lasts), GapReason.JOURNAL_FULL),
         )
     if removed:
         connection.execute("DELETE FROM batches WHERE seq <= ?", (last_seq,))
