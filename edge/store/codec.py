@@ -16,7 +16,7 @@ import msgspec
 
 from devices.readings import Address, Reading, Scalar
 from devices.topics import Lane
-from edge.store.errors import ReadFailed
+from edge.store.errors import JournalDamaged
 from edge.store.records import Marks, RecentId
 from rules.alarms import Alarm
 from rules.decisions import Input
@@ -47,12 +47,12 @@ def encode_inputs(inputs: Sequence[Input], recent: Sequence[RecentId]) -> bytes:
 
 
 def decode_inputs(blob: bytes | None) -> list[Input]:
-    """The inputs of a batch, in order. Raises `ReadFailed`."""
+    """The inputs of a batch, in order. Raises `JournalDamaged`."""
     return [] if blob is None else _read(_inputs, _unpacked(blob))[0]
 
 
 def decode_recent(blob: bytes | None) -> list[RecentId]:
-    """The message ids of a batch, in order, without decoding its inputs. Raises `ReadFailed`."""
+    """The message ids of a batch, in order, without decoding its inputs. Raises `JournalDamaged`."""
     return [] if blob is None else _read(_recent, _unpacked(blob))[1]
 
 
@@ -68,7 +68,7 @@ def encode_packets(begun: Iterable[Lane], packets: Marks) -> bytes | None:
 
 
 def decode_packets(blob: bytes) -> list[tuple[Lane, bool, list[int]]]:
-    """By lane: whether its session began with this batch, and its marks as in `Marks`. Raises `ReadFailed`."""
+    """By lane: whether its session began with this batch, and its marks as in `Marks`. Raises `JournalDamaged`."""
     found = []
     for lane, begun, ids, prints in _read(_packets, _body(blob)):
         pairs = zip(_numbers("H", ids), _numbers("I", prints), strict=True)
@@ -82,7 +82,7 @@ def encode_devices(devices: Sequence[tuple[Address, bytes]]) -> bytes:
 
 
 def decode_devices(blob: bytes) -> list[tuple[Address, bytes]]:
-    """The states of many devices. Raises `ReadFailed`."""
+    """The states of many devices. Raises `JournalDamaged`."""
     return [(Address(address), state) for address, state in _read(_devices, _unpacked(blob))]
 
 
@@ -95,7 +95,7 @@ def encode_alarm(alarm: Alarm) -> bytes:
 
 
 def decode_alarm(blob: bytes) -> Alarm:
-    """An alarm. Raises `ReadFailed`."""
+    """An alarm. Raises `JournalDamaged`."""
     return _read(_alarm, _body(blob))
 
 
@@ -105,7 +105,7 @@ def encode_args(args: dict[str, Scalar]) -> bytes:
 
 
 def decode_args(blob: bytes) -> dict[str, Scalar]:
-    """A command's arguments. Raises `ReadFailed`."""
+    """A command's arguments. Raises `JournalDamaged`."""
     return _read(_args, _body(blob))
 
 
@@ -147,7 +147,7 @@ def _numbers(typecode: str, raw: bytes) -> "array[int]":
 
 def _body(blob: bytes) -> bytes:
     if blob[:1] != FORMAT:
-        raise ReadFailed(f"a stored value has the unknown format {blob[:1].hex() or 'nothing'}")
+        raise JournalDamaged(f"a stored value has the unknown format {blob[:1].hex() or 'nothing'}")
     return blob[1:]
 
 
@@ -155,11 +155,11 @@ def _unpacked(blob: bytes) -> bytes:
     try:
         return decompress(_body(blob))
     except ZlibError as error:
-        raise ReadFailed(f"a stored value is damaged: {error}") from error
+        raise JournalDamaged(f"a stored value is damaged: {error}") from error
 
 
 def _read(decoder: msgspec.msgpack.Decoder[_T], packed: bytes) -> _T:
     try:
         return decoder.decode(packed)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ReadFailed(f"a stored value is damaged: {error}") from error
+        raise JournalDamaged(f"a stored value is damaged: {error}") from error

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from devices.readings import Address
 from edge.store import codec, schema
-from edge.store.errors import ReadFailed
+from edge.store.errors import JournalDamaged, ReadFailed
 from edge.store.records import DeadLetter, Gap, GapReason, OrderRecord, OrderStatus, Quarantined, ReplayBatch
 from rules.alarms import Alarm, AlarmChange, Transition
 from rules.decisions import Order
@@ -217,13 +217,14 @@ class JournalReader:
                 raise ReadFailed(f"{self._path}: not open")
             try:
                 yield self._connection
-            except sqlite3.Error as error:
-                raise ReadFailed(f"{self._path}: cannot be read ({error})") from error
+            except schema.FAULTS as error:
+                failed = JournalDamaged if schema.is_damage(error) else ReadFailed
+                raise failed(f"{self._path}: cannot be read ({error})") from error
 
 
 def decode_row(seq: int, blob: bytes, decode: Callable[[bytes], _T]) -> _T:
-    """Decode a column of batch ``seq``; a `ReadFailed` names the batch."""
+    """Decode a column of batch ``seq``; a `JournalDamaged` names the batch."""
     try:
         return decode(blob)
-    except ReadFailed as error:
-        raise ReadFailed(f"batch {seq}: {error}") from error
+    except JournalDamaged as error:
+        raise JournalDamaged(f"batch {seq}: {error}") from error
