@@ -86,6 +86,8 @@ class BrokerWatch:
         heard_until = self.positions.get(_session(lane))
         if lane is Lane.SAFETY:
             self._first_contact = heard_until is None
+            if self._first_contact:
+                self._known_at = now
         gaps: list[Gap] = []
         said: dict[Code, str] = {}
         over: list[Code] = []

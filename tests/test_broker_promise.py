@@ -12,9 +12,10 @@ import pytest
 
 from devices.readings import Channel
 from devices.topics import Lane
+from edge.broker_watch import LEAST_RECEIVE_MAXIMUM
 from tests.gateway import ROOT, Gateway, eventually
 from tests.node_world import FullDisk, node_world, rows, until
-from tests.servers import Mosquitto
+from tests.servers import SHIPPED, Mosquitto
 from tests.wire import AlarmWatch, Wire
 
 UNCONFIGURED = """
@@ -105,6 +106,20 @@ def test_with_the_shipped_configuration_nothing_is_dropped(shipped: Mosquitto, t
         eventually(lambda: any(each["device"] == "bt1" for each in gateway.board().values()))
         assert gaps(gateway) == []
         assert gateway.reasons() == set()
+
+
+def test_every_line_of_the_shipped_configuration_has_its_reason() -> None:
+    told, settings = False, {}
+    for line in SHIPPED.read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.split()
+            assert told, f"{name} stands without a reason"
+            settings[name] = value
+        told = line.startswith("# ") and not line.startswith("# ---")
+    assert settings["persistence"] == "true"
+    assert settings["autosave_interval"] == "30"
+    for limit in ("max_inflight_messages", "max_queued_messages", "max_queued_bytes"):
+        assert int(settings[limit]) >= LEAST_RECEIVE_MAXIMUM  # 0 would mean that there is none
 
 
 # --- sessions that are no more ------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def test_a_counter_that_first_comes_as_a_change_has_risen_from_nothing() -> None
     """A minute after its last change Mosquitto 2.0 has forgotten it; then it comes with the next change."""
     watch = BrokerWatch({}, 0)
     watch.connected(connected(session_present=False), NOW)
-    assert [gap.count for gap in dropped(watch, 3, NOW + 1).gaps] == [3]
+    assert [(gap.count, gap.from_ms) for gap in dropped(watch, 3, NOW + 1).gaps] == [(3, NOW)]
     later = known(session_safety=0)
     later.connected(connected(), NOW)
     assert [gap.count for gap in dropped(later, 4_001, NOW + 1, retained=True).gaps] == [4_001]
