@@ -17,6 +17,7 @@ from edge.control import Refused, Request
 from edge.health import ALARMING, Code, Health, Lately, Reason, reason, status_of
 from edge.metrics import exposition
 from edge.node import Node, UndecidedError
+from edge.refusals import Refusals
 from edge.store.errors import StoreError
 from edge.store.records import DeadLetter
 from rules.alarms import Alarm
@@ -102,12 +103,14 @@ class Desk:
         registry: Registry,
         children: Sequence[Child],
         *,
+        refusals: Refusals,
         version: str,
         embedded_broker: bool,
     ) -> None:
         self._node = node
         self._registry = registry
         self._children = {child.name: child for child in children}
+        self._refusals = refusals
         self._version = version
         self._embedded = embedded_broker
         self._addresses: list[Address] = []
@@ -335,9 +338,9 @@ class Desk:
 
     async def _dead_letter(self, line: bytes) -> object:
         given = msgspec.json.decode(line, type=_DeadLetter)
-        self._node.intake.batch.dead_letters.append(
-            DeadLetter(self._node.clock.now_ms(), given.feed, given.line, given.status, given.words)
-        )
+        letter = DeadLetter(self._node.clock.now_ms(), given.feed, given.line, given.status, given.words)
+        self._node.intake.batch.dead_letters.append(letter)
+        self._refusals.add(letter)
         return None
 
     async def _report(self, line: bytes) -> object:

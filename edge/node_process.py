@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from devices.readings import Address
 from devices.registry import Registry
@@ -25,9 +26,12 @@ from edge.mqtt.five import mqtt5_link
 from edge.mqtt.link import Link, LinkRefused, LinkSettings, Tls, Will
 from edge.mqtt.three import mqtt311_link
 from edge.node import Identity, Node
+from edge.refusals import Refusals
 from edge.settings import Config
-from edge.store.errors import StoreUnusable
+from edge.store.errors import StoreError, StoreUnusable
 from edge.store.journal import Journal
+from edge.store.reader import JournalReader
+from edge.store.records import DeadLetter
 from edge.vitals import Vitals
 from edge.watchdog import Notifier, Watchdog
 from edge.web.settings import WebSettings
@@ -102,10 +106,12 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: N
         who = Identity(config.site, config.node, topics, config.store.commit_ms)
         node = Node(who, engine, registry, journal, Clock())
         children = _children(config)
+        refusals = Refusals(node, partial(_uncounted_letters, journal.path))
         desk = Desk(
             node,
             registry,
             children,
+            refusals=refusals,
             version=version("anlin"),
             embedded_broker=config.mqtt.embedded,
         )
@@ -129,9 +135,19 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: N
             beside += [group.create_task(child.run(), name=child.name) for child in children]
             beside.append(group.create_task(vitals.run(), name="vitals"))
             beside.append(group.create_task(watchdog.run(), name="watchdog"))
+            beside.append(group.create_task(refusals.run(), name="refusals"))
             await node.run()
             for task in beside:
                 task.cancel()
+
+
+def _uncounted_letters(path: Path) -> Sequence[DeadLetter]:
+    try:
+        with JournalReader(path) as reader:
+            return reader.uncounted_letters()
+    except StoreError:
+        log.exception("refusals before the start are not counted; they are among the dead letters")
+        return []
 
 
 def _children(config: Config) -> Sequence[Child]:

@@ -12,6 +12,7 @@ from edge.desk import CloudReport, Desk
 from edge.health import ALARMING, Code
 from edge.mqtt.link import PublishRefusedError
 from edge.node import HEALTH_S
+from edge.refusals import Refusals
 from edge.store.records import Outgoing, OutgoingKind
 from edge.vitals import OVERDUE_MS, STALL_S, STUCK_S, Vitals
 from rules.engine import Engine
@@ -30,7 +31,14 @@ class Child:
 async def vital(folder: Path, *children: Child) -> AsyncIterator[tuple[World, Vitals, Desk]]:
     """A connected node and its vitals; the test takes the looks."""
     async with node_world(folder) as world:
-        desk = Desk(world.node, Registry(), children, version="0", embedded_broker=False)  # type: ignore[arg-type]
+        desk = Desk(
+            world.node,
+            Registry(),
+            children,  # type: ignore[arg-type]
+            refusals=Refusals(world.node, list),
+            version="0",
+            embedded_broker=False,
+        )
         world.connect()
         yield world, Vitals(world.node, desk), desk
 

@@ -14,6 +14,7 @@ export const WORDS = {
     comment: (who, text) => `${who}：${text}`, someone: "值班人员",
     noPlace: "位置未登记", site: (site, node) => (node ? `小区 ${site} · 网关 ${node}` : `小区 ${site}`),
     announce: (severity, text, place) => `${severity}告警：${text}，${place}`,
+    gaps: (n) => `最近一天有 ${n} 次已知的数据缺失 → 用 anlin status 查看时间、数量和原因`,
     failed: "网关未正常工作", degraded: "网关部分功能异常", noHealth: "无法得知网关的状态",
     severity: { critical: "紧急", high: "重要", medium: "中等", low: "较低", info: "提示" },
     state: {
@@ -39,6 +40,7 @@ export const WORDS = {
     comment: (who, text) => `${who}: ${text}`, someone: "duty staff",
     noPlace: "Place not registered", site: (site, node) => (node ? `Site ${site} · gateway ${node}` : `Site ${site}`),
     announce: (severity, text, place) => `${severity} alarm: ${text}, ${place}`,
+    gaps: (n) => `Known losses of data within a day: ${n} → \`anlin status\` says when, how many and why`,
     failed: "The gateway does not work", degraded: "The gateway works, but not everything is well", noHealth: "The gateway's own state is not known",
     severity: { critical: "Critical", high: "High", medium: "Medium", low: "Low", info: "Info" },
     state: {
