@@ -200,8 +200,9 @@ class Desk:
             found.append(reason(Code.STORE_FAILING, node.store_error))
         for name, code in (("web", Code.WEB_DOWN), ("bridge", Code.BRIDGE_DOWN)):
             child = self._children.get(name)
-            if child is not None and not child.up:
-                found.append(reason(code, f"the {name} process is not running"))
+            if child is not None and not child.well:
+                how = "has just been started again" if child.up else "is not running"
+                found.append(reason(code, f"the {name} process {how}"))
         if self.cloud is not None and self.cloud.error is not None:
             code = Code.CLOUD_REFUSES if self.cloud.state == "fix_needed" else Code.CLOUD_AWAY
             found.append(reason(code, self.cloud.error))

@@ -426,7 +426,12 @@ def test_a_second_acknowledgement_tells_whose_stands(capsys: pytest.CaptureFixtu
     assert err == "anlin: Wang acknowledged it already, at 1970-01-01T00:00:00.005Z: that stands\n"
 
 
-def test_run_tells_every_fault_as_check_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_tells_every_fault_as_check_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "edge.logs.configure", lambda *_: None
+    )  # it would log into this test's capture for ever
     Path("registry.yaml").write_text("devices:\n  - {id: sm1, kind: smok}\n")
     Path("mine.yaml").write_text("rules:\n  - {id: mine}\n")
     Path("anlin.yaml").write_text("devices: registry.yaml\nrules: [mine.yaml]\n")

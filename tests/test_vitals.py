@@ -24,7 +24,7 @@ class Child:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.up = True
+        self.up = self.well = True
 
 
 @asynccontextmanager
@@ -113,13 +113,13 @@ def test_processes_beside_the_node_and_the_cloud_raise_and_clear_theirs(tmp_path
     async def story() -> None:
         web, bridge = Child("web"), Child("bridge")
         async with vital(tmp_path, web, bridge) as (world, vitals, desk):
-            web.up = bridge.up = False
+            web.well = bridge.well = False
             desk.cloud = CloudReport("waiting", {}, error="no route to host")
             vitals.look()
             pass_time(world, 301)
             wanted = {"gateway-web-down", "gateway-bridge-down", "gateway-cloud-away"}
             await until(lambda: gateway_alarms(world) == wanted)
-            web.up = bridge.up = True
+            web.well = bridge.well = True
             desk.cloud = CloudReport("fix_needed", {}, error="401")
             vitals.look()
             pass_time(world, 61)
