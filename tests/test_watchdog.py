@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -121,7 +121,7 @@ def test_the_gateway_tells_its_service_manager_from_its_start_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = Manager(str(tmp_path / "notify"))
-    with Mosquitto.as_shipped() as broker:  # which would speak to a manager, too
+    with closing(manager.socket), Mosquitto.as_shipped() as broker:  # which would speak to a manager, too
         monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
         monkeypatch.setenv("WATCHDOG_USEC", "600000")
         with Gateway(tmp_path / "gw", broker.port) as gateway:
@@ -134,4 +134,3 @@ def test_the_gateway_tells_its_service_manager_from_its_start_to_its_end(
             gateway.process.send_signal(signal.SIGTERM)
             eventually(lambda: manager.hear() == ["STOPPING=1"])
             assert gateway.wait_end() == 0
-    manager.socket.close()
