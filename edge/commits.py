@@ -79,6 +79,8 @@ class Commits:
         self._idle = asyncio.Event()
         self._idle.set()
         self._failed = False
+        self.writing_since: float | None = None
+        """When the batch that is being written was given to the store (the event loop's seconds)."""
         intake.batch = self._open.batch
 
     @property
@@ -153,6 +155,7 @@ class Commits:
         self._open = _Flight(Batch(self._seq))
         self._intake.batch = self._open.batch
         self._writing = flight
+        self.writing_since = self._loop.time()
         self._idle.clear()
         self._store.commit(batch).add_done_callback(self._done)
 
@@ -173,6 +176,7 @@ class Commits:
 
     def _done(self, future: "asyncio.Future[Committed]") -> None:
         flight, self._writing = self._writing, None
+        self.writing_since = None
         assert flight is not None  # noqa: S101 - one callback per submission
         error = future.exception()
         if error is not None:

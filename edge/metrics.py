@@ -36,6 +36,12 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
             if name.startswith("rejected.")
         },
     )
+    figure(
+        "undecided_total",
+        "counter",
+        "Messages and delays at which the engine failed.",
+        {"": counts.get("undecided", 0)},
+    )
     figure("replayed_inputs", "gauge", "Inputs replayed at the last start.", {"": replayed})
     figure("alarms_standing", "gauge", "Alarms on the board.", {"": health.counts["standing"]})
     figure(

@@ -63,6 +63,10 @@ class AlarmPush(msgspec.Struct, frozen=True, tag_field="push", tag="alarm"):
     alarm: msgspec.Raw
 
 
+class UndecidedError(Exception):
+    """The engine failed at an order of a person: nothing was done. Told by the log and as `cannot_decide`."""
+
+
 class Node:
     """Takes what the links bring (`edge.mqtt.link.Inbox`) and sees it through."""
 
@@ -402,6 +406,8 @@ class Node:
             return None
         standing = state.alarms[key]
         decision = self.intake.tell(given)
+        if decision is None:
+            raise UndecidedError(f"the engine failed: {self.intake.undecided}")
         if not decision.changes:
             if self.board.get(standing.id) != standing:
                 await self.committed()  # said by somebody else a moment ago, and not on disk yet
