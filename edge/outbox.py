@@ -140,7 +140,7 @@ class Outbox:
     def _settle(
         self, sent_from: deque[Outgoing], done: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]
     ) -> None:
-        stored = {number for number in done if number != _UNSTORED}
+        stored = {number for number in done if number != UNSTORED}
         if sent_from is not self._waiting:  # the store was read anew meanwhile, before it heard of these
             self._waiting = deque(row for row in self._waiting if row.id not in stored)
         if stored:
@@ -199,9 +199,9 @@ class Outbox:
                 yield _correction(alarm_id, self._topics.alarm(alarm_id), standing.wire())
 
 
-_UNSTORED = 0
+UNSTORED = 0
 """The id of a row that no commit holds."""
 
 
 def _correction(alarm_id: str, topic: str, payload: bytes) -> Outgoing:
-    return Outgoing(_UNSTORED, OutgoingKind.ALARM, alarm_id, topic, payload, retain=True)
+    return Outgoing(UNSTORED, OutgoingKind.ALARM, alarm_id, topic, payload, retain=True)

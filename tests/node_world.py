@@ -29,6 +29,7 @@ from rules.engine import Engine
 TOPICS = Topics("community", "c1")
 PATIENCE_S = 15.0
 NO_LIMIT = 1_073_741_823
+BALLAST = 1024 * 1024
 
 T = TypeVar("T")
 
@@ -145,7 +146,7 @@ async def node_world(
     It ends without a word, so the next on the same folder starts as after a crash.
     """
     config = Config(data_dir=folder)
-    async with Journal(folder, max_bytes=10**9, forwarding=False) as journal:
+    async with Journal(folder, max_bytes=10**9, forwarding=False, ballast_bytes=BALLAST) as journal:
         engine = Engine(
             rules or load_rules(config),
             site="c1",

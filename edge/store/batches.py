@@ -99,6 +99,32 @@ def write_batch(
     return after, changes
 
 
+def without_landed(connection: sqlite3.Connection, batch: Batch, number: int) -> list[int]:
+    """Take from ``batch`` what one of its doubts has brought to the disk; gives those that did.
+
+    A sync that failed may leave a whole transaction in the log, and a connection that is opened anew finds it.
+    ``number``: of the last alarm change that is known to be on disk.
+    """
+    marks = ",".join("?" * len(batch.doubts))
+    landed = [
+        seq
+        for (seq,) in connection.execute(f"SELECT seq FROM batches WHERE seq IN ({marks})", batch.doubts)  # noqa: S608 - question marks
+    ]
+    there = set(connection.execute("SELECT alarm_id, version FROM alarm_changes WHERE number > ?", (number,)))
+    batch.changes = [each for each in batch.changes if (each.alarm.id, each.alarm.version) not in there]
+    batch.outgoing = [
+        row
+        for row in batch.outgoing
+        if not connection.execute("SELECT 1 FROM outbox WHERE id = ?", (row.id,)).fetchone()
+    ]
+    batch.orders = [
+        order
+        for order in batch.orders
+        if not connection.execute("SELECT 1 FROM orders WHERE id = ?", (order.id,)).fetchone()
+    ]
+    return landed
+
+
 def weight(batch: Batch, body: bytes | None) -> int:
     """About how many bytes a batch adds to the log: the pages of its rows, large values whole."""
     rows = 2 + 9 * len(batch.changes) + 3 * len(batch.orders) + len(batch.order_results)

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 from edge.store import codec, schema
-from edge.store.batches import FRAME, Standing, read_standing, weight, write_batch
+from edge.store.batches import FRAME, Standing, read_standing, weight, without_landed, write_batch
 from edge.store.records import Batch, Committed
 from edge.store.retention import Bounds, pages_in_use, remove_oldest
 
@@ -64,6 +64,8 @@ class Writer:
         self._forwarding = forwarding
         self._connection: sqlite3.Connection | None = None
         self._standing: Standing | None = None
+        self._sure_number = 0
+        """Of the last alarm change that is on disk for certain."""
         self._wal_bytes = 0
         """Written to the log since a checkpoint last got to its end; an estimate."""
         self._wal_stuck = 0
@@ -85,7 +87,9 @@ class Writer:
 
     def open(self) -> int:
         """Open or make the database; gives the last batch's number. Raises `StoreUnusable`."""
-        return self._where_it_stands().seq
+        standing = self._where_it_stands()
+        self._sure_number = standing.change_number
+        return standing.seq
 
     def close(self) -> None:
         """Checkpoint and close."""
@@ -100,9 +104,13 @@ class Writer:
         if batch.seq <= standing.seq:
             raise ValueError(f"batch {batch.seq} cannot follow batch {standing.seq}")
         body = codec.encode_inputs(batch.inputs, batch.recent) if batch.inputs else None
+        landed: list[int] = []
         with self._transaction() as connection:
+            if batch.doubts:
+                landed = without_landed(connection, batch, self._sure_number)
             standing, changes = write_batch(connection, batch, body, standing)
         self._standing = standing
+        self._sure_number = standing.change_number
         if batch.snapshot is not None:
             self._merge_due = True
             self._unchecked = self._bounds.slice  # what had to stay until now may go
@@ -111,7 +119,7 @@ class Writer:
         self.figures.commits += 1
         self.figures.commit_s += took
         self.figures.last_commit_s = took
-        return Committed(batch.seq, changes)
+        return Committed(batch.seq, changes, landed)
 
     # --- housekeeping ---------------------------------------------------------------------------------------
 
