@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from devices.readings import Channel, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
+from edge.adoption import adopted
 from edge.clock import Clock
 from edge.commits import MOST_MESSAGES, UNSTORED_SINCE, Commits, Flight, Storing
 from edge.control import ControlServer
@@ -27,6 +28,7 @@ from edge.owed import READINGS, extend, publications, undurable
 from edge.recovery import restore
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
+from edge.store.reader import JournalReader
 from edge.store.records import (
     Committed,
     Gap,
@@ -36,8 +38,8 @@ from edge.store.records import (
     Outgoing,
     OutgoingKind,
 )
-from rules.alarms import Alarm
-from rules.decisions import Acknowledge, Close, Listening
+from rules.alarms import Alarm, Transition
+from rules.decisions import Acknowledge, Close, Decision, Listening
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.node")
@@ -160,6 +162,7 @@ class Node:
             now_ms=self.clock.now_ms,
             board=lambda: self.board,
             on_sent=self._sent,
+            adopt=self._adopt,
         )
         self.outbox.replace(self._waiting_rows)
 
@@ -384,6 +387,40 @@ class Node:
             self.commits.owed.stored = frozenset(
                 alarm.id for alarm in self.board.values() if alarm.durable or alarm.version > 1
             )
+
+    async def _adopt(self, payload: bytes) -> bool:
+        """A retained alarm of ours that says it was never on disk, and does not stand; see `Outbox`."""
+        now = self.clock.now_ms()
+        change = adopted(payload, self._engine.rules, now)
+        if change is None:
+            log.error("an alarm on the broker was never stored, and its rule is gone; it stays there")
+            return True
+        alarm = change.alarm
+        try:
+            known = await asyncio.wait_for(asyncio.to_thread(self._last_version, alarm.id), STOP_S)
+        except (StoreError, TimeoutError):
+            return True
+        state = self.intake.state
+        standing = state.alarms.get(alarm.key)
+        if self.deaf or known >= alarm.version or (standing is None and known and alarm.id not in self.board):
+            return False  # it was stored since, and has ended
+        if alarm.id not in self.board and self.commits.owed.tells_of(alarm.id):
+            return False  # it has ended in this run
+        if standing is not None and (standing.id != alarm.id or standing.version >= alarm.version):
+            return standing.id == alarm.id
+        log.warning("an alarm that was told and never stored stands again", extra={"alarm": alarm.key})
+        self._engine.adopt(state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm])
+        if known:
+            change = replace(change, transition=Transition.CHANGED)
+        self.intake.follow(Decision((change,)))
+        self.commits.touched()
+        self._arm()
+        return True
+
+    def _last_version(self, alarm_id: str) -> int:
+        with JournalReader(self.journal.path) as reader:
+            alarm = reader.alarm(alarm_id)
+        return alarm.version if alarm is not None else 0
 
     def _sent(self, ids: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]) -> None:
         batch = self.intake.batch

@@ -1,12 +1,13 @@
 """``anlin run``: the node with its children, from a checked configuration to a clean end."""
 
 import asyncio
+import errno
 import gc
 import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
@@ -27,7 +28,7 @@ from edge.mqtt.link import Link, LinkRefused, LinkSettings, NotConnected, Publis
 from edge.mqtt.three import mqtt311_link
 from edge.node import HEALTH_S, Identity, Node
 from edge.settings import Config
-from edge.store.errors import StoreUnusable
+from edge.store.errors import ReadFailed, StoreUnusable, StoreUnwritable
 from edge.store.journal import Journal
 from edge.web.settings import WebSettings
 from rules.definitions import RuleSet
@@ -37,6 +38,9 @@ log = logging.getLogger("anlin")
 
 EXIT_UNUSABLE = 2
 EXIT_REFUSED = 4
+
+AGAIN_S = 5.0
+"""Between attempts at what a bad disk refuses at the start."""
 
 SWITCH_INTERVAL_S = 0.0002
 """How long the writer thread may keep the interpreter from the event loop."""
@@ -97,7 +101,7 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry) -> None:
         )
         topics = Topics(config.mqtt.prefix, config.site)
         who = Identity(config.site, config.node, topics, config.store.commit_ms)
-        node = Node(who, engine, registry, journal, Clock())
+        node = await _node(partial(Node, who, engine, registry, journal, Clock()))
         children = _children(config)
         desk = Desk(
             node,
@@ -115,12 +119,39 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry) -> None:
         gc.set_threshold(GC_YOUNG, 20, 100)
         log.info("anlin is up", extra={"site": config.site, "node": config.node, "replayed": node.replayed})
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(control.run(), name="control")]
+            beside = [group.create_task(_listen(control), name="control")]
             beside += [group.create_task(child.run(), name=child.name) for child in children]
             beside.append(group.create_task(_tell_health(node, desk), name="health"))
             await node.run()
             for task in beside:
                 task.cancel()
+
+
+async def _node(make: Callable[[], Node]) -> Node:
+    """The node on its store; waits where the store can just now not be read: to end would help nobody."""
+    while True:
+        try:
+            return make()
+        except (ReadFailed, StoreUnwritable) as error:
+            log.error(  # noqa: TRY400 - the remedy is in it, the traceback helps nobody
+                "nothing is watched: the store cannot be read; tried again", extra={"reason": str(error)}
+            )
+            await asyncio.sleep(AGAIN_S)
+
+
+async def _listen(control: ControlServer) -> None:
+    """Serve the control socket; on a disk that takes no file the alarms go on without it."""
+    while True:
+        try:
+            await control.run()
+        except OSError as error:
+            cause = error if error.errno is not None else error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in (errno.EROFS, errno.ENOSPC, errno.EIO):
+                raise
+            log.error(  # noqa: TRY400 - as above
+                "no control socket: the board and the command line see nothing", extra={"reason": str(error)}
+            )
+            await asyncio.sleep(AGAIN_S)
 
 
 def _children(config: Config) -> Sequence[Child]:

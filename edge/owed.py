@@ -87,6 +87,10 @@ class Owed:
         taken.outgoing = [row for row in taken.outgoing if row.id not in sent]
         return taken
 
+    def tells_of(self, alarm_id: str) -> bool:
+        """Whether a change of this alarm is owed."""
+        return any(change.alarm.id == alarm_id for change in self._batch.changes)
+
     def _count(self, batch: Batch) -> None:
         times = [given.received_at for given in batch.inputs if isinstance(given, Reading)]
         if times:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -189,6 +190,33 @@ class FullDisk:
             return commit(writer, batch)
 
         monkeypatch.setattr(Writer, "commit", bounded)
+
+
+class FailingDisk:
+    """The next ``fails`` commits end with an error of the disk, whatever they hold; in ``hangs`` they wait."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fails = 0
+        self.after = False
+        """The error comes after the transaction is on disk, as a failed sync may leave it."""
+        self.answers = threading.Event()
+        self.answers.set()
+        self.hung = threading.Event()
+        commit = Writer.commit
+
+        def failing(writer: Writer, batch: Batch) -> Committed:
+            if not self.answers.is_set():
+                self.hung.set()
+                self.answers.wait(PATIENCE_S)
+            if self.fails:
+                self.fails -= 1
+                if self.after:
+                    commit(writer, batch)
+                writer._standing = None  # noqa: SLF001 - as after a rollback
+                raise sqlite3.OperationalError("disk I/O error")
+            return commit(writer, batch)
+
+        monkeypatch.setattr(Writer, "commit", failing)
 
 
 def rows(folder: Path, statement: str) -> list[tuple[object, ...]]:
