@@ -143,6 +143,7 @@ class Commits:
         self._loop = asyncio.get_running_loop()
         self._open = Flight(Batch(0))
         self._writing: Flight | None = None
+        self._refusal = ""
         self._since = 0.0
         """When it was first given to the store."""
         self._late: Flight | None = None
@@ -403,6 +404,7 @@ class Commits:
 
     def _refused(self, flight: Flight, error: BaseException) -> None:
         """A commit has failed."""
+        self._refusal = str(error)
         told = bool(flight.told or self._open.told)
         full = is_full(error) or not self._store.has_room()
         if self.storing is Storing.ALL and self._patient and not full and not told:
@@ -446,7 +448,8 @@ class Commits:
             return
         waited_s = self._loop.time() - self._since
         if waited_s >= HUNG_S:
-            self._give_up(f"the store has not answered for {waited_s:.1f} s")
+            silent = f"the store has not answered for {waited_s:.1f} s"
+            self._give_up(silent if self._writing.given else self._refusal)
             return
         if waited_s >= TELL_S:
             for flight in (self._writing, self._open):

@@ -5,6 +5,7 @@ of every alarm that stands the newest change always, of the rest the newest ones
 too. Values and lists only: no I/O, no clock.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -144,15 +145,20 @@ def extend(batch: Batch, later: Batch) -> None:
 
 def publications(batch: Batch) -> Iterator[tuple[Outgoing, AlarmChange | None]]:
     """Every publication of a batch with the alarm change that it tells of; None for an order."""
-    changes = iter(batch.changes)
-    change: AlarmChange | None = None
+    told: dict[str, list[AlarmChange]] = {}
+    for each in batch.changes:
+        told.setdefault(each.alarm.id, []).append(each)
+    rows = Counter(row.subject for row in batch.outgoing if row.payload)
     for row in batch.outgoing:
-        if row.kind is not OutgoingKind.ALARM:
-            yield row, None
-            continue
-        if row.payload:
-            change = next((each for each in changes if each.alarm.id == row.subject), change)
-        yield row, change
+        changes = told.get(row.subject, [])
+        if row.payload and changes:
+            yield (
+                row,
+                changes[-rows[row.subject]],
+            )  # of changes without a row of their own, the newest are told
+            rows[row.subject] -= 1
+        else:
+            yield row, changes[-1] if changes else None
 
 
 def undurable(row: Outgoing, change: AlarmChange | None, unstored: int) -> Outgoing:

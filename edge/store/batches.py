@@ -8,6 +8,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from devices.readings import Reading
 from edge.store import codec
@@ -29,6 +30,9 @@ from rules.decisions import Order, time_of
 QUARANTINE_ROWS = 1_000
 DEAD_LETTERS = 10_000
 """Rows."""
+NOTHING_THERE: Mapping[tuple[str, int], int] = MappingProxyType({})
+_OR_IGNORE = ("", "OR IGNORE")
+
 QUARANTINE_BYTES = 16 * 1024 * 1024
 
 FRAME = PAGE_SIZE + 24
@@ -66,18 +70,26 @@ def read_standing(connection: sqlite3.Connection) -> Standing:
 
 
 def write_batch(
-    connection: sqlite3.Connection, batch: Batch, body: bytes | None, standing: Standing
+    connection: sqlite3.Connection,
+    batch: Batch,
+    body: bytes | None,
+    standing: Standing,
+    there: Mapping[tuple[str, int], int] = NOTHING_THERE,
 ) -> tuple[Standing, list[tuple[int, AlarmChange]]]:
-    """Write ``batch``, whose inputs are ``body``; gives where it stands then, and the changes numbered."""
+    """Write ``batch``, whose inputs are ``body``; gives where it stands then, and the changes numbered.
+
+    ``there``: as `landed` found it; its changes keep their numbers and are not written again.
+    """
     _write_row(connection, batch, body)
-    changes = list(enumerate(batch.changes, standing.change_number + 1))
     quarantine = standing.quarantine
+    new = [each for each in batch.changes if (each.alarm.id, each.alarm.version) not in there]
+    changes = list(enumerate(new, standing.change_number + 1))
     if changes:
         _write_changes(connection, batch.seq, changes)
     if batch.outgoing or batch.sent:
-        _write_outbox(connection, batch.outgoing, batch.sent)
+        _write_outbox(connection, batch.outgoing, batch.sent, again=bool(batch.doubts))
     if batch.orders or batch.order_results:
-        _write_orders(connection, batch.orders, batch.order_results)
+        _write_orders(connection, batch.orders, batch.order_results, again=bool(batch.doubts))
     if batch.positions:
         _write_positions(connection, batch.positions)
     if batch.quarantined:
@@ -96,33 +108,25 @@ def write_batch(
         positions={**standing.positions, **batch.positions} if batch.positions else standing.positions,
         quarantine=quarantine,
     )
-    return after, changes
+    known = [(there[key], c) for c in batch.changes if (key := (c.alarm.id, c.alarm.version)) in there]
+    return after, known + changes
 
 
-def without_landed(connection: sqlite3.Connection, batch: Batch, number: int) -> list[int]:
-    """Take from ``batch`` what one of its doubts has brought to the disk; gives those that did.
+def landed(
+    connection: sqlite3.Connection, doubts: Sequence[int], number: int
+) -> tuple[list[int], dict[tuple[str, int], int]]:
+    """Which of the batches ``doubts`` are on disk, and the alarm changes after ``number`` (alarm and version) by
+    their numbers.
 
     A sync that failed may leave a whole transaction in the log, and a connection that is opened anew finds it.
-    ``number``: of the last alarm change that is known to be on disk.
-    """
-    marks = ",".join("?" * len(batch.doubts))
-    landed = [
-        seq
-        for (seq,) in connection.execute(f"SELECT seq FROM batches WHERE seq IN ({marks})", batch.doubts)  # noqa: S608 - question marks
+    """  # noqa: D205
+    found = [
+        seq for seq in doubts if connection.execute("SELECT 1 FROM batches WHERE seq = ?", (seq,)).fetchone()
     ]
-    there = set(connection.execute("SELECT alarm_id, version FROM alarm_changes WHERE number > ?", (number,)))
-    batch.changes = [each for each in batch.changes if (each.alarm.id, each.alarm.version) not in there]
-    batch.outgoing = [
-        row
-        for row in batch.outgoing
-        if not connection.execute("SELECT 1 FROM outbox WHERE id = ?", (row.id,)).fetchone()
-    ]
-    batch.orders = [
-        order
-        for order in batch.orders
-        if not connection.execute("SELECT 1 FROM orders WHERE id = ?", (order.id,)).fetchone()
-    ]
-    return landed
+    changes = connection.execute(
+        "SELECT alarm_id, version, number FROM alarm_changes WHERE number > ?", (number,)
+    )
+    return found, {(alarm, version): there for alarm, version, there in changes}
 
 
 def weight(batch: Batch, body: bytes | None) -> int:
@@ -166,20 +170,22 @@ def _write_changes(
     )
 
 
-def _write_outbox(connection: sqlite3.Connection, outgoing: Sequence[Outgoing], sent: Iterable[int]) -> None:
+def _write_outbox(
+    connection: sqlite3.Connection, outgoing: Sequence[Outgoing], sent: Iterable[int], *, again: bool
+) -> None:
     connection.executemany(
-        "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT {_OR_IGNORE[again]} INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - one of two constants
         [(o.id, o.kind, o.subject, o.topic, o.payload, o.retain, o.expires_at) for o in outgoing],
     )
     connection.executemany("DELETE FROM outbox WHERE id = ?", [(each,) for each in sent])
 
 
 def _write_orders(
-    connection: sqlite3.Connection, orders: Sequence[Order], results: Sequence[OrderResult]
+    connection: sqlite3.Connection, orders: Sequence[Order], results: Sequence[OrderResult], *, again: bool
 ) -> None:
     if orders:
         connection.executemany(
-            "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+            f"INSERT {_OR_IGNORE[again]} INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",  # noqa: S608 - as above
             [
                 (o.id, o.alarm_id, o.address, o.command, codec.encode_args(o.args), o.issued_at, o.expires_at,
                  OrderStatus.PENDING, o.issued_at)

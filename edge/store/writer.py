@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 from edge.store import codec, schema
-from edge.store.batches import FRAME, Standing, read_standing, weight, without_landed, write_batch
+from edge.store.batches import FRAME, NOTHING_THERE, Standing, landed, read_standing, weight, write_batch
 from edge.store.records import Batch, Committed
 from edge.store.retention import Bounds, pages_in_use, remove_oldest
 
@@ -104,11 +104,11 @@ class Writer:
         if batch.seq <= standing.seq:
             raise ValueError(f"batch {batch.seq} cannot follow batch {standing.seq}")
         body = codec.encode_inputs(batch.inputs, batch.recent) if batch.inputs else None
-        landed: list[int] = []
+        there, doubted = NOTHING_THERE, list[int]()
         with self._transaction() as connection:
             if batch.doubts:
-                landed = without_landed(connection, batch, self._sure_number)
-            standing, changes = write_batch(connection, batch, body, standing)
+                doubted, there = landed(connection, batch.doubts, self._sure_number)
+            standing, changes = write_batch(connection, batch, body, standing, there)
         self._standing = standing
         self._sure_number = standing.change_number
         if batch.snapshot is not None:
@@ -119,7 +119,7 @@ class Writer:
         self.figures.commits += 1
         self.figures.commit_s += took
         self.figures.last_commit_s = took
-        return Committed(batch.seq, changes, landed)
+        return Committed(batch.seq, changes, doubted)
 
     # --- housekeeping ---------------------------------------------------------------------------------------
 
