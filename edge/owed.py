@@ -154,7 +154,7 @@ def publications(batch: Batch) -> Iterator[tuple[Outgoing, AlarmChange | None]]:
         if row.payload and changes:
             yield (
                 row,
-                changes[-rows[row.subject]],
+                changes[-min(rows[row.subject], len(changes))],
             )  # of changes without a row of their own, the newest are told
             rows[row.subject] -= 1
         else:

@@ -210,9 +210,10 @@ class FailingDisk:
                 self.answers.wait(PATIENCE_S)
             if self.fails:
                 self.fails -= 1
+                sure = writer._sure_number  # noqa: SLF001 - what a writer knows whose commit has failed
                 if self.after:
                     commit(writer, batch)
-                writer._standing = None  # noqa: SLF001 - as after a rollback
+                writer._standing, writer._sure_number = None, sure  # noqa: SLF001
                 raise sqlite3.OperationalError("disk I/O error")
             return commit(writer, batch)
 

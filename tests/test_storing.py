@@ -97,7 +97,7 @@ def test_on_a_full_disk_alarms_are_stored_readings_are_counted_and_it_ends_by_it
             await until(lambda: node.commits.storing is Storing.ALARMS)
             assert node.store_error is None
             assert [each.code for each in node.troubles.reasons()] == ["store_reduced"]
-            assert not (tmp_path / BALLAST_FILE).exists()
+            await until(lambda: not (tmp_path / BALLAST_FILE).exists())
             disk.full = False
             monkeypatch.setattr(world.journal, "has_room", lambda: False)  # room enough for alarms, by the ballast
             world.say("smoke/sm1/telemetry", SMOKE, 1_000)
