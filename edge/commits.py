@@ -5,8 +5,9 @@ once for an event or an alarm change, else after ``commit_ms``, after 2,000 mess
 Receive Maximum. Acknowledgements, publications and news leave only after the commit, in order.
 
 If a single commit fails, that batch and the open one are discarded: nothing of them was acknowledged, so the
-broker brings their messages again, and the engine is rebuilt from the store as after a crash. What a store
-does that goes on failing is a ladder (docs/adr/0008): `Storing.ALL`, `ALARMS` (no readings), `NONE` (nothing;
+broker brings their messages again, and the engine is rebuilt from the store as after a crash. Only with an
+alarm in it a batch is tried once more as it is: an alarm cannot wait for that. What a store does that goes on
+failing is a ladder (docs/adr/0008): `Storing.ALL`, `ALARMS` (no readings), `NONE` (nothing;
 what was judged is acknowledged and alarms are told at once as not durable). Down it goes step by step, up
 again only by commits that succeeded: first everything that is owed, then a snapshot of the whole engine.
 """
@@ -407,7 +408,15 @@ class Commits:
         self._refusal = str(error)
         told = bool(flight.told or self._open.told)
         full = is_full(error) or not self._store.has_room()
+        alarms = bool(flight.batch.changes or self._open.batch.changes)
         if self.storing is Storing.ALL and self._patient and not full and not told:
+            if alarms:  # to be brought again takes the broker a second
+                self._patient = False
+                self._store.reset()
+                self._doubts[flight.batch.seq] = 0
+                flight.batch.repeats = flight.batch.seq
+                self._give(flight)
+                return
             self._failed = True
             self._idle.set()
             self._follower.failed(error)

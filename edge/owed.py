@@ -152,10 +152,8 @@ def publications(batch: Batch) -> Iterator[tuple[Outgoing, AlarmChange | None]]:
     for row in batch.outgoing:
         changes = told.get(row.subject, [])
         if row.payload and changes:
-            yield (
-                row,
-                changes[-min(rows[row.subject], len(changes))],
-            )  # of changes without a row of their own, the newest are told
+            # Of an alarm with more changes than publications the newest were told.
+            yield row, changes[-min(rows[row.subject], len(changes))]
             rows[row.subject] -= 1
         else:
             yield row, changes[-1] if changes else None

@@ -143,11 +143,21 @@ def _write_row(connection: sqlite3.Connection, batch: Batch, body: bytes | None)
     packets = codec.encode_packets(batch.sessions_begun, batch.packets)
     if body is None and packets is None and not batch.changes and not batch.orders:
         return
-    times = [time_of(each) for each in batch.inputs] or [batch.now]
-    readings = sum(isinstance(each, Reading) for each in batch.inputs)
+    inputs = batch.inputs if body is not None else []
+    times = [time_of(each) for each in inputs] or [batch.now]
+    readings = sum(isinstance(each, Reading) for each in inputs)
     connection.execute(
         "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (batch.seq, batch.now, min(times), max(times), readings, len(batch.recent), packets, body),
+        (
+            batch.seq,
+            batch.now,
+            min(times),
+            max(times),
+            readings,
+            len(batch.recent) if inputs else 0,
+            packets,
+            body,
+        ),
     )
 
 

@@ -174,6 +174,8 @@ class Batch:
     doubts: list[int] = field(default_factory=list)
     """Batches that failed and whose content is in this one: where one of them is on disk all the same, nothing
     of it is written twice."""
+    repeats: int | None = None
+    """The one of its doubts that has the same inputs."""
 
     @property
     def empty(self) -> bool:

@@ -108,6 +108,8 @@ class Writer:
         with self._transaction() as connection:
             if batch.doubts:
                 doubted, there = landed(connection, batch.doubts, self._sure_number)
+                if batch.repeats in doubted:
+                    body = None
             standing, changes = write_batch(connection, batch, body, standing, there)
         self._standing = standing
         self._sure_number = standing.change_number
