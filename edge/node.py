@@ -18,7 +18,7 @@ from devices.registry import Registry
 from devices.topics import Lane, Topics
 from edge.adoption import adopted
 from edge.clock import Clock
-from edge.commits import MOST_MESSAGES, UNSTORED_SINCE, Commits, Flight, Storing
+from edge.commits import MOST_MESSAGES, UNSTORED_SINCE, Commits
 from edge.control import ControlServer
 from edge.health import Code, Troubles
 from edge.intake import Intake
@@ -38,6 +38,7 @@ from edge.store.records import (
     Outgoing,
     OutgoingKind,
 )
+from edge.storing import Flight, Storing
 from rules.alarms import Alarm, Transition
 from rules.decisions import Acknowledge, Close, Decision, Listening
 from rules.engine import Engine
@@ -301,10 +302,10 @@ class Node:
                 self.commits.close()
             self._arm()
 
-    # What follows a commit, or goes without (`edge.commits.Follower`)
+    # What follows a commit, or goes without (`edge.storing.Follower`)
 
     def committed(self, flight: Flight, committed: Committed, *, late: bool) -> None:
-        """See `edge.commits.Follower`."""
+        """See `edge.storing.Follower`."""
         batch = flight.batch
         if not late:
             self._release(flight)
@@ -351,7 +352,7 @@ class Node:
         return again
 
     def unstored(self, flight: Flight, *, let_go: bool) -> None:
-        """See `edge.commits.Follower`."""
+        """See `edge.storing.Follower`."""
         rows = []
         for row, change in publications(flight.batch):
             if row.id in flight.told:
@@ -376,7 +377,7 @@ class Node:
             self.links[lane].acknowledge(connection, packet_ids)
 
     def storing(self, storing: Storing, reason: str) -> None:
-        """See `edge.commits.Follower`."""
+        """See `edge.storing.Follower`."""
         log.warning("the store", extra={"takes": storing.value, "reason": reason})
         self.store_error = reason if storing is Storing.NONE else None
         if storing is Storing.ALARMS:
@@ -430,7 +431,7 @@ class Node:
         self.commits.touched()
 
     def failed(self, error: BaseException) -> None:
-        """See `edge.commits.Follower`."""
+        """See `edge.storing.Follower`."""
         self.store_error = str(error)
         self.deaf = True
         self._last_outgoing_id = self.intake.next_outgoing_id

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -58,7 +59,7 @@ class Chargers(threading.Thread):
         self.said = 0
         self.acknowledged = 0
 
-    def __enter__(self) -> "Chargers":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -252,7 +253,7 @@ def test_on_a_read_only_disk_it_starts_and_tells_of_alarms(
             elif os.geteuid():
                 data.chmod(0o500)
             gateway.launch()
-            eventually(lambda: "takes=none" in gateway.stderr or os.geteuid() == 0 and not mounted)
+            eventually(lambda: "takes=none" in gateway.stderr or (os.geteuid() == 0 and not mounted))
             assert press(device, watch, "meanwhile") < 5.0
             held = retained_alarms(broker.port)
             assert {each["device"] for each in held.values()} == {"before", "meanwhile"}

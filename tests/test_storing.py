@@ -3,16 +3,17 @@
 import asyncio
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from devices.topics import Lane
-from edge.commits import UNSTORED_SINCE, Storing
+from edge.commits import UNSTORED_SINCE
 from edge.owed import CHANGES_MOST, Owed
 from edge.store.ballast import FILE as BALLAST_FILE
-from edge.store.records import Batch
+from edge.store.records import Batch, DeadLetter
+from edge.storing import Storing
 from rules.alarms import Alarm, AlarmChange, Transition
 from tests.node_world import FailingDisk, FullDisk, World, node_world, rows, until
 from tests.store_samples import alarm as sample
@@ -162,7 +163,7 @@ def test_without_a_store_alarms_are_told_people_act_and_all_of_it_is_stored_late
             world.say("smoke/gone/telemetry", b'{"battery_low": false}', 201)  # ends what is on the disk
             world.say("smoke/short/telemetry", b'{"battery_low": true}', 202)
             world.say("smoke/short/telemetry", b'{"battery_low": false}', 203)
-            node.intake.batch.dead_letters.append(dead_letter())
+            node.intake.batch.dead_letters.append(DeadLetter(1, "readings", "line", 400, "no"))
             node.feel({"uptime": 5})
             await until(lambda: not any(alarm.device == "gone" for alarm in node.board.values()))
             await until(lambda: acknowledged(world) == 57)
@@ -182,11 +183,6 @@ def test_without_a_store_alarms_are_told_people_act_and_all_of_it_is_stored_late
             stands = {str(row[0]) for row in rows(tmp_path, "SELECT id FROM alarms WHERE on_board")}
             assert stands == board.keys()
         await the_same_after_a_crash(tmp_path, board)
-
-    from edge.store.records import DeadLetter
-
-    def dead_letter() -> DeadLetter:
-        return DeadLetter(1, "readings", "line", 400, "no")
 
     asyncio.run(scene())
 
@@ -266,7 +262,7 @@ def test_where_the_engine_cannot_be_rebuilt_the_one_that_is_there_goes_on(
         async with node_world(tmp_path) as world:
             world.connect()
             world.say("smoke/sm1/telemetry", SMOKE, 1)
-            await until(lambda: world.told())
+            await until(world.told)
             await world.node.saved()
             with monkeypatch.context() as patch:
                 patch.setattr(world.journal, "recover", broken)
@@ -292,7 +288,7 @@ def test_alarms_of_a_run_that_died_without_a_store_come_back_from_the_broker(
         async with node_world(tmp_path) as world:
             world.connect()
             world.say("smoke/sm1/telemetry", SMOKE, 1)
-            await until(lambda: world.told())
+            await until(world.told)
             await world.node.saved()
             (first,) = world.node.board
             world.node.commits.begin_without("no disk")
@@ -351,14 +347,12 @@ def test_a_run_that_died_without_room_leaves_a_gap_and_the_next_begins_carefully
 def test_what_is_owed_is_bounded_and_no_standing_alarm_is_dropped() -> None:
     owed = Owed()
     stands = sample(0)
-    owed.add(batch_of(lambda: AlarmChange(Transition.RAISED, stands, 1)))
+    owed.add(batch_of(AlarmChange(Transition.RAISED, stands, 1)))
     for number in range(1, 3 * CHANGES_MOST):
         each = sample(number)
-        owed.add(batch_of(lambda each=each: AlarmChange(Transition.RAISED, each, number)))
-        gone = Alarm(
-            **{name: getattr(each, name) for name in each.__struct_fields__} | {"closed": True, "version": 2}
-        )
-        owed.add(batch_of(lambda gone=gone: AlarmChange(Transition.CLOSED, gone, number)))
+        owed.add(batch_of(AlarmChange(Transition.RAISED, each, number)))
+        gone = replace(each, closed=True, version=2)
+        owed.add(batch_of(AlarmChange(Transition.CLOSED, gone, number)))
     dropped = owed.alarms.count
     kept = owed.take().changes
     assert len(kept) <= CHANGES_MOST
@@ -366,5 +360,5 @@ def test_what_is_owed_is_bounded_and_no_standing_alarm_is_dropped() -> None:
     assert kept[0].alarm == stands
 
 
-def batch_of(change: Callable[[], AlarmChange]) -> Batch:
-    return Batch(0, changes=[change()])
+def batch_of(change: AlarmChange) -> Batch:
+    return Batch(0, changes=[change])

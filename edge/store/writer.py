@@ -217,12 +217,17 @@ class Writer:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         connection = self.connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             self._roll_back(connection)
+            if _read_only(
+                error
+            ):  # SQLite opened it so, and would stay with that when the disk is sound again
+                with suppress(sqlite3.Error):
+                    self.close()
             raise
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
@@ -240,3 +245,7 @@ class Writer:
         if self._standing is None:
             self._standing = read_standing(self.connection)
         return self._standing
+
+
+def _read_only(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
