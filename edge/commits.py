@@ -46,6 +46,8 @@ GAP_MS = 60_000
 
 UNSTORED_SINCE = "unstored_since"
 """A position: since when (Unix ms) readings are acknowledged and not stored; 0 when they are."""
+ALL_KNOWN = 1
+"""Its value after a good end without room: the next start must be careful, and what was lost is on record."""
 
 
 class Commits:
@@ -90,6 +92,8 @@ class Commits:
         self._patient = patient
         self._patient_from = 0.0
         self._due = False
+        self._ending = False
+        """The next batch ends the running gaps."""
         self._climbing = False
         """The next batch tries to store everything again."""
         self._whole = False
@@ -163,6 +167,7 @@ class Commits:
 
     async def drain(self) -> None:
         """Close the open batch and wait until everything is on disk, or a commit has failed."""
+        self._ending = self.storing is Storing.ALARMS
         self.close()
         if self.storing is Storing.NONE:
             self._probe()
@@ -189,7 +194,7 @@ class Commits:
         flight = self._open
         batch = flight.batch
         if self._failed or not (
-            flight.acknowledgements or flight.waiters or self._climbing or not batch.empty
+            flight.acknowledgements or flight.waiters or self._climbing or self._ending or not batch.empty
         ):
             return
         batch.now = max(batch.now, self._intake.state.now)
@@ -305,6 +310,9 @@ class Commits:
             # Replay must not run deadlines over a time of which it has no readings.
             if not self._unstored_since:
                 self._unstored_since = batch.positions[UNSTORED_SINCE] = now
+            if self._ending:
+                self._ending = False
+                self._add_gaps(flight, ALL_KNOWN)
             elif now - self._unstored_since >= GAP_MS and self.owed.readings.count:
                 self._add_gaps(flight, now)
 

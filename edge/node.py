@@ -18,7 +18,7 @@ from devices.registry import Registry
 from devices.topics import Lane, Topics
 from edge.adoption import adopted
 from edge.clock import Clock
-from edge.commits import MOST_MESSAGES, UNSTORED_SINCE, Commits
+from edge.commits import ALL_KNOWN, MOST_MESSAGES, UNSTORED_SINCE, Commits
 from edge.control import ControlServer
 from edge.health import Code, Troubles
 from edge.intake import Intake
@@ -197,7 +197,8 @@ class Node:
         since = self.positions.get(UNSTORED_SINCE, 0)
         if since:
             now = self.clock.now_ms()
-            self.lost(READINGS, 0, since, now, GapReason.STORE_FAILED)
+            if since != ALL_KNOWN:
+                self.lost(READINGS, 0, since, now, GapReason.STORE_FAILED)
             self.advance(UNSTORED_SINCE, 0)
             self.commits.begin_reduced("there was no room when the gateway ended")
         if self.journal.unwritable is not None:
