@@ -1,22 +1,27 @@
-"""Group commit: when a batch closes, and what follows when it is on disk.
+"""Group commit: when a batch closes, and what follows when it is on disk – or cannot get there.
 
 One batch is open, at most one is being written; the event loop goes on reading meanwhile. A batch closes at
 once for an event or an alarm change, else after ``commit_ms``, after 2,000 messages or half the smaller
 Receive Maximum. Acknowledgements, publications and news leave only after the commit, in order.
 
-If a commit fails, that batch and the open one are discarded: nothing of them was acknowledged, so the broker
-brings their messages again, and the engine is rebuilt from the store as after a crash.
+If a single commit fails, that batch and the open one are discarded: nothing of them was acknowledged, so the
+broker brings their messages again, and the engine is rebuilt from the store as after a crash. Only with an
+alarm in it a batch is tried once more as it is: an alarm cannot wait for that. What a store does that goes on
+failing is a ladder (docs/adr/0008): `Storing.ALL`, `ALARMS` (no readings), `NONE` (nothing;
+what was judged is acknowledged and alarms are told at once as not durable). Down it goes step by step, up
+again only by commits that succeeded: first everything that is owed, then a snapshot of the whole engine.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Sequence
 
 from devices.topics import Lane
 from edge.intake import Intake
-from edge.store.records import Batch, Committed, Snapshot
+from edge.owed import READINGS, Owed, extend
+from edge.store.records import Batch, Committed, OutgoingKind, Snapshot, no_marks
+from edge.storing import Flight, Follower, Store, Storing, is_full, resolve, worth_writing
+from rules.decisions import time_of
 from rules.state import freeze
 
 log = logging.getLogger("anlin.commits")
@@ -26,62 +31,90 @@ SNAPSHOT_READINGS = 100_000
 SNAPSHOT_MS = 3_600_000
 """A snapshot after so many readings or so much time, whichever is first (docs/adr/0003)."""
 
+TELL_S = 0.5
+"""So long does an alarm wait for the disk before it is told as not durable."""
+HUNG_S = 2.0
+"""So long may a commit take, or commits without readings fail, before nothing waits for the store any more."""
+AGAIN_S = 0.25
+"""Between attempts to store at least the alarms."""
+PROBE_S = (1.0, 2.0, 4.0, 8.0)
+"""Between attempts to climb one step of the ladder."""
+STEADY_S = 60.0
+"""So long must the store work before the next failure is looked at with fresh patience."""
+GAP_MS = 60_000
+"""Readings that are not stored go on record at least this often, where gaps can be written."""
 
-class Store(Protocol):
-    """Where batches go."""
-
-    def commit(self, batch: Batch) -> "asyncio.Future[Committed]":
-        """Write one batch in one durable transaction. Batches are written in the order of the calls; after
-        a failure every later one fails too, until `reset`.
-        """  # noqa: D205
-
-
-@dataclass(slots=True)
-class _Flight:
-    """What must be done once a batch is on disk."""
-
-    batch: Batch
-    acknowledgements: dict[tuple[Lane, int], list[int]] = field(default_factory=dict)
-    forgotten: set[Lane] = field(default_factory=set)
-    """Lanes whose session has ended since."""
+UNSTORED_SINCE = "unstored_since"
+"""A position: since when (Unix ms) readings are acknowledged and not stored; 0 when they are."""
+ALL_KNOWN = 1
+"""Its value after a good end without room: the next start must be careful, and what was lost is on record."""
 
 
 class Commits:
     """Owns the open batch of ``intake``.
 
-    ``on_committed(batch, committed, acknowledgements)`` and ``on_failed(error)`` are called in the event loop.
+    ``patient``: a single failure is answered by a rebuild; not so in the engine that was just rebuilt for one.
+    ``last_now``: the engine's time at the last batch on disk.
     """
 
     def __init__(
         self,
         store: Store,
         intake: Intake,
+        follower: Follower,
         *,
         first_seq: int,
         commit_ms: int,
-        on_committed: Callable[[Batch, Committed, dict[tuple[Lane, int], list[int]]], None],
-        on_failed: Callable[[BaseException], None],
+        last_now: int,
+        patient: bool = True,
     ) -> None:
         self.limit = MOST_MESSAGES
+        self.storing = Storing.ALL
+        self.owed = Owed()
         self._store = store
         self._intake = intake
-        self._seq = first_seq
+        self._follower = follower
+        self._seq = first_seq - 1
         self._commit_s = commit_ms / 1000
-        self._on_committed = on_committed
-        self._on_failed = on_failed
         self._loop = asyncio.get_running_loop()
-        self._open = _Flight(Batch(first_seq))
-        self._writing: _Flight | None = None
+        self._open = Flight(Batch(0))
+        self._writing: Flight | None = None
+        self._refusal = ""
+        self._since = 0.0
+        """When it was first given to the store."""
+        self._late: Flight | None = None
+        """Given to the store, and nothing waits for it."""
         self._timer: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._prober: asyncio.Handle | None = None
+        self._probes = 0
+        self._patient = patient
+        self._patient_from = 0.0
         self._due = False
+        self._ending = False
+        """The next batch ends the running gaps."""
+        self._climbing = False
+        """The next batch tries to store everything again."""
+        self._whole = False
+        """The next snapshot must hold every device."""
+        self._doubts: dict[int, int] = {}
+        """Batches that failed, with the readings that were counted for them: one may be on disk after all."""
+        self._last_now = last_now
+        self._unstored_since = 0
         self._since_snapshot = 0
         self._snapshot_at = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._failed = False
-        self.writing_since: float | None = None
-        """When the batch that is being written was given to the store (the event loop's seconds)."""
         intake.batch = self._open.batch
+
+    @property
+    def writing_since(self) -> float | None:
+        """Since when the store has owed an answer that is waited for (the event loop's seconds)."""
+        return None if self._writing is None else self._since
+
+    # --- what comes in --------------------------------------------------------------------------------------
 
     @property
     def uncommitted(self) -> int:
@@ -101,8 +134,9 @@ class Commits:
 
     def forget_session(self, lane: Lane) -> None:
         """The broker has begun a new session of this lane: also what is being written now belongs to the old."""
-        if self._writing is not None:
-            self._writing.forgotten.add(lane)
+        for flight in (self._writing, self._late):
+            if flight is not None:
+                flight.forgotten.add(lane)
         self._intake.forget_session(lane)
         self.touched()
 
@@ -128,16 +162,34 @@ class Commits:
         if self._writing is None:
             self._submit()
 
+    def saved(self) -> "asyncio.Future[bool]":
+        """Done when the open batch is on disk (true) or let go without (false); its error is `StoreError`."""
+        future = self._loop.create_future()
+        self._open.waiters.append(future)
+        self._open.batch.now = max(self._open.batch.now, self._intake.state.now)
+        self.touched()
+        return future
+
     async def drain(self) -> None:
         """Close the open batch and wait until everything is on disk, or a commit has failed."""
+        self._ending = self.storing is Storing.ALARMS
         self.close()
+        if self.storing is Storing.NONE:
+            self._probe()
         await self._idle.wait()
 
     def shut(self) -> None:
         """Give nothing more to the store."""
         self._failed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._watcher, self._again, self._prober):
+            if timer is not None:
+                timer.cancel()
+
+    def snapshot_soon(self) -> None:
+        """Let the next batch without an alarm carry a snapshot."""
+        self._since_snapshot = SNAPSHOT_READINGS
+
+    # --- to the disk ----------------------------------------------------------------------------------------
 
     def _submit(self) -> None:
         if self._timer is not None:
@@ -146,18 +198,83 @@ class Commits:
         self._due = False
         flight = self._open
         batch = flight.batch
-        if self._failed or (batch.empty and not flight.acknowledgements):
+        if self._failed or not (
+            flight.acknowledgements or flight.waiters or self._climbing or self._ending or not batch.empty
+        ):
             return
         batch.now = max(batch.now, self._intake.state.now)
-        self._snapshot_if_due(batch)
         self._intake.urgent = False
-        self._seq += 1
-        self._open = _Flight(Batch(self._seq))
+        self._open = Flight(Batch(0))
         self._intake.batch = self._open.batch
-        self._writing = flight
-        self.writing_since = self._loop.time()
+        match self.storing:
+            case Storing.ALL:
+                self._snapshot_if_due(batch)
+            case Storing.ALARMS:
+                self._prepare_in_need(flight)
+            case Storing.NONE:
+                self.owed.add(batch)
+                self._let_go(flight)
+                return
+        self._since = self._loop.time()
+        self._watch()
+        if worth_writing(flight.batch):
+            self._writing = flight
+            self._give(flight)
+        else:
+            self._landed(flight, Committed(self._seq, []))
+
+    def _give(self, flight: Flight) -> None:
+        self._seq += 1
+        flight.batch.seq = self._seq
+        flight.batch.doubts = list(self._doubts)
+        flight.given = True
         self._idle.clear()
-        self._store.commit(batch).add_done_callback(self._done)
+        self._store.commit(flight.batch).add_done_callback(lambda future: self._answered(flight, future))
+
+    def _answered(self, flight: Flight, future: "asyncio.Future[Committed]") -> None:
+        error = future.exception()
+        flight.given = False
+        if error is not None:
+            self._refused(flight, error)
+            return
+        committed = future.result()
+        for seq in committed.landed:
+            self.owed.readings.count -= min(self.owed.readings.count, self._doubts.get(seq, 0))
+        self._doubts.clear()
+        self._last_now = max(self._last_now, flight.batch.now)
+        if flight is self._late:
+            self._late = None
+            self._follower.committed(flight, committed, late=True)
+            if self.storing is Storing.NONE:
+                self._switch(Storing.ALARMS, "the store takes alarms again")
+                self._prober = self._loop.call_soon(self._probe)
+        else:
+            self._writing = None
+            self._landed(flight, committed)
+        if self._due and self._writing is None:
+            self._submit()
+        if self._writing is None and self._late is None:
+            self._idle.set()
+
+    def _landed(self, flight: Flight, committed: Committed) -> None:
+        """What waits for ``flight`` need wait no more."""
+        self._remember_packets(flight)
+        self._follower.committed(flight, committed, late=False)
+        resolve(flight, durable=True)
+        if self.storing is Storing.ALL:
+            if not self._patient and self._loop.time() >= self._patient_from:
+                self._patient, self._probes = True, 0
+        elif flight.batch.snapshot is not None:
+            self._whole = False
+            self._unstored_since = 0
+            self._patient_from = self._loop.time() + STEADY_S
+            self._store.keep_ballast(keep=True)
+            self._switch(Storing.ALL, "the store takes everything again")
+
+    def _remember_packets(self, flight: Flight) -> None:
+        for lane, marks in flight.batch.packets.items():
+            if lane not in flight.forgotten:
+                self._intake.packets[lane].committed(marks)
 
     def _snapshot_if_due(self, batch: Batch) -> None:
         self._since_snapshot += len(batch.inputs)
@@ -166,29 +283,220 @@ class Commits:
         if batch.changes or not self._since_snapshot:
             return  # an alarm does not wait for a snapshot
         if self._since_snapshot >= SNAPSHOT_READINGS or batch.now - self._snapshot_at >= SNAPSHOT_MS:
-            header, devices = freeze(self._intake.state)
-            batch.snapshot = Snapshot(self._intake.engine.rules.hash, header, devices)
-            self._since_snapshot, self._snapshot_at = 0, batch.now
+            self._add_snapshot(batch)
 
-    def snapshot_soon(self) -> None:
-        """Let the next batch without an alarm carry a snapshot."""
-        self._since_snapshot = SNAPSHOT_READINGS
+    def _add_snapshot(self, batch: Batch) -> None:
+        header, devices = freeze(self._intake.state)
+        batch.snapshot = Snapshot(self._intake.engine.rules.hash, header, devices)
+        self._since_snapshot, self._snapshot_at = 0, batch.now
 
-    def _done(self, future: "asyncio.Future[Committed]") -> None:
-        flight, self._writing = self._writing, None
-        self.writing_since = None
-        assert flight is not None  # noqa: S101 - one callback per submission
-        error = future.exception()
-        if error is not None:
+    # --- a store in need: down ------------------------------------------------------------------------------
+
+    def _prepare_in_need(self, flight: Flight) -> None:
+        """What is owed goes first. Readings stay out, unless this batch is to store everything again."""
+        batch = self._owed_batch()
+        flight.told.update(row.id for row in batch.outgoing if row.kind is OutgoingKind.ORDER)
+        own, flight.batch = flight.batch, batch
+        fresh = {change.alarm.id for change in own.changes}
+        batch.outgoing = [row for row in batch.outgoing if row.subject not in fresh]
+        if self._climbing:
+            self._climbing = False
+            extend(batch, own)
+            batch.inputs, batch.recent, batch.quarantined = own.inputs, own.recent, own.quarantined
+            if self._whole:
+                for device in self._intake.state.devices.values():
+                    device.changed = True
+            self._add_snapshot(batch)
+            self._add_gaps(flight, 0)
+        else:
+            self.owed.reduce(own)
+            extend(batch, own)
+            now, batch.now = batch.now, self._last_now
+            # Replay must not run deadlines over a time of which it has no readings.
+            if not self._unstored_since:
+                self._unstored_since = batch.positions[UNSTORED_SINCE] = now
+            if self._ending:
+                self._ending = False
+                self._add_gaps(flight, ALL_KNOWN)
+            elif now - self._unstored_since >= GAP_MS and self.owed.readings.count:
+                self._add_gaps(flight, now)
+
+    def _owed_batch(self) -> Batch:
+        """Everything owed, with a publication for each alarm that stands."""
+        batch = self.owed.take()
+        newest = {change.alarm.id: change.alarm for change in batch.changes}
+        batch.outgoing += [self._intake.publication(each) for each in newest.values() if each.on_board]
+        return batch
+
+    def _add_gaps(self, flight: Flight, unstored_since: int) -> None:
+        now = self._intake.state.now
+        flight.gaps = [*self.owed.readings.end(now), *self.owed.alarms.end(now)]
+        flight.batch.gaps += flight.gaps
+        flight.batch.positions[UNSTORED_SINCE] = self._unstored_since = unstored_since
+
+    def _reduce_again(self, flight: Flight) -> None:
+        """After a failure: what was in it as far as it may be tried once more."""
+        batch = flight.batch
+        before = self.owed.readings.count
+        for gap in flight.gaps:
+            (self.owed.readings if gap.lane == READINGS else self.owed.alarms).again(gap)
+            batch.gaps.remove(gap)
+        flight.gaps = []
+        since = min((time_of(each) for each in batch.inputs), default=self._intake.state.now)
+        self.owed.reduce(batch)
+        self._doubts[batch.seq] = self.owed.readings.count - before
+        batch.now = self._last_now
+        self._unstored_since = self._unstored_since or since
+        batch.positions[UNSTORED_SINCE] = self._unstored_since
+
+    def _refused(self, flight: Flight, error: BaseException) -> None:
+        """A commit has failed."""
+        self._refusal = str(error)
+        told = bool(flight.told or self._open.told)
+        full = is_full(error) or not self._store.has_room()
+        alarms = bool(flight.batch.changes or self._open.batch.changes)
+        if self.storing is Storing.ALL and self._patient and not full and not told:
+            if alarms:  # to be brought again takes the broker a second
+                self._patient = False
+                self._store.reset()
+                self._doubts[flight.batch.seq] = 0
+                flight.batch.repeats = flight.batch.seq
+                self._give(flight)
+                return
             self._failed = True
             self._idle.set()
-            self._on_failed(error)
+            self._follower.failed(error)
             return
-        for lane, marks in flight.batch.packets.items():
-            if lane not in flight.forgotten:
-                self._intake.packets[lane].committed(marks)
-        self._on_committed(flight.batch, future.result(), flight.acknowledgements)
-        if self._due:
-            self._submit()
-        if self._writing is None:
+        self._store.reset()
+        if full:
+            self._store.keep_ballast(keep=False)
+        self._whole = True
+        climbed = flight.batch.snapshot is not None and self.storing is Storing.ALARMS
+        self._reduce_again(flight)
+        if flight is self._late:
+            self._late = None
+            self.owed.add_before(flight.batch)
+            self._probe_later(str(error))
             self._idle.set()
+            return
+        if self.storing is Storing.ALL:
+            self._switch(Storing.ALARMS, str(error))
+            self._patient = False
+            climbed = True
+        if climbed:
+            self._since = self._loop.time()
+            self._probe_later(str(error))
+            self._give(flight)
+        elif self._loop.time() - self._since >= HUNG_S:
+            self._give_up(str(error))
+        else:
+            self._again = self._loop.call_later(AGAIN_S, self._give, flight)
+
+    def _watch(self) -> None:
+        if self._watcher is None:
+            self._watcher = self._loop.call_later(TELL_S, self._look)
+
+    def _look(self) -> None:
+        """How long does the store take? Nobody is told late of an alarm for its sake."""
+        self._watcher = None
+        if self._writing is None or self._failed:
+            return
+        waited_s = self._loop.time() - self._since
+        if waited_s >= HUNG_S:
+            silent = f"the store has not answered for {waited_s:.1f} s"
+            self._give_up(silent if self._writing.given else self._refusal)
+            return
+        if waited_s >= TELL_S:
+            for flight in (self._writing, self._open):
+                if len(flight.told) < len(flight.batch.outgoing):
+                    self._follower.unstored(flight, let_go=False)
+        self._watcher = self._loop.call_later(max(AGAIN_S / 2, TELL_S - waited_s), self._look)
+
+    def _give_up(self, reason: str) -> None:
+        """Nothing waits for the store any more."""
+        flight, self._writing = self._writing, None
+        if self._again is not None:
+            self._again.cancel()
+        self._whole = True
+        self._patient = False
+        self._switch(Storing.NONE, reason)
+        if flight is not None:
+            if flight.given:
+                self._late = flight
+            else:
+                self.owed.add_before(flight.batch)
+            self._let_go(flight)
+        if self._late is None:
+            self._idle.set()
+            self._probe_later(reason)
+        self.close()
+
+    def _let_go(self, flight: Flight) -> None:
+        self._remember_packets(flight)
+        self._follower.unstored(flight, let_go=True)
+        resolve(flight, durable=False)
+
+    def carried(self, error: BaseException) -> Batch:
+        """The engine was rebuilt: what nobody would say again, for its first batch."""
+        carried = Batch(0)
+        for flight in (self._writing, self._open):
+            if flight is not None:
+                extend(carried, flight.batch)
+                resolve(flight, durable=False, error=error)
+        carried.changes, carried.outgoing, carried.orders, carried.packets = [], [], [], no_marks()
+        return carried
+
+    def go_on(self, reason: str) -> None:
+        """The engine could not be rebuilt: this one lives on without the store."""
+        flight = self._writing
+        self._failed = False
+        self._store.reset()
+        if flight is not None:
+            self._reduce_again(flight)
+        self._give_up(reason)
+
+    # --- a store in need: up --------------------------------------------------------------------------------
+
+    def begin_without(self, reason: str) -> None:
+        """The store could be read and cannot be written from the start."""
+        self._give_up(reason)
+
+    def begin_reduced(self, reason: str) -> None:
+        """The run before this one ended without room for readings: climb only when there is room."""
+        self._whole = True
+        self._patient = False
+        self._switch(Storing.ALARMS, reason)
+        self._probe_later(reason)
+
+    def _switch(self, storing: Storing, reason: str) -> None:
+        self.storing = storing
+        self._follower.storing(storing, reason)
+
+    def _probe_later(self, reason: str) -> None:
+        if self._prober is not None:
+            self._prober.cancel()
+        wait_s = PROBE_S[min(self._probes, len(PROBE_S) - 1)]
+        log.info("the store is tried again", extra={"in_s": wait_s, "reason": reason})
+        self._probes += 1
+        self._prober = self._loop.call_later(wait_s, self._probe)
+
+    def _probe(self) -> None:
+        """Try to climb one step."""
+        if self._failed or self._late is not None:
+            return
+        if self._prober is not None:
+            self._prober.cancel()
+        self._prober = None
+        if self.storing is Storing.NONE:
+            self._late = Flight(self._owed_batch())
+            self._late.batch.now = self._last_now
+            self._late.told = {row.id for row in self._late.batch.outgoing if row.kind is OutgoingKind.ORDER}
+            self._unstored_since = self._unstored_since or self._intake.state.now
+            self._late.batch.positions[UNSTORED_SINCE] = self._unstored_since
+            self._give(self._late)
+        elif self.storing is Storing.ALARMS:
+            if self._store.has_room():
+                self._climbing = True
+                self.close()
+            else:
+                self._prober = self._loop.call_later(PROBE_S[0], self._probe)

@@ -28,6 +28,7 @@ from edge.store.records import (
     Quarantined,
 )
 from edge.undecided import go_on
+from rules.alarms import Alarm
 from rules.decisions import NOTHING, Decision, Input, time_of
 from rules.engine import Engine
 from rules.state import State
@@ -235,6 +236,12 @@ class Intake:
                 "order withheld",
                 extra={"command": withheld.command, "device": withheld.address, "reason": withheld.reason},
             )
+
+    def publication(self, alarm: Alarm) -> Outgoing:
+        """A publication of an alarm as it stands, with a number of its own."""
+        topic, number = self._topics.alarm(alarm.id), self.next_outgoing_id
+        self.next_outgoing_id += 1
+        return Outgoing(number, OutgoingKind.ALARM, alarm.id, topic, alarm.wire(), retain=True)
 
     def _send(
         self,

@@ -11,24 +11,37 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace
 
 from devices.readings import Channel, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
+from edge.adoption import adopted
 from edge.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
-from edge.commits import MOST_MESSAGES, Commits
+from edge.commits import ALL_KNOWN, MOST_MESSAGES, UNSTORED_SINCE, Commits
 from edge.control import ControlServer
-from edge.health import Troubles
+from edge.health import Code, Troubles
 from edge.intake import Intake
 from edge.mqtt.link import Connected, Delivery, Link, NotConnected, PublishRefusedError
-from edge.outbox import Outbox
+from edge.outbox import UNSTORED, Outbox
+from edge.owed import READINGS, extend, publications, undurable
 from edge.recovery import restore
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
-from edge.store.records import Batch, Committed, Gap, GapReason, OrderResult, OrderStatus
-from rules.alarms import Alarm
-from rules.decisions import Acknowledge, Close, Listening
+from edge.store.reader import JournalReader
+from edge.store.records import (
+    Committed,
+    Gap,
+    GapReason,
+    OrderResult,
+    OrderStatus,
+    Outgoing,
+    OutgoingKind,
+)
+from edge.storing import Flight, Storing
+from rules.alarms import Alarm, Transition
+from rules.decisions import Acknowledge, Close, Decision, Listening
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.node")
@@ -41,7 +54,6 @@ POSITIONS_S = 10.0
 """Positions of the bridge ride on other commits; without any they are written this often."""
 
 STOP_S = 1.5
-REBUILD_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +90,18 @@ class Node:
         self.journal = journal
         self.started_at = clock.now_ms()
         self.board: dict[str, Alarm] = {}
-        """Standing alarms by id, as committed."""
+        """Standing alarms by id, as committed; with ``durable`` false as told before their commit."""
         self.links: dict[Lane, Link] = {}
         self.lanes_up: set[Lane] = set()
         self.store_error: str | None = None
+        """Why nothing can be stored now; the node works all the same, unless it is `deaf`."""
+        self.deaf = False
+        """A commit failed and the engine is about to be rebuilt: what is said now comes again."""
         self.troubles = Troubles()
         self.replayed = 0
         self._engine = engine
         self._registry = registry
         self._receive_maximum: dict[Lane, int] = {}
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._paused = False
@@ -95,10 +109,10 @@ class Node:
         """Begun while the store failed; told after the rebuild."""
         self._heard_at = dict.fromkeys(Lane, 0)
         """When each session last brought something, or came up (Unix ms)."""
-        self._gaps: list[Gap] = []
-        """Not on disk yet; a failed commit does not make them forgotten."""
         self._last_outgoing_id = 0
         self._rebuilding = asyncio.Event()
+        self._failure: BaseException | None = None
+        self.rebuild_failures = 0
         self._greet = asyncio.Event()
         self._stopping = asyncio.Event()
         self.online = asyncio.Event()
@@ -109,33 +123,45 @@ class Node:
             self.positions, self.intake.state.now, keeps_sessions=not who.embedded_broker
         )
 
-    def _begin(self) -> None:
-        """From the store to a running engine: at the start and after a failed commit."""
+    def _begin(self, failed: Commits | None = None, error: BaseException | None = None) -> None:
+        """From the store to a running engine: at the start and after a failed commit.
+
+        Raises `StoreError`; then nothing has changed.
+        """
         recovered = self.journal.recover()
         first_outgoing_id = max(recovered.last_outgoing_id, self._last_outgoing_id)
         self.clock.not_before(recovered.last_now)
-        self.intake = Intake(self._engine, self._engine.new_state(), self.who.topics, self._registry)
+        intake = Intake(self._engine, self._engine.new_state(), self.who.topics, self._registry)
         now = self.clock.now_ms()
-        self.board = {alarm.id: alarm for alarm in recovered.alarms}
-        self.commits = Commits(
+        commits = Commits(
             self.journal,
-            self.intake,
+            intake,
+            self,
             first_seq=recovered.last_seq + 1,
             commit_ms=self.who.commit_ms,
-            on_committed=self._committed,
-            on_failed=self._commit_failed,
+            last_now=recovered.last_now,
+            patient=failed is None,
         )
-        self.replayed = restore(self.intake, recovered, self.journal, now)
+        self.replayed = restore(intake, recovered, self.journal, now)
         # Ids go on rising: news of what was sent before the failure must not hit a new row.
-        self.intake.next_outgoing_id = max(self.intake.next_outgoing_id, first_outgoing_id + 1)
+        intake.next_outgoing_id = max(intake.next_outgoing_id, first_outgoing_id + 1)
+        waiting = recovered.outgoing
+        if failed is not None and error is not None:
+            carried = failed.carried(error)
+            failed.shut()
+            extend(intake.batch, carried)
+            waiting = [row for row in waiting if row.id not in set(carried.sent)]
         for lane in self._new_sessions:
-            self.intake.forget_session(lane)
+            intake.forget_session(lane)
         self._new_sessions.clear()
         if recovered.rules_hash != self._engine.rules.hash:
-            self.commits.snapshot_soon()  # it says which rules the journal after it was judged by
+            commits.snapshot_soon()  # it says which rules the journal after it was judged by
+        self.intake, self.commits = intake, commits
+        self.board = {alarm.id: alarm for alarm in recovered.alarms}
         self.positions = dict(recovered.positions)
-        self._waiting_rows = recovered.outgoing
+        self._waiting_rows = waiting
         self.store_error = None
+        self.deaf = False
 
     def attach(self, links: Mapping[Lane, Link], control: ControlServer | None = None) -> None:
         """The links to acknowledge and publish on, and where live changes go."""
@@ -148,6 +174,7 @@ class Node:
             now_ms=self.clock.now_ms,
             board=lambda: self.board,
             on_sent=self._sent,
+            adopt=self._adopt,
         )
         self.outbox.replace(self._waiting_rows)
 
@@ -164,6 +191,7 @@ class Node:
                 tasks += [
                     group.create_task(link.run(), name=f"link-{lane}") for lane, link in self.links.items()
                 ]
+                self._begin_in_need()
                 self.commits.touched()
                 self._arm()
                 await self._stopping.wait()
@@ -174,6 +202,18 @@ class Node:
             self.commits.shut()
             if self._timer is not None:
                 self._timer.cancel()
+
+    def _begin_in_need(self) -> None:
+        """What the store cannot take from the start on, and what the run before this one could not store."""
+        since = self.positions.get(UNSTORED_SINCE, 0)
+        if since:
+            now = self.clock.now_ms()
+            if since != ALL_KNOWN:
+                self.lost(READINGS, 0, since, now, GapReason.STORE_FAILED)
+            self.advance(UNSTORED_SINCE, 0)
+            self.commits.begin_reduced("there was no room when the gateway ended")
+        if self.journal.unwritable is not None:
+            self.commits.begin_without(self.journal.unwritable)
 
     def stop(self) -> None:
         """End in good order."""
@@ -213,10 +253,10 @@ class Node:
         self.commits.limit = max(1, min(MOST_MESSAGES, min(self._receive_maximum.values()) // 2))
         log.info("connected", extra={"lane": lane.value, "session_present": connected.session_present})
         if not connected.session_present:
-            if self.store_error is None:
-                self.commits.forget_session(lane)
-            else:
+            if self.deaf:
                 self._new_sessions.add(lane)
+            else:
+                self.commits.forget_session(lane)
         self._find(self._broker_watch.connected(connected, now))
         if lane is Lane.SAFETY:
             self.outbox.connected()
@@ -227,7 +267,7 @@ class Node:
 
     def received(self, lane: Lane, connection: int, deliveries: Sequence[Delivery]) -> None:
         """Take messages; see `Inbox`."""
-        if self.store_error is not None or self._stopping.is_set():
+        if self.deaf or self._stopping.is_set():
             return  # not acknowledged: they come again after the rebuild, or at the next start
         now = self._heard_at[lane] = self.clock.now_ms()
         packet_ids = self.intake.receive(lane, deliveries, now)
@@ -271,7 +311,7 @@ class Node:
 
     def _listen(self, *, on: bool) -> None:
         """Silence counts only while both sessions are up."""
-        if self.store_error is None and on != (self.intake.state.listening_since is not None):
+        if not self.deaf and on != (self.intake.state.listening_since is not None):
             self.intake.tell(Listening(on, self.clock.now_ms()))
             self.commits.touched()
             self._arm()
@@ -292,36 +332,132 @@ class Node:
 
     def _tick(self) -> None:
         self._timer = self._timer_at = None
-        if self.store_error is None:
+        if not self.deaf:
             self.intake.tick(self.clock.now_ms())
             if self.intake.urgent:
                 self.commits.close()
             self._arm()
 
-    # What follows a commit
+    # What follows a commit, or goes without (`edge.storing.Follower`)
 
-    def _committed(
-        self, batch: Batch, committed: Committed, acknowledgements: dict[tuple[Lane, int], list[int]]
-    ) -> None:
-        for (lane, connection), packet_ids in acknowledgements.items():
-            self.links[lane].acknowledge(connection, packet_ids)
+    def committed(self, flight: Flight, committed: Committed, *, late: bool) -> None:
+        """See `edge.storing.Follower`."""
+        batch = flight.batch
+        if not late:
+            self._release(flight)
         self.positions.update(batch.positions)
-        if batch.gaps:
-            self._gaps = [gap for gap in self._gaps if gap not in batch.gaps]
+        early = late or bool(flight.told)
         for number, change in committed.changes:
-            alarm = change.alarm
-            if alarm.on_board:
-                self.board[alarm.id] = alarm
-            else:
-                self.board.pop(alarm.id, None)
+            self._put_on_board(change.alarm, early=early)
             if self.control is not None:
-                self.control.push(AlarmPush(number, change.transition, msgspec.Raw(alarm.wire())))
+                self.control.push(AlarmPush(number, change.transition, msgspec.Raw(change.alarm.wire())))
         if batch.outgoing:
-            self.outbox.add(batch.outgoing)
-        if self._waiting:
-            self._settle(batch.seq, None)
+            self.outbox.add(self._not_overtaken(flight) if early else batch.outgoing)
         if self._paused and self.commits.uncommitted <= HOLD_MOST // 2:
             self._pause(paused=False)
+
+    def _put_on_board(self, alarm: Alarm, *, early: bool) -> None:
+        """``early``: it was told before; what was told since then stays."""
+        shown = self.board.get(alarm.id)
+        if not alarm.on_board:
+            self.board.pop(alarm.id, None)
+        elif not early or (shown is not None and shown.version <= alarm.version):
+            self.board[alarm.id] = alarm
+
+    def _not_overtaken(self, flight: Flight) -> list[Outgoing]:
+        """The publications of a batch that was told early: once more where they are the newest word, as durable
+        now; the others are done.
+        """  # noqa: D205
+        again: list[Outgoing] = []
+        done: list[int] = []
+        for row, change in publications(flight.batch):
+            if row.kind is OutgoingKind.ORDER:
+                if row.id not in flight.told:
+                    again.append(row)
+                continue
+            shown = self.board.get(row.subject)
+            version = change.alarm.version if change is not None else None
+            if shown is not None and shown.version == version:
+                again.append(replace(row, payload=shown.wire()))
+            elif shown is None and row.id not in flight.told:
+                again.append(row)
+            else:
+                done.append(row.id)
+        if done:
+            self._sent(done, [])
+        return again
+
+    def unstored(self, flight: Flight, *, let_go: bool) -> None:
+        """See `edge.storing.Follower`."""
+        rows = []
+        for row, change in publications(flight.batch):
+            if row.id in flight.told:
+                continue
+            rows.append(undurable(row, change, UNSTORED))
+            flight.told.add(row.id)
+            if change is not None and row.payload:
+                shown = replace(change.alarm, durable=False)
+                if shown.on_board:
+                    self.board[shown.id] = shown
+                else:
+                    self.board.pop(shown.id, None)
+        self.outbox.add(rows)
+        if let_go:
+            self._release(flight)
+            self.positions.update(flight.batch.positions)
+            if self._paused and self.commits.uncommitted <= HOLD_MOST // 2:
+                self._pause(paused=False)
+
+    def _release(self, flight: Flight) -> None:
+        for (lane, connection), packet_ids in flight.acknowledgements.items():
+            self.links[lane].acknowledge(connection, packet_ids)
+
+    def storing(self, storing: Storing, reason: str) -> None:
+        """See `edge.storing.Follower`."""
+        log.warning("the store", extra={"takes": storing.value, "reason": reason})
+        self.store_error = reason if storing is Storing.NONE else None
+        if storing is Storing.ALARMS:
+            self.troubles.say(Code.STORE_REDUCED, f"readings are not stored: {reason}")
+        else:
+            self.troubles.over(Code.STORE_REDUCED)
+        if storing is Storing.NONE:
+            self.commits.owed.stored = frozenset(
+                alarm.id for alarm in self.board.values() if alarm.durable or alarm.version > 1
+            )
+
+    async def _adopt(self, payload: bytes) -> bool:
+        """A retained alarm of ours that says it was never on disk, and does not stand; see `Outbox`."""
+        now = self.clock.now_ms()
+        change = adopted(payload, self._engine.rules, now)
+        if change is None:
+            log.error("an alarm on the broker was never stored, and its rule is gone; it stays there")
+            return True
+        alarm = change.alarm
+        try:
+            known = await asyncio.wait_for(asyncio.to_thread(self._last_version, alarm.id), STOP_S)
+        except (StoreError, TimeoutError):
+            return True
+        state = self.intake.state
+        standing = state.alarms.get(alarm.key)
+        if self.deaf or known >= alarm.version or (standing is None and known and alarm.id not in self.board):
+            return False  # it was stored since, and has ended
+        if alarm.id not in self.board and self.commits.owed.tells_of(alarm.id):
+            return False  # it has ended in this run
+        if standing is not None and (standing.id != alarm.id or standing.version >= alarm.version):
+            return standing.id == alarm.id
+        log.warning("an alarm that was told and never stored stands again", extra={"alarm": alarm.key})
+        self._engine.adopt(state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm])
+        if known:
+            change = replace(change, transition=Transition.CHANGED)
+        self.intake.follow(Decision((change,)))
+        self.commits.touched()
+        self._arm()
+        return True
+
+    def _last_version(self, alarm_id: str) -> int:
+        with JournalReader(self.journal.path) as reader:
+            alarm = reader.alarm(alarm_id)
+        return alarm.version if alarm is not None else 0
 
     def _sent(self, ids: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]) -> None:
         batch = self.intake.batch
@@ -330,54 +466,45 @@ class Node:
         batch.order_results.extend(OrderResult(order, status, None, now) for order, status in orders)
         self.commits.touched()
 
-    def _commit_failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
+        """See `edge.storing.Follower`."""
         self.store_error = str(error)
+        self.deaf = True
         self._last_outgoing_id = self.intake.next_outgoing_id
+        self._failure = error
         log.error("a commit failed; the engine is rebuilt from the store", extra={"reason": str(error)})
-        self._settle(None, error)
         self._rebuilding.set()
 
     async def _rebuild_when_failed(self) -> None:
+        """As after a crash; where the store cannot even be read, the engine that is there goes on without it."""
         while True:
             await self._rebuilding.wait()
             self._rebuilding.clear()
-            while True:
-                try:
-                    self.journal.reset()
-                    self._begin()
-                    self.intake.batch.gaps.extend(self._gaps)
-                    self.intake.batch.positions.update(self._broker_watch.positions)
-                    break
-                except StoreError as error:
-                    self.store_error = str(error)
-                    await asyncio.sleep(REBUILD_AGAIN_S)
+            try:
+                self.journal.reset()
+                self._begin(self.commits, self._failure)
+            except Exception as error:  # the task's top: nobody else would rebuild
+                self.rebuild_failures += 1
+                log.exception("the engine could not be rebuilt; it goes on without the store")
+                self.deaf = False
+                self.commits.go_on(f"{type(error).__name__}: {error}")
+                self._arm()
+                continue
             self.outbox.replace(self._waiting_rows)
             for link in self.links.values():
                 link.reconnect("the store failed; what was not acknowledged must come again")
             self._pause(paused=False)
+            self.commits.touched()
             self._arm()
 
-    async def committed(self) -> None:
-        """Wait until everything said so far is on disk. Raises `StoreError` if it is not."""
-        if self.store_error is not None:
-            raise StoreError(self.store_error)
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append((self.intake.batch.seq, future))
-        self.commits.touched()
-        await future
+    async def saved(self) -> bool:
+        """Wait until everything said so far is on disk; false if it had to be let go without.
 
-    def _settle(self, seq: int | None, error: BaseException | None) -> None:
-        left = []
-        for wanted, future in self._waiting:
-            if future.done():
-                continue
-            if error is not None:
-                future.set_exception(error)
-            elif seq is not None and wanted <= seq:
-                future.set_result(None)
-            else:
-                left.append((wanted, future))
-        self._waiting = left
+        Raises `StoreError` if it was forgotten: the engine is rebuilt from the store.
+        """
+        if self.deaf:
+            raise StoreError(self.store_error)
+        return await self.commits.saved()
 
     def _pause(self, *, paused: bool) -> None:
         self._paused = paused
@@ -390,7 +517,10 @@ class Node:
     # What people say
 
     async def acknowledge(self, alarm_id: str, by: str, comment: str) -> Alarm | None:
-        """Acknowledge a standing alarm; the alarm after the commit, None if it does not stand."""
+        """Acknowledge a standing alarm; the alarm after the commit, None if it does not stand.
+
+        Where the store takes nothing it counts all the same, and the alarm says ``durable: false``.
+        """
         return await self._order(Acknowledge(alarm_id, by, comment, self.clock.now_ms()))
 
     async def close(self, alarm_id: str, by: str, comment: str) -> Alarm | None:
@@ -398,7 +528,7 @@ class Node:
         return await self._order(Close(alarm_id, by, comment, self.clock.now_ms()))
 
     async def _order(self, given: Acknowledge | Close) -> Alarm | None:
-        if self.store_error is not None:
+        if self.deaf:
             raise StoreError(self.store_error)
         state = self.intake.state
         key = state.keys.get(given.alarm_id)
@@ -410,17 +540,18 @@ class Node:
             raise UndecidedError(f"the engine failed: {self.intake.undecided}")
         if not decision.changes:
             if self.board.get(standing.id) != standing:
-                await self.committed()  # said by somebody else a moment ago, and not on disk yet
+                durable = await self.saved()  # said by somebody else a moment ago, and not on disk yet
+                return replace(standing, durable=durable)
             return standing
         self._arm()
-        await self.committed()
-        return decision.changes[-1].alarm
+        durable = await self.saved()
+        return replace(decision.changes[-1].alarm, durable=durable)
 
     def feel(self, values: dict[str, bool | int | float | str]) -> None:
         """Tell the engine what the gateway knows of itself; it goes into the journal and to the cloud."""
         now = self.clock.now_ms()
         address = address_of(self.who.site, "gateway", self.who.node)
-        if self.store_error is None:
+        if not self.deaf:
             self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now))
             self.commits.touched()
             self._arm()
@@ -428,7 +559,6 @@ class Node:
     def lost(self, lane: str, count: int, from_ms: int, to_ms: int, reason: GapReason) -> None:
         """Put a known loss on record; see `Gap`."""
         gap = Gap(self.clock.now_ms(), lane, count, from_ms, to_ms, reason)
-        self._gaps.append(gap)
         self.intake.batch.gaps.append(gap)
         self.commits.touched()
 

@@ -1,13 +1,14 @@
 """``anlin run``: the node with its children, from a checked configuration to a clean end."""
 
 import asyncio
+import errno
 import gc
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from edge.node import Identity, Node
 from edge.refusals import Refusals
 from edge.safety_first import SafetyFirst
 from edge.settings import Config
-from edge.store.errors import StoreError, StoreUnusable
+from edge.store.errors import ReadFailed, StoreError, StoreUnusable, StoreUnwritable
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
 from edge.store.records import DeadLetter
@@ -44,6 +45,9 @@ log = logging.getLogger("anlin")
 
 EXIT_UNUSABLE = 2
 EXIT_REFUSED = 4
+
+AGAIN_S = 5.0
+"""Between attempts at what a bad disk refuses at the start."""
 
 SWITCH_INTERVAL_S = 0.0002
 """How long the writer thread may keep the interpreter from the event loop."""
@@ -106,7 +110,7 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: N
         )
         topics = Topics(config.mqtt.prefix, config.site)
         who = Identity(config.site, config.node, topics, config.store.commit_ms, config.mqtt.embedded)
-        node = Node(who, engine, registry, journal, Clock())
+        node = await _node(partial(Node, who, engine, registry, journal, Clock()))
         children = _children(config)
         refusals = Refusals(node, partial(_uncounted_letters, journal.path))
         desk = Desk(
@@ -133,7 +137,7 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: N
         gc.set_threshold(GC_YOUNG, 20, 100)
         log.info("anlin is up", extra={"site": config.site, "node": config.node, "replayed": node.replayed})
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(control.run(), name="control")]
+            beside = [group.create_task(_listen(control), name="control")]
             beside += [group.create_task(child.run(), name=child.name) for child in children]
             beside.append(group.create_task(vitals.run(), name="vitals"))
             beside.append(group.create_task(watchdog.run(), name="watchdog"))
@@ -150,6 +154,33 @@ def _uncounted_letters(path: Path) -> Sequence[DeadLetter]:
     except StoreError:
         log.exception("refusals before the start are not counted; they are among the dead letters")
         return []
+
+
+async def _node(make: Callable[[], Node]) -> Node:
+    """The node on its store; waits where the store can just now not be read: to end would help nobody."""
+    while True:
+        try:
+            return make()
+        except (ReadFailed, StoreUnwritable) as error:
+            log.error(  # noqa: TRY400 - the remedy is in it, the traceback helps nobody
+                "nothing is watched: the store cannot be read; tried again", extra={"reason": str(error)}
+            )
+            await asyncio.sleep(AGAIN_S)
+
+
+async def _listen(control: ControlServer) -> None:
+    """Serve the control socket; on a disk that takes no file the alarms go on without it."""
+    while True:
+        try:
+            await control.run()
+        except OSError as error:
+            cause = error if error.errno is not None else error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in (errno.EROFS, errno.ENOSPC, errno.EIO):
+                raise
+            log.error(  # noqa: TRY400 - as above
+                "no control socket: the board and the command line see nothing", extra={"reason": str(error)}
+            )
+            await asyncio.sleep(AGAIN_S)
 
 
 def _children(config: Config) -> Sequence[Child]:

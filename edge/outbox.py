@@ -8,7 +8,7 @@ version. On every connect the board on the broker is set right first.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -43,13 +43,15 @@ class _Retained(msgspec.Struct):
     id: str
     node: str
     version: int
+    durable: bool = True
 
 
 class Outbox:
     """Publishes rows of committed batches.
 
     ``board`` gives the committed standing alarms by id. ``on_sent(ids, orders)`` hears which rows are done
-    and what became of the orders among them.
+    and what became of the orders among them. ``adopt(payload)`` is asked about a retained alarm of ours that was
+    never on disk: whether it is to stay on the broker; it may come onto the board by this.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Outbox:
         now_ms: Callable[[], int],
         board: Callable[[], Mapping[str, Alarm]],
         on_sent: Callable[[Sequence[int], Sequence[tuple[str, OrderStatus]]], None],
+        adopt: Callable[[bytes], Awaitable[bool]] | None = None,
     ) -> None:
         self._publisher = publisher
         self._topics = topics
@@ -68,6 +71,7 @@ class Outbox:
         self._now_ms = now_ms
         self._board = board
         self._on_sent = on_sent
+        self._adopt = adopt
         self._waiting: deque[Outgoing] = deque()
         self._news = asyncio.Event()
         self._connected = asyncio.Event()
@@ -151,7 +155,7 @@ class Outbox:
     def _settle(
         self, sent_from: deque[Outgoing], done: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]
     ) -> None:
-        stored = {number for number in done if number != _UNSTORED}
+        stored = {number for number in done if number != UNSTORED}
         self.settled += len(done)
         if sent_from is not self._waiting:  # the store was read anew meanwhile, before it heard of these
             self._waiting = deque(row for row in self._waiting if row.id not in stored)
@@ -200,9 +204,25 @@ class Outbox:
             except LinkError as error:
                 log.error("old alarms may stay on the broker", extra={"reason": str(error)})  # noqa: TRY400
                 held = {}
-            corrections = list(self._corrections(held))
+            corrections = list(self._corrections(await self._without_adopted(held)))
             self.reconciled += len(corrections)
             self.add(corrections)
+
+    async def _without_adopted(self, held: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What is left to be set right."""
+        left = dict(held)
+        for topic, payload in held.items():
+            if self._adopt is None or b'"durable":false' not in payload:
+                continue
+            try:
+                alarm = msgspec.json.decode(payload, type=_Retained)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue
+            standing = self._board().get(alarm.id)
+            known = standing is not None and standing.version >= alarm.version
+            if alarm.node == self._node and not alarm.durable and not known and await self._adopt(payload):
+                del left[topic]
+        return left
 
     def _corrections(self, held: Mapping[str, bytes]) -> Iterator[Outgoing]:
         board = self._board()
@@ -215,17 +235,19 @@ class Outbox:
                 continue  # not an alarm of ours, so not ours to clear
             if alarm.node != self._node:
                 continue
-            on_broker[alarm.id] = alarm.version
+            standing = board.get(alarm.id)
+            stale = standing is not None and standing.durable and not alarm.durable
+            on_broker[alarm.id] = alarm.version - stale
             if alarm.id not in board and alarm.id not in waiting:
                 yield _correction(alarm.id, topic, b"")
-        for alarm_id, standing in board.items():
-            if alarm_id not in waiting and on_broker.get(alarm_id, 0) < standing.version:
-                yield _correction(alarm_id, self._topics.alarm(alarm_id), standing.wire())
+        for alarm_id, shown in board.items():
+            if alarm_id not in waiting and on_broker.get(alarm_id, 0) < shown.version:
+                yield _correction(alarm_id, self._topics.alarm(alarm_id), shown.wire())
 
 
-_UNSTORED = 0
+UNSTORED = 0
 """The id of a row that no commit holds."""
 
 
 def _correction(alarm_id: str, topic: str, payload: bytes) -> Outgoing:
-    return Outgoing(_UNSTORED, OutgoingKind.ALARM, alarm_id, topic, payload, retain=True)
+    return Outgoing(UNSTORED, OutgoingKind.ALARM, alarm_id, topic, payload, retain=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from rules.engine import Engine
 TOPICS = Topics("community", "c1")
 PATIENCE_S = 15.0
 NO_LIMIT = 1_073_741_823
+BALLAST = 1024 * 1024
 
 T = TypeVar("T")
 
@@ -151,7 +153,7 @@ async def node_world(
     It ends without a word, so the next on the same folder starts as after a crash.
     """
     config = Config(data_dir=folder)
-    async with Journal(folder, max_bytes=10**9, forwarding=False) as journal:
+    async with Journal(folder, max_bytes=10**9, forwarding=False, ballast_bytes=BALLAST) as journal:
         engine = Engine(
             rules or load_rules(config),
             site="c1",
@@ -194,6 +196,34 @@ class FullDisk:
             return commit(writer, batch)
 
         monkeypatch.setattr(Writer, "commit", bounded)
+
+
+class FailingDisk:
+    """The next ``fails`` commits end with an error of the disk, whatever they hold; in ``hangs`` they wait."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fails = 0
+        self.after = False
+        """The error comes after the transaction is on disk, as a failed sync may leave it."""
+        self.answers = threading.Event()
+        self.answers.set()
+        self.hung = threading.Event()
+        commit = Writer.commit
+
+        def failing(writer: Writer, batch: Batch) -> Committed:
+            if not self.answers.is_set():
+                self.hung.set()
+                self.answers.wait(PATIENCE_S)
+            if self.fails:
+                self.fails -= 1
+                sure = writer._sure_number  # noqa: SLF001 - what a writer knows whose commit has failed
+                if self.after:
+                    commit(writer, batch)
+                writer._standing, writer._sure_number = None, sure  # noqa: SLF001
+                raise sqlite3.OperationalError("disk I/O error")
+            return commit(writer, batch)
+
+        monkeypatch.setattr(Writer, "commit", failing)
 
 
 def rows(folder: Path, statement: str) -> list[tuple[object, ...]]:

@@ -177,7 +177,7 @@ def test_a_loss_outlives_the_failure_of_its_commit(tmp_path: Path, monkeypatch: 
             disk.full = False
             await until(lambda: world.played[Lane.SAFETY].reconnects)  # the engine has been rebuilt
             world.connect()
-            await world.node.committed()
+            await world.node.saved()
             assert rows(tmp_path, "SELECT lane, reason FROM gaps ORDER BY id") == [
                 ("safety", "session_lost"),
                 ("bulk", "session_lost"),

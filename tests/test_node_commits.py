@@ -11,9 +11,9 @@ import pytest
 from devices.topics import Lane
 from edge.mqtt.link import Connected
 from edge.store.errors import StoreError
-from edge.store.records import Batch, Committed
+from edge.store.records import Batch, Committed, DeadLetter, GapReason
 from edge.store.writer import Writer
-from tests.node_world import FullDisk, World, node_world, rows, until
+from tests.node_world import FailingDisk, World, node_world, rows, until
 from tests.servers import Mosquitto
 from tests.wire import AlarmWatch, Wire, retained_alarms
 
@@ -140,41 +140,35 @@ def _slow_disk(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(Writer, "commit", slow)
 
 
-# --- the disk is full ---------------------------------------------------------------------------------------
+# --- a commit fails -----------------------------------------------------------------------------------------
 
 
-def test_after_failed_commits_everything_comes_again_and_counts_once(
+def test_after_a_single_failed_commit_everything_comes_again_and_counts_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = FullDisk(monkeypatch)
+    disk = FailingDisk(monkeypatch)
 
     async def scene(broker: Mosquitto, device: Wire, watch: AlarmWatch) -> None:
-        async with node_world(tmp_path, broker_port=broker.port) as world:
+        async with node_world(tmp_path, broker_port=broker.port, commit_ms=250) as world:
             node = world.node
             await until(lambda: node.lanes_up == set(Lane))
             await asyncio.to_thread(device.publish, "smoke/before/telemetry", SMOKE)
             await until(lambda: len(node.board) == 1)
-            disk.full = True
-            for number in range(1_000):
+            disk.fails = 1
+            for number in range(500):
                 device.publish(f"charger/p{number % 10}/telemetry", {"energy": number})
-                if number % 100 == 0:
-                    device.publish(f"smoke/sm{number}/telemetry", SMOKE)
-                    device.publish(f"button/bt{number}/event", PRESS)
-            await until(lambda: world.journal.failures >= 2)  # it tries, and tries again
-            await until(lambda: node.store_error is None)
-            assert len(node.board) == 1
-            assert len(world.readings()) == 1
-            disk.full = False
-            await until(lambda: len(node.board) == 21)
-            await until(lambda: len(world.readings()) >= 1_021)
+            device.publish("smoke/sm1/telemetry", SMOKE)
+            device.publish("button/bt1/event", PRESS)
+            await until(lambda: len(node.board) == 3)
+            await until(lambda: len(world.readings()) >= 503)
+            assert world.journal.failures == 1
             assert Counter(
                 each.values["energy"] for each in world.readings() if "energy" in each.values
-            ) == Counter(range(1_000))
-            assert len(world.readings()) == 1_021
+            ) == Counter(range(500))
+            assert len(world.readings()) == 503
             assert {alarm.occurrences for alarm in node.board.values()} == {1}
             await until(lambda: len(node.outbox) == 0)
-            heard = {told.id for told in watch.told}
-            assert heard == node.board.keys()  # no alarm of a batch that failed was ever told
+            assert {told.id for told in watch.told} == node.board.keys()
             assert retained_alarms(broker.port) == {
                 alarm.id: json.loads(alarm.wire()) for alarm in node.board.values()
             }
@@ -183,31 +177,55 @@ def test_after_failed_commits_everything_comes_again_and_counts_once(
         asyncio.run(scene(broker, device, watch))
 
 
-def test_an_order_that_cannot_be_stored_is_refused_and_forgotten(
+def test_what_nobody_would_say_again_outlives_a_failed_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = FullDisk(monkeypatch)
+    """Dead letters, losses, positions, what became of orders: they come from no broker."""
+    disk = FailingDisk(monkeypatch)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
             world.say("smoke/sm1/telemetry", SMOKE, 1)
+            await until(lambda: len(world.told()) == 1)
+            await world.node.saved()
+            disk.fails = 1
+            node = world.node
+            node.intake.batch.dead_letters.append(DeadLetter(1, "readings", "line", 400, "no"))
+            node.advance("readings", 7)
+            node.lost("bulk", 3, 1, 2, GapReason.BROKER_DROPPED)
+            with pytest.raises(StoreError):
+                await node.saved()
+            await until(lambda: not node.deaf)
+            assert await node.saved()
+            assert world.played[Lane.SAFETY].reconnects
+
+    asyncio.run(scene())
+    assert rows(tmp_path, "SELECT line FROM dead_letters") == [("line",)]
+    assert rows(tmp_path, "SELECT count, reason FROM gaps") == [(3, "broker_dropped")]
+    assert rows(tmp_path, "SELECT seq FROM positions WHERE name = 'readings'") == [(7,)]
+
+
+def test_a_batch_with_an_alarm_is_tried_once_more_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk(monkeypatch)
+
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect()
+            await world.node.saved()
+            disk.fails = 1
+            world.say("smoke/sm1/telemetry", SMOKE, 1)
             await until(lambda: world.node.board)
             (alarm_id,) = world.node.board
-            disk.full = True
-            comment = "x" * 5_000  # needs pages
-            with pytest.raises(StoreError):
-                await world.node.acknowledge(alarm_id, "Li", comment)
-            world.node.store_error = "the engine is being rebuilt"
-            with pytest.raises(StoreError):
-                await world.node.acknowledge(alarm_id, "Li", comment)
-            world.node.store_error = None
-            disk.full = False
-            await until(lambda: world.played[Lane.SAFETY].reconnects)
-            assert world.node.board[alarm_id].acked_at is None
-            acked = await world.node.acknowledge(alarm_id, "Li", comment)
+            disk.fails = 1
+            acked = await world.node.acknowledge(alarm_id, "Li", "")
             assert acked is not None
-            assert (acked.acked_by, acked.version) == ("Li", 2)
+            assert (acked.acked_by, acked.version, acked.durable) == ("Li", 2, True)
+            assert world.played[Lane.SAFETY].reconnects == []
+            assert world.journal.failures == 2
+            assert len(world.readings()) == 1
 
     asyncio.run(scene())
     assert rows(tmp_path, "SELECT transition FROM alarm_changes ORDER BY number") == [("raised",), ("acked",)]

@@ -13,7 +13,8 @@ from edge.health import ALARMING, Code
 from edge.mqtt.link import PublishRefusedError
 from edge.node import HEALTH_S
 from edge.refusals import Refusals
-from edge.store.records import Outgoing, OutgoingKind
+from edge.store.records import Batch, Outgoing, OutgoingKind
+from edge.storing import Flight
 from edge.vitals import OVERDUE_MS, STALL_S, STUCK_S, Vitals
 from rules.engine import Engine
 from tests.node_world import TOPICS, PlayedLink, World, node_world, until
@@ -266,13 +267,14 @@ def test_the_watchdog_starves_at_a_hanging_commit_and_not_at_a_store_that_is_kno
         async with vital(tmp_path) as (world, vitals, _):
             assert vitals.blocked() is None
             commits = world.node.commits
-            commits.writing_since = asyncio.get_running_loop().time() - STALL_S - 1
+            commits._writing = Flight(Batch(1))  # noqa: SLF001 - given to a store that never answers
+            commits._since = asyncio.get_running_loop().time() - STALL_S - 1  # noqa: SLF001 - as above
             blocked = vitals.blocked()
             assert blocked is not None
             assert "commit" in blocked
             world.node.store_error = "no space left on device"
             assert vitals.blocked() is None  # it still evaluates and warns; a restart would take that away
-            world.node.store_error = commits.writing_since = None
+            world.node.store_error = commits._writing = None  # noqa: SLF001 - as above
             await world.journal.close()
             assert vitals.blocked() == "the journal's writer has ended"
             await world.journal.open()

@@ -8,6 +8,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from devices.readings import Reading
 from edge.store import codec
@@ -31,6 +32,9 @@ DEAD_LETTERS = 10_000
 """Rows."""
 GAPS = 100_000
 """Rows of the gap ledger: decades of ordinary trouble, some megabytes of the worst."""
+NOTHING_THERE: Mapping[tuple[str, int], int] = MappingProxyType({})
+_OR_IGNORE = ("", "OR IGNORE")
+
 QUARANTINE_BYTES = 16 * 1024 * 1024
 
 FRAME = PAGE_SIZE + 24
@@ -68,18 +72,26 @@ def read_standing(connection: sqlite3.Connection) -> Standing:
 
 
 def write_batch(
-    connection: sqlite3.Connection, batch: Batch, body: bytes | None, standing: Standing
+    connection: sqlite3.Connection,
+    batch: Batch,
+    body: bytes | None,
+    standing: Standing,
+    there: Mapping[tuple[str, int], int] = NOTHING_THERE,
 ) -> tuple[Standing, list[tuple[int, AlarmChange]]]:
-    """Write ``batch``, whose inputs are ``body``; gives where it stands then, and the changes numbered."""
+    """Write ``batch``, whose inputs are ``body``; gives where it stands then, and the changes numbered.
+
+    ``there``: as `landed` found it; its changes keep their numbers and are not written again.
+    """
     _write_row(connection, batch, body)
-    changes = list(enumerate(batch.changes, standing.change_number + 1))
     quarantine = standing.quarantine
+    new = [each for each in batch.changes if (each.alarm.id, each.alarm.version) not in there]
+    changes = list(enumerate(new, standing.change_number + 1))
     if changes:
         _write_changes(connection, batch.seq, changes)
     if batch.outgoing or batch.sent:
-        _write_outbox(connection, batch.outgoing, batch.sent)
+        _write_outbox(connection, batch.outgoing, batch.sent, again=bool(batch.doubts))
     if batch.orders or batch.order_results:
-        _write_orders(connection, batch.orders, batch.order_results)
+        _write_orders(connection, batch.orders, batch.order_results, again=bool(batch.doubts))
     if batch.positions:
         _write_positions(connection, batch.positions)
     if batch.quarantined:
@@ -98,7 +110,25 @@ def write_batch(
         positions={**standing.positions, **batch.positions} if batch.positions else standing.positions,
         quarantine=quarantine,
     )
-    return after, changes
+    known = [(there[key], c) for c in batch.changes if (key := (c.alarm.id, c.alarm.version)) in there]
+    return after, known + changes
+
+
+def landed(
+    connection: sqlite3.Connection, doubts: Sequence[int], number: int
+) -> tuple[list[int], dict[tuple[str, int], int]]:
+    """Which of the batches ``doubts`` are on disk, and the alarm changes after ``number`` (alarm and version) by
+    their numbers.
+
+    A sync that failed may leave a whole transaction in the log, and a connection that is opened anew finds it.
+    """  # noqa: D205
+    found = [
+        seq for seq in doubts if connection.execute("SELECT 1 FROM batches WHERE seq = ?", (seq,)).fetchone()
+    ]
+    changes = connection.execute(
+        "SELECT alarm_id, version, number FROM alarm_changes WHERE number > ?", (number,)
+    )
+    return found, {(alarm, version): there for alarm, version, there in changes}
 
 
 def weight(batch: Batch, body: bytes | None) -> int:
@@ -115,14 +145,22 @@ def _write_row(connection: sqlite3.Connection, batch: Batch, body: bytes | None)
     packets = codec.encode_packets(batch.sessions_begun, batch.packets)
     if body is None and packets is None and not batch.changes and not batch.orders:
         return
+    inputs = batch.inputs if body is not None else []
     # `time_of` for each, without its call: this runs over every message
-    times = [each.received_at if isinstance(each, Reading) else each.at for each in batch.inputs] or [
-        batch.now
-    ]
-    readings = [type(each) for each in batch.inputs].count(Reading)
+    times = [each.received_at if isinstance(each, Reading) else each.at for each in inputs] or [batch.now]
+    readings = [type(each) for each in inputs].count(Reading)
     connection.execute(
         "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (batch.seq, batch.now, min(times), max(times), readings, len(batch.recent), packets, body),
+        (
+            batch.seq,
+            batch.now,
+            min(times),
+            max(times),
+            readings,
+            len(batch.recent) if inputs else 0,
+            packets,
+            body,
+        ),
     )
 
 
@@ -145,20 +183,22 @@ def _write_changes(
     )
 
 
-def _write_outbox(connection: sqlite3.Connection, outgoing: Sequence[Outgoing], sent: Iterable[int]) -> None:
+def _write_outbox(
+    connection: sqlite3.Connection, outgoing: Sequence[Outgoing], sent: Iterable[int], *, again: bool
+) -> None:
     connection.executemany(
-        "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT {_OR_IGNORE[again]} INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - one of two constants
         [(o.id, o.kind, o.subject, o.topic, o.payload, o.retain, o.expires_at) for o in outgoing],
     )
     connection.executemany("DELETE FROM outbox WHERE id = ?", [(each,) for each in sent])
 
 
 def _write_orders(
-    connection: sqlite3.Connection, orders: Sequence[Order], results: Sequence[OrderResult]
+    connection: sqlite3.Connection, orders: Sequence[Order], results: Sequence[OrderResult], *, again: bool
 ) -> None:
     if orders:
         connection.executemany(
-            "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+            f"INSERT {_OR_IGNORE[again]} INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",  # noqa: S608 - as above
             [
                 (o.id, o.alarm_id, o.address, o.command, codec.encode_args(o.args), o.issued_at, o.expires_at,
                  OrderStatus.PENDING, o.issued_at)

@@ -9,6 +9,10 @@ class StoreUnusable(StoreError):
     """The store cannot be used as it is: do not start. The text names the remedy."""
 
 
+class StoreUnwritable(StoreUnusable):
+    """The database may be sound, but now it cannot be opened for writing: no room, read-only, a failing disk."""
+
+
 class StoreLocked(StoreUnusable):
     """Another process holds the data directory."""
 

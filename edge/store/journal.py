@@ -20,7 +20,15 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from edge.store import recovery, schema
-from edge.store.errors import CommitFailed, JournalClosed, JournalFull, StoreError, StoreUnusable
+from edge.store.ballast import SIZE, Ballast
+from edge.store.errors import (
+    CommitFailed,
+    JournalClosed,
+    JournalFull,
+    StoreError,
+    StoreUnusable,
+    StoreUnwritable,
+)
 from edge.store.lock import DirectoryLock
 from edge.store.records import Batch, Committed, RecentId, Recovered, ReplayBatch
 from edge.store.retention import Bounds
@@ -31,6 +39,9 @@ MOST_WAITING = 64
 
 QUIET_S = 0.02
 """So long must nothing come before the writer keeps house: a burst is not interrupted."""
+
+CLOSE_S = 5.0
+"""So long is the writer waited for at the end; a disk that hangs must not hold the process."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -49,7 +60,8 @@ class Journal:
 
     ``max_bytes``: of the file and its write-ahead log together. ``forwarding``: readings go to a cloud store,
     so one that the byte bound removes before leaves a gap. ``trace``: told each SQL statement before it
-    runs, in the writer's thread, for tests and for those who look for a fault.
+    runs, in the writer's thread, for tests and for those who look for a fault. ``ballast_bytes``: room kept for
+    alarms, see `edge.store.ballast`.
     """
 
     def __init__(
@@ -59,8 +71,14 @@ class Journal:
         max_bytes: int,
         forwarding: bool,
         trace: Callable[[str], object] | None = None,
+        ballast_bytes: int = SIZE,
     ) -> None:
         self.path = directory / schema.FILE
+        self.unwritable: str | None = None
+        """Why the database that is there could not be opened for writing at the start."""
+        self._ballast = Ballast(directory, ballast_bytes)
+        self._keep_ballast = True
+        self._ballast_due = True
         self.failures = 0
         """Batches that were not committed."""
         self.housekeeping_failures = 0
@@ -76,7 +94,8 @@ class Journal:
     async def open(self) -> None:
         """Lock the directory, open or make the database, start the writer.
 
-        Raises `StoreUnusable` (and its `StoreLocked`) with the remedy.
+        Raises `StoreUnusable` (and its `StoreLocked`) with the remedy. A database that is there and cannot be
+        written now is no reason not to start: see `unwritable`.
         """
         self._loop = asyncio.get_running_loop()
         self._lock.acquire()
@@ -96,7 +115,11 @@ class Journal:
             self._open = False
             self._wake.notify()
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+            await asyncio.to_thread(self._thread.join, CLOSE_S)
+            if self._thread.is_alive():
+                _log.error(
+                    "the disk does not answer; the journal is left as it is, the next start recovers it"
+                )
             self._thread = None
         self._lock.release()
 
@@ -126,6 +149,11 @@ class Journal:
         """What the writer has done."""
         return self._writer.figures
 
+    @property
+    def ballast(self) -> Ballast:
+        """The room that is kept for alarms."""
+        return self._ballast
+
     def commit(self, batch: Batch) -> asyncio.Future[Committed]:
         """Give a batch to the writer; do not change it any more.
 
@@ -144,8 +172,19 @@ class Journal:
         return job.done
 
     def reset(self) -> None:
-        """After a failed commit: the engine is rebuilt from the store, batches given from now on count."""
+        """After a failed commit: the engine has taken notice, batches given from now on count."""
         self._epoch += 1
+
+    def keep_ballast(self, *, keep: bool) -> None:
+        """Give up the room that is kept for alarms before the next batch, or make it again in a quiet moment."""
+        with self._wake:
+            self._keep_ballast = keep
+            self._ballast_due = True
+            self._wake.notify()
+
+    def has_room(self) -> bool:
+        """Whether there is room for readings: the ballast, if it was given up, and a margin."""
+        return self._ballast.room()
 
     # --- recovery: before the first commit, or between a failed one and `reset` -----------------------------
 
@@ -165,7 +204,7 @@ class Journal:
 
     def _run(self, opened: asyncio.Future[None]) -> None:
         try:
-            self._writer.open()
+            self._open_writer()
         except (StoreError, sqlite3.Error) as error:
             unusable = error if isinstance(error, StoreError) else StoreUnusable(f"{self.path}: {error}")
             self._tell(opened, unusable)
@@ -177,6 +216,26 @@ class Journal:
         except sqlite3.Error:
             _log.exception("the journal was not closed cleanly; the next start recovers it")
 
+    def _open_writer(self) -> None:
+        try:
+            self._writer.open()
+        except StoreUnwritable as error:
+            if not self.path.exists() or not self.path.stat().st_size:
+                raise
+            if not self._ballast.room():
+                self._ballast.release()
+            try:
+                self._writer.open()
+            except StoreUnwritable:
+                self.unwritable = str(error)
+
+    def _tend_ballast(self) -> None:
+        self._ballast_due = False
+        if not self._keep_ballast:
+            self._ballast.release()
+        elif self.unwritable is None:
+            self._ballast.make()
+
     def _serve(self) -> None:
         quiet: float | None = 0.0
         failed: CommitFailed | None = None
@@ -186,6 +245,8 @@ class Journal:
             if job is None:
                 if not self._open:
                     return
+                if self._ballast_due:
+                    self._tend_ballast()
                 quiet = 0.0 if self._keep_house(Pressure.IDLE) else None
                 continue
             if job.epoch == failed_epoch and failed is not None:
@@ -193,6 +254,8 @@ class Journal:
                 self.failures += 1
                 self._settle(job, error)
             else:
+                if self._ballast_due and not self._keep_ballast:
+                    self._tend_ballast()
                 outcome = self._commit(job.batch)
                 if isinstance(outcome, CommitFailed):
                     failed, failed_epoch = outcome, job.epoch
@@ -203,7 +266,7 @@ class Journal:
     def _next(self, quiet: float | None) -> _Job | None:
         """The next job, left in the queue until it is settled; None after ``quiet`` seconds without one."""
         with self._wake:
-            self._wake.wait_for(lambda: self._jobs or not self._open, quiet)
+            self._wake.wait_for(lambda: self._jobs or not self._open or self._ballast_due, quiet)
             return self._jobs[0] if self._jobs else None
 
     def _pressure(self) -> Pressure:

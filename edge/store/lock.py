@@ -4,8 +4,10 @@ The file holds the holder's process id, for people and for the error of the one 
 never deleted: two processes would then lock two different files of the same name.
 """
 
+import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +31,7 @@ class DirectoryLock:
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(self._directory / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = self._opened()
         except OSError as error:
             raise StoreUnusable(
                 f"data directory {self._directory} cannot be written ({error.strerror}): "
@@ -37,8 +39,9 @@ class DirectoryLock:
             ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            with suppress(OSError):  # a full disk, or a read-only one: only people read it
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
             holder = _holder(fd)
             os.close(fd)
@@ -50,6 +53,15 @@ class DirectoryLock:
                 "use a local file system with room on it"
             ) from error
         self._fd = fd
+
+    def _opened(self) -> int:
+        path = self._directory / FILE
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno != errno.EROFS or not path.exists():
+                raise
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # enough for a lock
 
     def release(self) -> None:
         """Let the next one in."""

@@ -171,6 +171,11 @@ class Batch:
     gaps: list[Gap] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     snapshot: Snapshot | None = None
+    doubts: list[int] = field(default_factory=list)
+    """Batches that failed and whose content is in this one: where one of them is on disk all the same, nothing
+    of it is written twice."""
+    repeats: int | None = None
+    """The one of its doubts that has the same inputs."""
 
     @property
     def empty(self) -> bool:
@@ -193,6 +198,8 @@ class Committed(msgspec.Struct, frozen=True):
     seq: int
     changes: list[tuple[int, AlarmChange]]
     """Each alarm change with its journal number (the id of its server-sent event)."""
+    landed: list[int] = []
+    """Of the batch's doubts, those that are on disk after all."""
 
 
 class ReplayBatch(msgspec.Struct, frozen=True):

@@ -8,12 +8,13 @@ map). Freed pages are used again, so the file stays at its largest size; that
 size is what `edge.store.retention` bounds.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from edge.store.errors import StoreUnusable
+from edge.store.errors import StoreUnusable, StoreUnwritable
 
 FILE = "journal.db"
 APPLICATION_ID = 0x416E6C69
@@ -163,13 +164,13 @@ def open_reader(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise StoreUnusable(f"{path}: there is no journal here: start the gateway once, or name its data_dir")
     with _told(path), ExitStack() as undo:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro",
-            uri=True,
-            timeout=BUSY_TIMEOUT_S,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        try:
+            connection = _connect_to_read(path, "mode=ro")
+        except sqlite3.Error:
+            # Where nothing can be written and no log was left, there is nobody who could write it.
+            if os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists():
+                raise
+            connection = _connect_to_read(path, "mode=ro&immutable=1")
         undo.callback(connection.close)
         version = _recognise(connection, path)
         if version != VERSION:
@@ -177,6 +178,22 @@ def open_reader(path: Path) -> sqlite3.Connection:
                 f"{path}: its tables are of version {version}, not {VERSION}: start this gateway on it"
             )
         undo.pop_all()
+    return connection
+
+
+def _connect_to_read(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -224,7 +241,9 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except FAULTS as error:
         if is_damage(error):
-            remedy = "damaged: move it away, the gateway begins a new one"
-        else:
-            remedy = "cannot be used: check that its directory is writable and has room"
-        raise StoreUnusable(f"{path}: {remedy} ({error})") from error
+            raise StoreUnusable(
+                f"{path}: damaged: move it away, the gateway begins a new one ({error})"
+            ) from error
+        raise StoreUnwritable(
+            f"{path}: cannot be used: check that its directory is writable and has room ({error})"
+        ) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 from edge.store import codec, schema
-from edge.store.batches import FRAME, Standing, read_standing, weight, write_batch
+from edge.store.batches import FRAME, NOTHING_THERE, Standing, landed, read_standing, weight, write_batch
 from edge.store.records import Batch, Committed
 from edge.store.retention import Bounds, pages_in_use, remove_oldest
 
@@ -64,6 +64,8 @@ class Writer:
         self._forwarding = forwarding
         self._connection: sqlite3.Connection | None = None
         self._standing: Standing | None = None
+        self._sure_number = 0
+        """Of the last alarm change that is on disk for certain."""
         self._wal_bytes = 0
         """Written to the log since a checkpoint last got to its end; an estimate."""
         self._wal_stuck = 0
@@ -85,7 +87,9 @@ class Writer:
 
     def open(self) -> int:
         """Open or make the database; gives the last batch's number. Raises `StoreUnusable`."""
-        return self._where_it_stands().seq
+        standing = self._where_it_stands()
+        self._sure_number = standing.change_number
+        return standing.seq
 
     def close(self) -> None:
         """Checkpoint and close."""
@@ -100,9 +104,15 @@ class Writer:
         if batch.seq <= standing.seq:
             raise ValueError(f"batch {batch.seq} cannot follow batch {standing.seq}")
         body = codec.encode_inputs(batch.inputs, batch.recent) if batch.inputs else None
+        there, doubted = NOTHING_THERE, list[int]()
         with self._transaction() as connection:
-            standing, changes = write_batch(connection, batch, body, standing)
+            if batch.doubts:
+                doubted, there = landed(connection, batch.doubts, self._sure_number)
+                if batch.repeats in doubted:
+                    body = None
+            standing, changes = write_batch(connection, batch, body, standing, there)
         self._standing = standing
+        self._sure_number = standing.change_number
         if batch.snapshot is not None:
             self._merge_due = True
             self._unchecked = self._bounds.slice  # what had to stay until now may go
@@ -111,7 +121,7 @@ class Writer:
         self.figures.commits += 1
         self.figures.commit_s += took
         self.figures.last_commit_s = took
-        return Committed(batch.seq, changes)
+        return Committed(batch.seq, changes, doubted)
 
     # --- housekeeping ---------------------------------------------------------------------------------------
 
@@ -207,12 +217,17 @@ class Writer:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         connection = self.connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             self._roll_back(connection)
+            if _read_only(
+                error
+            ):  # SQLite opened it so, and would stay with that when the disk is sound again
+                with suppress(sqlite3.Error):
+                    self.close()
             raise
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
@@ -230,3 +245,7 @@ class Writer:
         if self._standing is None:
             self._standing = read_standing(self.connection)
         return self._standing
+
+
+def _read_only(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
