@@ -15,6 +15,7 @@ import msgspec
 from devices.readings import Channel, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
+from edge.backlog import Backlog
 from edge.clock import Clock
 from edge.commits import MOST_MESSAGES, Commits
 from edge.control import ControlServer
@@ -27,7 +28,7 @@ from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.records import Batch, Committed, Gap, GapReason, OrderResult, OrderStatus
 from rules.alarms import Alarm
-from rules.decisions import Acknowledge, Close, Listening
+from rules.decisions import Acknowledge, CatchingUp, Close, Listening
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.node")
@@ -88,6 +89,7 @@ class Node:
         self._new_sessions: set[Lane] = set()
         """Begun while the store failed; told after the rebuild."""
         self._last_outgoing_id = 0
+        self._backlog = Backlog(self._caught_up)
         self._rebuilding = asyncio.Event()
         self._greet = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -113,6 +115,7 @@ class Node:
             on_failed=self._commit_failed,
         )
         self.replayed = restore(self.intake, recovered, self.journal, now)
+        self._backlog.begin()
         # Ids go on rising: news of what was sent before the failure must not hit a new row.
         self.intake.next_outgoing_id = max(self.intake.next_outgoing_id, first_outgoing_id + 1)
         for lane in self._new_sessions:
@@ -159,6 +162,7 @@ class Node:
                     task.cancel()
         finally:
             self.commits.shut()
+            self._backlog.shut()
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -207,8 +211,11 @@ class Node:
             self.outbox.connected()
             self.online.set()
             self._greet.set()
+        if connected.session_present:
+            self._catch_up()
         if self.lanes_up == set(Lane):
             self._listen(on=True)
+        self._backlog.connected(lane, kept=connected.session_present)
 
     def received(self, lane: Lane, connection: int, deliveries: Sequence[Delivery]) -> None:
         """Take messages; see `Inbox`."""
@@ -216,6 +223,7 @@ class Node:
             return  # not acknowledged: they come again after the rebuild, or at the next start
         packet_ids = self.intake.receive(lane, deliveries, self.clock.now_ms())
         self.commits.received(lane, connection, packet_ids)
+        self._backlog.heard(self.intake.state.waited_at)
         self._arm()
         if not self._paused and self.commits.uncommitted > HOLD_MOST:
             self._pause(paused=True)
@@ -231,11 +239,27 @@ class Node:
             self.online.clear()
         self.commits.interrupted(lane)
         self._listen(on=False)
+        self._catch_up()
+        self._backlog.disconnected(lane)
 
     def _listen(self, *, on: bool) -> None:
         """Silence counts only while both sessions are up."""
         if self.store_error is None and on != (self.intake.state.listening_since is not None):
             self.intake.tell(Listening(on, self.clock.now_ms()))
+            self.commits.touched()
+            self._arm()
+
+    def _catch_up(self) -> None:
+        """From now on something may wait in the broker: delays are judged when it has been read."""
+        if self.store_error is None and not self.intake.state.catching_up:
+            self.intake.tell(CatchingUp(on=True, at=self.clock.now_ms()))
+            self.commits.touched()
+            self._arm()
+            self._backlog.begin()
+
+    def _caught_up(self) -> None:
+        if self.store_error is None and self.intake.state.catching_up:
+            self.intake.tell(CatchingUp(on=False, at=self.clock.now_ms()))
             self.commits.touched()
             self._arm()
 
@@ -279,6 +303,7 @@ class Node:
                 self.control.push(AlarmPush(number, change.transition, msgspec.Raw(alarm.wire())))
         if batch.outgoing:
             self.outbox.add(batch.outgoing)
+        self._backlog.on_disk(batch.now)
         if self._waiting:
             self._settle(batch.seq, None)
         if self._paused and self.commits.uncommitted <= HOLD_MOST // 2:
