@@ -38,7 +38,8 @@ class Backlog:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        """From now on something may wait in the broker; again while it is so changes nothing."""
+        """From now on something may wait, also in sessions that are up; again while it is so changes nothing."""
+        self._kept = dict.fromkeys(self._kept, True)
         if not self.reading:
             self.reading, self._unsaved = True, False
             self._latest_at = self._loop.time() + MOST_S

@@ -41,6 +41,9 @@ POSITIONS_S = 10.0
 """Positions of the bridge ride on other commits; without any they are written this often."""
 
 STOP_S = 1.5
+PULSE_S = 1.0
+STILL_S = 3.0
+"""A process that did nothing for so long was stopped (SIGSTOP, a paused machine) and has missed what came."""
 REBUILD_AGAIN_S = 1.0
 
 
@@ -97,6 +100,7 @@ class Node:
         """The safety session is up."""
         self.control: ControlServer | None = None
         self._begin()
+        self._awake_at = asyncio.get_running_loop().time()
 
     def _begin(self) -> None:
         """From the store to a running engine: at the start and after a failed commit."""
@@ -149,6 +153,7 @@ class Node:
                     group.create_task(self.outbox.run(), name="outbox"),
                     group.create_task(self._rebuild_when_failed(), name="rebuild"),
                     group.create_task(self._write_positions(), name="positions"),
+                    group.create_task(self._stay_awake(), name="pulse"),
                     group.create_task(self._say_online(), name="online"),
                 ]
                 tasks += [
@@ -221,7 +226,7 @@ class Node:
         """Take messages; see `Inbox`."""
         if self.store_error is not None or self._stopping.is_set():
             return  # not acknowledged: they come again after the rebuild, or at the next start
-        packet_ids = self.intake.receive(lane, deliveries, self.clock.now_ms())
+        packet_ids = self.intake.receive(lane, deliveries, self._now_awake())
         self.commits.received(lane, connection, packet_ids)
         self._backlog.heard(self.intake.state.waited_at)
         self._arm()
@@ -249,10 +254,10 @@ class Node:
             self.commits.touched()
             self._arm()
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, since: int | None = None) -> None:
         """From now on something may wait in the broker: delays are judged when it has been read."""
         if self.store_error is None and not self.intake.state.catching_up:
-            self.intake.tell(CatchingUp(on=True, at=self.clock.now_ms()))
+            self.intake.tell(CatchingUp(on=True, at=self.clock.now_ms() if since is None else since))
             self.commits.touched()
             self._arm()
             self._backlog.begin()
@@ -262,6 +267,26 @@ class Node:
             self.intake.tell(CatchingUp(on=False, at=self.clock.now_ms()))
             self.commits.touched()
             self._arm()
+
+    def _now_awake(self) -> int:
+        """The time, for the engine. If the process stood still until now, that was a stop as any other."""
+        now, moment = self.clock.now_ms(), asyncio.get_running_loop().time()
+        still_s, self._awake_at = moment - self._awake_at, moment
+        if still_s > STILL_S and self.store_error is None:
+            since = max(self.intake.state.now, now - int(still_s * 1000))
+            log.warning("the process stood still", extra={"seconds": round(still_s, 1)})
+            if self.intake.state.listening_since is not None:
+                self.intake.tell(Listening(on=False, at=since))
+            self._catch_up(since)
+            if self.lanes_up == set(Lane):
+                self._listen(on=True)
+        return now
+
+    async def _stay_awake(self) -> None:
+        self._awake_at = asyncio.get_running_loop().time()
+        while True:
+            self._now_awake()
+            await asyncio.sleep(PULSE_S)
 
     # Time
 
@@ -280,7 +305,7 @@ class Node:
     def _tick(self) -> None:
         self._timer = self._timer_at = None
         if self.store_error is None:
-            self.intake.tick(self.clock.now_ms())
+            self.intake.tick(self._now_awake())
             if self.intake.urgent:
                 self.commits.close()
             self._arm()

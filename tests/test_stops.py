@@ -430,7 +430,7 @@ def test_after_26_hours_8_000_devices_raise_no_storm_and_no_fire_is_forgotten() 
         "elevator": {"stream": "ok"},
     }
     for number, address in enumerate(fleet):
-        site.hear(number / 1_000, address, **word[address.split("/")[1]])
+        site.hear(number / 1_000, address, None, **word[address.split("/")[1]])
     standing, waiting, running, over = fleet[1], fleet[5], fleet[0], fleet[4]
     site.hear(9, standing, smoke=True)
     site.hear(9, running, temperature=70.0)
@@ -594,7 +594,9 @@ def test_over_stops_every_spell_that_lasted_leads_to_one_alarm_and_no_other_does
 
 def _alarms_by_event_times(told: Told) -> tuple[int, int]:
     """How many alarms there must be: surely, and at most."""
-    readings = sorted((each for each in told.inputs if isinstance(each, Reading)), key=lambda r: r.source_time)
+    readings = sorted(
+        (each for each in told.inputs if isinstance(each, Reading)), key=lambda r: r.source_time
+    )
     most = least = 0
     for slack in (-3, 3):
         raised, since, count = False, None, 0
@@ -617,6 +619,8 @@ def _alarms_by_event_times(told: Told) -> tuple[int, int]:
 @given(histories(timed=False))
 def test_without_times_no_spell_that_lasted_is_missed_for_good(told: Told) -> None:
     site, _ = run_through(told)
-    lasted = [spell for spell in told.spells if (spell[1] if len(spell) == 2 else told.stopped) - spell[0] > 10_010]
+    lasted = [
+        spell for spell in told.spells if (spell[1] if len(spell) == 2 else told.stopped) - spell[0] > 10_010
+    ]
     if lasted:
         assert site.changes
