@@ -263,7 +263,9 @@ class Node:
             self._backlog.begin()
 
     def _caught_up(self) -> None:
-        if self.store_error is None and self.intake.state.catching_up:
+        if self.store_error is not None:
+            self._backlog.begin()  # nothing can be said now; it must not be forgotten
+        elif self.intake.state.catching_up:
             self.intake.tell(CatchingUp(on=False, at=self.clock.now_ms()))
             self.commits.touched()
             self._arm()

@@ -2,7 +2,8 @@
 
 After a stop the broker hands over what came meanwhile, faster than it happened. Its arrival says nothing
 about when it was so; only the device's own time does, where it gave one that is believed. What cannot be
-known is never taken as harmless: the delay counts as run out, and the alarm is marked `late`.
+known is never taken as harmless: the delay counts as run out, and the alarm is marked `late`. An alarm without
+a delay is not: a wrong clock must not make a press look old.
 """
 
 from devices.readings import Flag
@@ -29,10 +30,8 @@ def had_run_out(ongoing: Ongoing, for_ms: int, told: int | None) -> bool:
     return not 0 <= told - ongoing.since < for_ms
 
 
-def was_missed(state: State, moment: int | None) -> bool:
-    """Whether it was so before the gateway heard its devices (again), or nobody knows when."""
-    if moment is None:
-        return True
+def was_missed(state: State, moment: int) -> bool:
+    """Whether it was so before the gateway heard its devices (again)."""
     if state.listening_since is None:
         return moment < state.now - LATE_MS
     return moment <= state.listening_since

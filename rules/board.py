@@ -39,11 +39,6 @@ class Board:
         self._orders: list[Order] = []
         self._withheld: list[Withheld] = []
 
-    @property
-    def has_orders(self) -> bool:
-        """Given or withheld in the step under way."""
-        return bool(self._orders or self._withheld)
-
     def decide(self) -> Decision:
         """What must follow, and begin anew."""
         decision = Decision(tuple(self.changes), tuple(self._orders), tuple(self._withheld))

@@ -77,7 +77,8 @@ class Engine:
             self._listen(state, given)
         elif isinstance(given, CatchingUp):
             self._catch_up(state, given)
-        return board.decide() if board.changes or board.has_orders else NOTHING
+            return board.decide()  # orders may come without a change
+        return board.decide() if board.changes else NOTHING
 
     def tick(self, state: State, now: int) -> Decision:
         """Take every deadline up to ``now``."""
@@ -194,7 +195,7 @@ class Engine:
             if fields is not None:
                 ongoing.fields = fields
                 if ongoing.due is None and track is None:
-                    late = self._behind(state, device) and was_missed(state, _time_of_last(device))
+                    late = self._is_late(state, device, _time_of_last(device))
                     self._board.raise_(state, device, rule, ongoing, now, late=late)
         elif is_over(rule, truth, view, raised=ongoing.due is None):
             del device.ongoing[condition]
@@ -225,7 +226,7 @@ class Engine:
                 ongoing.due = now if ongoing.since is None else min(ongoing.since, now) + rule.for_ms
             heappush(state.deadlines, (ongoing.due, _key(condition, device), device.address, condition))
         else:
-            late = behind and was_missed(state, ongoing.since)
+            late = self._is_late(state, device, ongoing.since)
             self._board.raise_(state, device, rule, ongoing, now, late=late)
 
     def _clear_events_by_points(self, state: State, device: Device, plan: Plan, now: int) -> None:
@@ -292,6 +293,10 @@ class Engine:
     def _behind(self, state: State, device: Device) -> bool:
         """Whether something that this device said may still wait in the broker."""
         return state.catching_up and self._plans[device.kind].kind.on_wire
+
+    def _is_late(self, state: State, device: Device, moment: int | None) -> bool:
+        """Whether it is known that this was so before the gateway heard it."""
+        return self._behind(state, device) and moment is not None and was_missed(state, moment)
 
     def _take_run_out(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> int:
         """Take what had run out when the device said this; gives the time when it was so, at most ``now``."""
