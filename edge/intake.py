@@ -208,7 +208,7 @@ class Intake:
 
     def follow(self, decision: Decision) -> None:
         """Put what must follow into the open batch."""
-        if not decision.changes:
+        if decision == NOTHING:
             return
         self.urgent = True
         batch, topics = self.batch, self._topics

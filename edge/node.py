@@ -17,6 +17,7 @@ from devices.readings import Channel, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
 from edge.adoption import adopted
+from edge.backlog import Backlog
 from edge.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
 from edge.commits import ALL_KNOWN, MOST_MESSAGES, UNSTORED_SINCE, Commits
@@ -41,7 +42,7 @@ from edge.store.records import (
 )
 from edge.storing import Flight, Storing
 from rules.alarms import Alarm, Transition
-from rules.decisions import Acknowledge, Close, Decision, Listening
+from rules.decisions import Acknowledge, CatchingUp, Close, Decision, Listening
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.node")
@@ -54,6 +55,9 @@ POSITIONS_S = 10.0
 """Positions of the bridge ride on other commits; without any they are written this often."""
 
 STOP_S = 1.5
+PULSE_S = 1.0
+STILL_S = 3.0
+"""A process that did nothing for so long was stopped (SIGSTOP, a paused machine) and has missed what came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class Node:
         self._heard_at = dict.fromkeys(Lane, 0)
         """When each session last brought something, or came up (Unix ms)."""
         self._last_outgoing_id = 0
+        self._backlog = Backlog(self._caught_up)
         self._rebuilding = asyncio.Event()
         self._failure: BaseException | None = None
         self.rebuild_failures = 0
@@ -122,6 +127,7 @@ class Node:
         self._broker_watch = BrokerWatch(
             self.positions, self.intake.state.now, keeps_sessions=not who.embedded_broker
         )
+        self._awake_at = asyncio.get_running_loop().time()
 
     def _begin(self, failed: Commits | None = None, error: BaseException | None = None) -> None:
         """From the store to a running engine: at the start and after a failed commit.
@@ -162,6 +168,7 @@ class Node:
         self._waiting_rows = waiting
         self.store_error = None
         self.deaf = False
+        self._backlog.begin()
 
     def attach(self, links: Mapping[Lane, Link], control: ControlServer | None = None) -> None:
         """The links to acknowledge and publish on, and where live changes go."""
@@ -186,6 +193,7 @@ class Node:
                     group.create_task(self.outbox.run(), name="outbox"),
                     group.create_task(self._rebuild_when_failed(), name="rebuild"),
                     group.create_task(self._write_positions(), name="positions"),
+                    group.create_task(self._stay_awake(), name="pulse"),
                     group.create_task(self._say_online(), name="online"),
                 ]
                 tasks += [
@@ -200,6 +208,7 @@ class Node:
                     task.cancel()
         finally:
             self.commits.shut()
+            self._backlog.shut()
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -262,16 +271,20 @@ class Node:
             self.outbox.connected()
             self.online.set()
             self._greet.set()
+        if connected.session_present:
+            self._catch_up()
         if self.lanes_up == set(Lane):
             self._listen(on=True)
+        self._backlog.connected(lane, kept=connected.session_present)
 
     def received(self, lane: Lane, connection: int, deliveries: Sequence[Delivery]) -> None:
         """Take messages; see `Inbox`."""
         if self.deaf or self._stopping.is_set():
             return  # not acknowledged: they come again after the rebuild, or at the next start
-        now = self._heard_at[lane] = self.clock.now_ms()
+        now = self._heard_at[lane] = self._now_awake()
         packet_ids = self.intake.receive(lane, deliveries, now)
         self.commits.received(lane, connection, packet_ids)
+        self._backlog.heard(self.intake.state.waited_at)
         self._arm()
         if not self._paused and self.commits.uncommitted > HOLD_MOST:
             self._pause(paused=True)
@@ -296,6 +309,8 @@ class Node:
         self.commits.interrupted(lane)
         self._find(self._broker_watch.disconnected(lane, self._heard_at[lane]))
         self._listen(on=False)
+        self._catch_up()
+        self._backlog.disconnected(lane)
 
     def _find(self, findings: Findings) -> None:
         """Put on record, and say, what the broker did not keep."""
@@ -316,6 +331,42 @@ class Node:
             self.commits.touched()
             self._arm()
 
+    def _catch_up(self, since: int | None = None) -> None:
+        """From now on something may wait in the broker: delays are judged when it has been read."""
+        if not self.deaf and not self.intake.state.catching_up:
+            self.intake.tell(CatchingUp(on=True, at=self.clock.now_ms() if since is None else since))
+            self.commits.touched()
+            self._arm()
+            self._backlog.begin()
+
+    def _caught_up(self) -> None:
+        if self.deaf:
+            self._backlog.begin()  # nothing can be said now; it must not be forgotten
+        elif self.intake.state.catching_up:
+            self.intake.tell(CatchingUp(on=False, at=self.clock.now_ms()))
+            self.commits.touched()
+            self._arm()
+
+    def _now_awake(self) -> int:
+        """The time, for the engine. If the process stood still until now, that was a stop as any other."""
+        now, moment = self.clock.now_ms(), asyncio.get_running_loop().time()
+        still_s, self._awake_at = moment - self._awake_at, moment
+        if still_s > STILL_S and not self.deaf:
+            since = max(self.intake.state.now, now - int(still_s * 1000))
+            log.warning("the process stood still", extra={"seconds": round(still_s, 1)})
+            if self.intake.state.listening_since is not None:
+                self.intake.tell(Listening(on=False, at=since))
+            self._catch_up(since)
+            if self.lanes_up == set(Lane):
+                self._listen(on=True)
+        return now
+
+    async def _stay_awake(self) -> None:
+        self._awake_at = asyncio.get_running_loop().time()
+        while True:
+            self._now_awake()
+            await asyncio.sleep(PULSE_S)
+
     # Time
 
     def _arm(self) -> None:
@@ -333,7 +384,7 @@ class Node:
     def _tick(self) -> None:
         self._timer = self._timer_at = None
         if not self.deaf:
-            self.intake.tick(self.clock.now_ms())
+            self.intake.tick(self._now_awake())
             if self.intake.urgent:
                 self.commits.close()
             self._arm()
@@ -353,6 +404,7 @@ class Node:
                 self.control.push(AlarmPush(number, change.transition, msgspec.Raw(change.alarm.wire())))
         if batch.outgoing:
             self.outbox.add(self._not_overtaken(flight) if early else batch.outgoing)
+        self._backlog.on_disk(batch.now)
         if self._paused and self.commits.uncommitted <= HOLD_MOST // 2:
             self._pause(paused=False)
 

@@ -13,7 +13,7 @@ from devices.duplicates import WINDOW_MS
 from edge.intake import Intake
 from edge.store.records import RecentId, Recovered, ReplayBatch
 from edge.undecided import go_on
-from rules.decisions import Input, Listening, time_of
+from rules.decisions import CatchingUp, Input, Listening, time_of
 from rules.engine import Engine
 from rules.state import State, thaw
 
@@ -73,8 +73,9 @@ def _step(engine: Engine, state: State, given: Input | None, now: int) -> None:
 def restore(intake: Intake, recovered: Recovered, source: Source, now: int) -> int:
     """Put the state of the store into ``intake``; returns how many inputs were replayed.
 
-    The first things in its open batch are that the gateway has not been listening and, under a changed rule
-    set, what the new rules make of the last readings.
+    The first things in its open batch are that the gateway has not been listening, that it has to catch up
+    and, under a changed rule set, what the new rules make of the last readings. All of it happened when the
+    journal ends: what ran out since then waits until the backlog has been read.
     """
     engine = intake.engine
     state, replayed = restore_state(engine, recovered, source)
@@ -86,6 +87,8 @@ def restore(intake: Intake, recovered: Recovered, source: Source, now: int) -> i
         intake.recent.is_repeat(message_id, mark_, at)
     if state.listening_since is not None:
         intake.tell(Listening(on=False, at=state.now))
+    if not state.catching_up:
+        intake.tell(CatchingUp(on=True, at=state.now))
     if recovered.rules_hash not in (None, engine.rules.hash):
         log.warning("the rules have changed: standing alarms stay, running delays begin anew")
         intake.follow(engine.rejudge(state, now))

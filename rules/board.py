@@ -47,8 +47,21 @@ class Board:
         self._withheld.clear()
         return decision
 
-    def raise_(self, state: State, device: Device, rule: Rule, ongoing: Ongoing, at: int) -> None:
-        """Put an alarm on the board, or count another occurrence of the one that stands."""
+    def raise_(
+        self,
+        state: State,
+        device: Device,
+        rule: Rule,
+        ongoing: Ongoing,
+        at: int,
+        *,
+        late: bool = False,
+        orders: bool = True,
+    ) -> None:
+        """Put an alarm on the board, or count another occurrence of the one that stands.
+
+        ``late``: it is told later than it was so. Without ``orders`` its commands are given by `order`.
+        """
         key = alarm_key(rule.id, device.address, ongoing.track)
         standing = state.alarms.get(key)
         values = _values(device, ongoing)
@@ -79,6 +92,7 @@ class Board:
                 ack_required=rule.ack_required,
                 latched=rule.latch,
                 closable=rule.waits_for_a_person,
+                late=late,
                 drill=rule.drill,
             )
             self._put(state, Transition.RAISED, alarm, at)
@@ -100,10 +114,11 @@ class Board:
                 acked_by=None,
                 comment=None,
                 cancelled_at=None,
+                late=late,
             )
             self._put(state, Transition.RERAISED, alarm, at)
-        for number, action in enumerate(rule.actions):
-            self._order(alarm, device, action, number, at)
+        if orders:
+            self.order(alarm, device, rule, at)
 
     def clear(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
         """The condition has gone."""
@@ -170,11 +185,17 @@ class Board:
             state.keys.pop(alarm.id, None)
         self.changes.append(AlarmChange(transition, alarm, at))
 
+    def order(self, alarm: Alarm, device: Device, rule: Rule, at: int) -> None:
+        """Give the commands of an alarm that has been raised."""
+        for number, action in enumerate(rule.actions):
+            self._order(alarm, device, action, number, at)
+
     def _order(self, alarm: Alarm, device: Device, action: Action, number: int, at: int) -> None:
         command = KINDS[device.kind].commands[action.command]
         guard = command.only_if_false
-        if guard is not None and device.points.get(guard) is not False:
-            reason = f"{guard} is {'true' if device.points.get(guard) else 'unknown'}"
+        if guard is not None and (alarm.late or device.points.get(guard) is not False):
+            known = device.points.get(guard) is not None and not alarm.late  # what was known is old by now
+            reason = f"{guard} is {'true' if known else 'unknown'}"
             self._withheld.append(Withheld(alarm.id, device.address, action.command, reason, at))
             return
         order_id = ulid(at, alarm.id, alarm.occurrences, number)

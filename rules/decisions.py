@@ -31,7 +31,18 @@ class Listening(msgspec.Struct, frozen=True, array_like=True, tag="l"):
     at: int
 
 
-Input = Reading | Acknowledge | Close | Listening
+class CatchingUp(msgspec.Struct, frozen=True, array_like=True, tag="u"):
+    """The gateway may not have heard yet what was said while it was away (`on`), or has heard it now.
+
+    Meanwhile no delay is taken as run out merely because its time has come: what waits in the broker may tell
+    otherwise (docs/adr/0009).
+    """
+
+    on: bool
+    at: int
+
+
+Input = Reading | Acknowledge | Close | Listening | CatchingUp
 """Everything that the engine can be told. Each is journaled; replaying them gives the same decisions."""
 
 

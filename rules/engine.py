@@ -4,6 +4,9 @@ Before an input at ``now`` every deadline that is due is taken in the order (dea
 as its time. So a tick is an input without a message, nothing depends on when the engine was called, and
 replaying the journal gives the same decisions with the same alarm ids.
 
+While the gateway catches up after a stop, deadlines are held until what waited in the broker has been heard,
+and judged by the times of the devices (`rules.backlog`). What needs no delay is raised at once, always.
+
 One engine serves live traffic, rule examples, recovery and backtests. It knows no kind by name.
 """
 
@@ -13,12 +16,13 @@ from heapq import heapify, heappop, heappush
 from devices.kinds import KINDS
 from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
+from rules.backlog import had_run_out, time_told, was_missed
 from rules.board import Board, put_back
-from rules.decisions import NOTHING, Acknowledge, Close, Decision, Input, Listening
+from rules.decisions import NOTHING, Acknowledge, CatchingUp, Close, Decision, Input, Listening
 from rules.definitions import Points, Rule, RuleSet
 from rules.plans import Plan, is_over, plan_of, truth_of
 from rules.rates import measure_rates
-from rules.state import Device, Ongoing, State
+from rules.state import Deadline, Device, Ongoing, State
 
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
@@ -26,6 +30,7 @@ TRACKS_MOST = 64
 _LIMITED = "limited:"
 _UNREGISTERED = Flag.UNREGISTERED
 _RETAINED = Flag.RETAINED
+_TIMED = (Channel.TELEMETRY, Channel.EVENT)
 
 
 class Engine:
@@ -70,6 +75,9 @@ class Engine:
             self._close(state, given, now)
         elif isinstance(given, Listening):
             self._listen(state, given)
+        elif isinstance(given, CatchingUp):
+            self._catch_up(state, given)
+            return board.decide()  # orders may come without a change
         return board.decide() if board.changes else NOTHING
 
     def tick(self, state: State, now: int) -> Decision:
@@ -103,6 +111,7 @@ class Engine:
             return  # old news, or the broker speaking for a device that is gone
         if not device.last_seen:
             self._arm_silences(state, device, plan.silences, now)
+        moment = self._take_run_out(state, device, plan, reading, now) if state.catching_up else now
         device.last_seen = now
         device.source_time = reading.source_time
         if device.silences:
@@ -111,9 +120,9 @@ class Engine:
             points = device.points
             points.update(values)
             if plan.rates:
-                measure_rates(device, plan.rates, reading)
+                measure_rates(device, plan.rates, reading, waited=state.catching_up)
             if plan.limited:
-                self._limit(state, device, plan, values, now)
+                self._limit(state, device, plan, values, moment)
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
@@ -192,7 +201,8 @@ class Engine:
             if fields is not None:
                 ongoing.fields = fields
                 if ongoing.due is None and track is None:
-                    self._board.raise_(state, device, rule, ongoing, now)
+                    late = self._is_late(state, device, _time_of_last(device))
+                    self._board.raise_(state, device, rule, ongoing, now, late=late)
         elif is_over(rule, truth, view, raised=ongoing.due is None):
             del device.ongoing[condition]
             if ongoing.due is None:
@@ -210,12 +220,20 @@ class Engine:
         fields: dict[str, Scalar] | None,
         now: int,
     ) -> None:
-        ongoing = device.ongoing[condition] = Ongoing(rule.id, track, None, fields)
+        told = device.last_seen == now  # else a deadline or changed rules begin it
+        since = device.source_time if told else now
+        ongoing = device.ongoing[condition] = Ongoing(rule.id, track, None, fields, since)
+        behind = self._behind(state, device)
+        if behind and told:
+            ongoing.since = _time_of_last(device)
         if rule.for_ms:
             ongoing.due = now + rule.for_ms
+            if behind:  # of unknown age: it may have lasted long enough already
+                ongoing.due = now if ongoing.since is None else min(ongoing.since, now) + rule.for_ms
             heappush(state.deadlines, (ongoing.due, _key(condition, device), device.address, condition))
         else:
-            self._board.raise_(state, device, rule, ongoing, now)
+            late = self._is_late(state, device, ongoing.since)
+            self._board.raise_(state, device, rule, ongoing, now, late=late)
 
     def _clear_events_by_points(self, state: State, device: Device, plan: Plan, now: int) -> None:
         """Event rules whose ``clear`` looks at points only."""
@@ -232,33 +250,103 @@ class Engine:
     def _take_due(self, state: State, now: int) -> None:
         deadlines = state.deadlines
         while deadlines and deadlines[0][0] <= now:
-            due, _, address, condition = heappop(deadlines)
-            device = state.devices.get(address)
+            deadline = heappop(deadlines)
+            device = state.devices.get(deadline[2])
             if device is None:
                 continue
-            plan = self._plans[device.kind]
-            if condition.startswith(_LIMITED):
-                self._expire_limited(state, device, plan, condition.removeprefix(_LIMITED), due)
-                continue
-            ongoing = device.ongoing.get(condition)
-            if ongoing is not None:
-                if ongoing.due == due:
-                    ongoing.due = None
-                    device.changed = True
-                    self._board.raise_(state, device, plan.rules[ongoing.rule], ongoing, due)
-                continue
-            rule = plan.rules.get(condition)
-            if rule is not None and rule.silent_for_ms is not None:
-                self._check_silence(state, device, rule, due)
+            if self._behind(state, device):
+                state.held.append(deadline)
+            else:
+                self._take(state, device, deadline)
+
+    def _take(self, state: State, device: Device, deadline: Deadline) -> None:
+        due, _, _, condition = deadline
+        plan = self._plans[device.kind]
+        if condition.startswith(_LIMITED):
+            self._expire_limited(state, device, plan, condition.removeprefix(_LIMITED), due)
+            return
+        ongoing = device.ongoing.get(condition)
+        if ongoing is not None:
+            if ongoing.due == due:
+                late = self._behind(state, device) and (ongoing.since is None or was_missed(state, due))
+                self._run_out(state, device, plan.rules[ongoing.rule], ongoing, late=late)
+            return
+        rule = plan.rules.get(condition)
+        if rule is not None and rule.silent_for_ms is not None:
+            self._check_silence(state, device, rule, due)
+
+    def _run_out(self, state: State, device: Device, rule: Rule, ongoing: Ongoing, *, late: bool) -> None:
+        """A delay has run out. A late alarm gives its orders when it is known what holds by now."""
+        due, ongoing.due = ongoing.due or state.now, None
+        device.changed = True
+        self._board.raise_(state, device, rule, ongoing, due, late=late, orders=not late)
+        if late:
+            state.told_late.add(alarm_key(rule.id, device.address, ongoing.track))
 
     def _expire_limited(self, state: State, device: Device, plan: Plan, name: str, due: int) -> None:
         since = device.limited.get(name)
         if since is None or since + int(plan.kind.limited[name].limit_s * 1000) != due:
             return
+        if not device.points[name]:
+            return
         device.changed = True
         device.points[name] = False
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
+
+    # Catching up
+
+    def _behind(self, state: State, device: Device) -> bool:
+        """Whether something that this device said may still wait in the broker."""
+        return state.catching_up and self._plans[device.kind].kind.on_wire
+
+    def _is_late(self, state: State, device: Device, moment: int | None) -> bool:
+        """Whether it is known that this was so before the gateway heard it."""
+        return self._behind(state, device) and moment is not None and was_missed(state, moment)
+
+    def _take_run_out(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> int:
+        """Take what had run out when the device said this; gives the time when it was so, at most ``now``."""
+        if reading.channel not in _TIMED or not plan.kind.on_wire:
+            return now
+        told = time_told(reading.source_time, now, reading.flags)
+        if told is None or was_missed(state, told):
+            state.waited_at = now
+        event = reading.channel is Channel.EVENT
+        for name, since in () if event else list(device.limited.items()):
+            due = since + int(plan.kind.limited[name].limit_s * 1000)
+            if due <= now and (told is None or not since <= told < due):
+                self._expire_limited(state, device, plan, name, due)
+        for ongoing in list(device.ongoing.values()):
+            if ongoing.due is None or ongoing.due > now:
+                continue
+            if event != (ongoing.fields is not None) and (event or ongoing.rule not in plan.cleared_by_event):
+                continue  # what would end it comes on the other lane
+            rule = plan.rules[ongoing.rule]
+            unsure = told is None or ongoing.since is None
+            if unsure and alarm_key(rule.id, device.address, ongoing.track) in state.told_late:
+                continue  # a backlog without times tells the same only once
+            if had_run_out(ongoing, rule.for_ms, told):
+                self._run_out(state, device, rule, ongoing, late=unsure or was_missed(state, ongoing.due))
+        return now if told is None else min(told, now)
+
+    def _catch_up(self, state: State, given: CatchingUp) -> None:
+        """At the end everything held is taken, and late alarms that still hold give their orders."""
+        if not given.on and state.catching_up:
+            deadlines = state.deadlines
+            for deadline in state.held:
+                heappush(deadlines, deadline)
+            state.held.clear()
+            while deadlines and deadlines[0][0] <= state.now:
+                deadline = heappop(deadlines)
+                if (device := state.devices.get(deadline[2])) is not None:
+                    self._take(state, device, deadline)
+            for key in sorted(state.told_late):
+                alarm = state.alarms.get(key)
+                if alarm is not None and alarm.active and alarm.rule in self._by_id:
+                    device = state.devices[alarm.address]
+                    self._board.order(alarm, device, self._by_id[alarm.rule], state.now)
+            state.told_late.clear()
+        state.catching_up = given.on
 
     # Silence
 
@@ -312,6 +400,7 @@ class Engine:
         """Build the heap from the rest of the state."""
         deadlines = state.deadlines
         deadlines.clear()
+        state.held.clear()
         for device in state.devices.values():
             plan = self._plans[device.kind]
             for condition, ongoing in device.ongoing.items():
@@ -336,6 +425,8 @@ class Engine:
         """
         if isinstance(given, Listening):
             state.listening_since = given.at if given.on else None
+        elif isinstance(given, CatchingUp):
+            state.catching_up = given.on
         if not isinstance(given, Reading):
             return
         device = state.devices.get(given.address) or self._meet(state, given)
@@ -390,6 +481,10 @@ class Engine:
                     self._begin(state, device, rule, rule.id, None, None, state.now)
         self.derive_deadlines(state)
         return self._board.decide()
+
+
+def _time_of_last(device: Device) -> int | None:
+    return time_told(device.source_time, device.last_seen, device.flags)
 
 
 def _key(condition: str, device: Device) -> str:

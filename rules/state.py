@@ -24,6 +24,8 @@ class Ongoing(msgspec.Struct, array_like=True):
     """When the on-delay runs out; None once the alarm was raised."""
     fields: dict[str, Scalar] | None = None
     """The event that it rests on, for an event rule."""
+    since: int | None = None
+    """When it began, by the device's clock; None where a message that had waited did not tell."""
 
 
 class Device(msgspec.Struct, array_like=True):
@@ -73,6 +75,14 @@ class State:
     stays: int = 0
     """Stays on the board so far: the ``occurrence`` in an alarm's id."""
     listening_since: int | None = None
+    catching_up: bool = False
+    """What was said while the gateway was away may not have been heard yet."""
+    held: list[Deadline] = field(default_factory=list)
+    """Deadlines that came while catching up, to be taken at its end; derived as `deadlines` is."""
+    told_late: set[str] = field(default_factory=set)
+    """Keys of alarms raised while catching up whose orders wait for its end."""
+    waited_at: int = 0
+    """Arrival of the last reading that may have waited in the broker; nothing is decided by it."""
     unregistered: int = 0
     refused: int = 0
     """Messages of unregistered devices beyond the limit, not evaluated."""
@@ -88,6 +98,8 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     listening_since: int | None
     refused: int
     alarms: list[Alarm]
+    catching_up: bool = False
+    told_late: list[str] = []
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -97,7 +109,15 @@ _HEADER = msgspec.msgpack.Decoder(Header)
 
 def freeze(state: State) -> tuple[bytes, list[tuple[Address, bytes]]]:
     """The header and every device that changed since the last call, as bytes; forgets what changed."""
-    header = Header(state.now, state.stays, state.listening_since, state.refused, list(state.alarms.values()))
+    header = Header(
+        state.now,
+        state.stays,
+        state.listening_since,
+        state.refused,
+        list(state.alarms.values()),
+        state.catching_up,
+        sorted(state.told_late),
+    )
     devices = []
     for address, device in state.devices.items():
         if device.changed:
@@ -116,6 +136,7 @@ def thaw(header: bytes | None, devices: list[tuple[Address, bytes]]) -> State:
         head = _HEADER.decode(header)
         state.now, state.stays, state.listening_since = head.now, head.stays, head.listening_since
         state.refused = head.refused
+        state.catching_up, state.told_late = head.catching_up, set(head.told_late)
         state.alarms = {alarm.key: alarm for alarm in head.alarms}
         state.keys = {alarm.id: alarm.key for alarm in head.alarms}
     return state

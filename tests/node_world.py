@@ -147,6 +147,7 @@ async def node_world(
     broker_port: int | None = None,
     rules: RuleSet | None = None,
     commit_ms: int = 20,
+    clock: Clock | None = None,
 ) -> AsyncIterator[World]:
     """A running node on the journal in ``folder``: with a broker on real links, without on played ones.
 
@@ -162,7 +163,8 @@ async def node_world(
             unregistered_max=20_000,
         )
         registry: Registry = load_registry(config)
-        node = Node(Identity("c1", "gw-1", TOPICS, commit_ms), engine, registry, journal, Clock())
+        who = Identity("c1", "gw-1", TOPICS, commit_ms)
+        node = Node(who, engine, registry, journal, clock or Clock())
         played: dict[Lane, PlayedLink] = {}
         links: dict[Lane, Link] = {}
         for lane in Lane:

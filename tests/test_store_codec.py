@@ -9,7 +9,7 @@ from devices.readings import Address, Channel, Flag, Reading
 from devices.topics import Lane, Route, Topics
 from edge.store import codec
 from edge.store.errors import JournalDamaged
-from rules.decisions import Acknowledge, Close, Input, Listening
+from rules.decisions import Acknowledge, CatchingUp, Close, Input, Listening
 from tests.store_samples import alarm, readings_of
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -37,6 +37,7 @@ INPUTS: st.SearchStrategy[Input] = (
     | st.builds(Acknowledge, TEXT, TEXT, TEXT, TIME)
     | st.builds(Close, TEXT, TEXT, TEXT, TIME)
     | st.builds(Listening, st.booleans(), TIME)
+    | st.builds(CatchingUp, st.booleans(), TIME)
 )
 
 

@@ -142,6 +142,7 @@ class LinkSettings:
     tls: Tls | None = None
     will: Will | None = None
     keep_alive_s: int = 30
-    session_expiry_s: int = 86_400
+    session_expiry_s: int = 7 * 86_400
+    """How long the broker keeps what waits for a gateway that is away: over a long weekend."""
     receive_maximum: int = 4_096
     maximum_packet_size: int = 2 * 1024 * 1024
