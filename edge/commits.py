@@ -162,7 +162,9 @@ class Commits:
             self._snapshot_at = batch.now
         if batch.changes or not self._since_snapshot:
             return  # an alarm does not wait for a snapshot
-        if self._since_snapshot >= SNAPSHOT_READINGS or batch.now - self._snapshot_at >= SNAPSHOT_MS:
+        if self._since_snapshot >= SNAPSHOT_READINGS or not (
+            0 <= batch.now - self._snapshot_at < SNAPSHOT_MS  # below: the clock was set back
+        ):
             header, devices = freeze(self._intake.state)
             batch.snapshot = Snapshot(self._intake.engine.rules.hash, header, devices)
             self._since_snapshot, self._snapshot_at = 0, batch.now

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
-from devices.readings import Channel, Reading, address_of
+from devices.readings import Channel, Flag, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
 from edge.clock import Clock
@@ -26,6 +27,7 @@ from edge.recovery import restore
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.records import Batch, Committed, Gap, GapReason, OrderResult, OrderStatus
+from edge.timekeeping import WATCH_S, Timekeeper
 from rules.alarms import Alarm
 from rules.decisions import Acknowledge, Close, Listening
 from rules.engine import Engine
@@ -70,13 +72,13 @@ class Node:
         self.who = who
         self.clock = clock
         self.journal = journal
-        self.started_at = clock.now_ms()
         self.board: dict[str, Alarm] = {}
         """Standing alarms by id, as committed."""
         self.links: dict[Lane, Link] = {}
         self.lanes_up: set[Lane] = set()
         self.store_error: str | None = None
         self.troubles = Troubles()
+        self.timekeeper = Timekeeper(clock, self.troubles)
         self.replayed = 0
         self._engine = engine
         self._registry = registry
@@ -100,9 +102,7 @@ class Node:
         """From the store to a running engine: at the start and after a failed commit."""
         recovered = self.journal.recover()
         first_outgoing_id = max(recovered.last_outgoing_id, self._last_outgoing_id)
-        self.clock.not_before(recovered.last_now)
         self.intake = Intake(self._engine, self._engine.new_state(), self.who.topics, self._registry)
-        now = self.clock.now_ms()
         self.board = {alarm.id: alarm for alarm in recovered.alarms}
         self.commits = Commits(
             self.journal,
@@ -112,12 +112,14 @@ class Node:
             on_committed=self._committed,
             on_failed=self._commit_failed,
         )
-        self.replayed = restore(self.intake, recovered, self.journal, now)
+        begin = partial(self.timekeeper.begin, recovered)
+        self.replayed = restore(self.intake, recovered, self.journal, begin)
         # Ids go on rising: news of what was sent before the failure must not hit a new row.
         self.intake.next_outgoing_id = max(self.intake.next_outgoing_id, first_outgoing_id + 1)
         for lane in self._new_sessions:
             self.intake.forget_session(lane)
         self._new_sessions.clear()
+        self.timekeeper.observe(self.intake)
         if recovered.rules_hash != self._engine.rules.hash:
             self.commits.snapshot_soon()  # it says which rules the journal after it was judged by
         self.positions = dict(recovered.positions)
@@ -136,7 +138,7 @@ class Node:
             board=lambda: self.board,
             on_sent=self._sent,
         )
-        self.outbox.replace(self._waiting_rows)
+        self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
 
     async def run(self) -> None:
         """Serve until `stop`; then see to it that what is held is on disk and acknowledged."""
@@ -147,6 +149,7 @@ class Node:
                     group.create_task(self._rebuild_when_failed(), name="rebuild"),
                     group.create_task(self._write_positions(), name="positions"),
                     group.create_task(self._say_online(), name="online"),
+                    group.create_task(self._watch_clock(), name="clock"),
                 ]
                 tasks += [
                     group.create_task(link.run(), name=f"link-{lane}") for lane, link in self.links.items()
@@ -261,6 +264,22 @@ class Node:
                 self.commits.close()
             self._arm()
 
+    async def _watch_clock(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self.look_at_clock()
+
+    def look_at_clock(self) -> None:
+        """Follow the wall clock. While the store fails nothing can be told, so time goes on as it did."""
+        if self.store_error is None:
+            step = self.timekeeper.observe(self.intake)
+            if step is not None:
+                self.outbox.postpone(step.postpone_ms)
+                self.commits.close()
+                self._arm()
+            elif self.clock.provisional:
+                self.commits.touched()
+
     # What follows a commit
 
     def _committed(
@@ -269,6 +288,7 @@ class Node:
         for (lane, connection), packet_ids in acknowledgements.items():
             self.links[lane].acknowledge(connection, packet_ids)
         self.positions.update(batch.positions)
+        self.timekeeper.committed(batch.seq)
         for number, change in committed.changes:
             alarm = change.alarm
             if alarm.on_board:
@@ -278,7 +298,7 @@ class Node:
             if self.control is not None:
                 self.control.push(AlarmPush(number, change.transition, msgspec.Raw(alarm.wire())))
         if batch.outgoing:
-            self.outbox.add(batch.outgoing)
+            self.outbox.add(self.timekeeper.postponed(batch.outgoing))
         if self._waiting:
             self._settle(batch.seq, None)
         if self._paused and self.commits.uncommitted <= HOLD_MOST // 2:
@@ -310,7 +330,7 @@ class Node:
                 except StoreError as error:
                     self.store_error = str(error)
                     await asyncio.sleep(REBUILD_AGAIN_S)
-            self.outbox.replace(self._waiting_rows)
+            self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
             for link in self.links.values():
                 link.reconnect("the store failed; what was not acknowledged must come again")
             self._pause(paused=False)
@@ -378,7 +398,8 @@ class Node:
         now = self.clock.now_ms()
         address = address_of(self.who.site, "gateway", self.who.node)
         if self.store_error is None:
-            self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now))
+            flags = Flag.PROVISIONAL if self.clock.provisional else 0
+            self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now, flags))
             self.commits.touched()
             self._arm()
 

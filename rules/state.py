@@ -83,6 +83,8 @@ class State:
     """Messages of unregistered devices beyond the limit, not evaluated."""
     tracks_refused: int = 0
     """Tracks that began while a device had too many under way; counted since the start."""
+    provisional_since: int | None = None
+    """Since when the gateway has not known the time; None while it does."""
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
@@ -93,6 +95,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     listening_since: int | None
     refused: int
     alarms: list[Alarm]
+    provisional_since: int | None = None
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -102,7 +105,14 @@ _HEADER = msgspec.msgpack.Decoder(Header)
 
 def freeze(state: State) -> tuple[bytes, list[tuple[Address, bytes]]]:
     """The header and every device that changed since the last call, as bytes; forgets what changed."""
-    header = Header(state.now, state.stays, state.listening_since, state.refused, list(state.alarms.values()))
+    header = Header(
+        state.now,
+        state.stays,
+        state.listening_since,
+        state.refused,
+        list(state.alarms.values()),
+        state.provisional_since,
+    )
     devices = []
     for address, device in state.devices.items():
         if device.changed:
@@ -121,6 +131,7 @@ def thaw(header: bytes | None, devices: list[tuple[Address, bytes]]) -> State:
         head = _HEADER.decode(header)
         state.now, state.stays, state.listening_since = head.now, head.stays, head.listening_since
         state.refused = head.refused
+        state.provisional_since = head.provisional_since
         state.alarms = {alarm.key: alarm for alarm in head.alarms}
         state.keys = {alarm.id: alarm.key for alarm in head.alarms}
     return state

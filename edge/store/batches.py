@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from devices.readings import Reading
 from edge.store import codec
+from edge.store.corrections import set_clock
 from edge.store.reader import LAST_NOW, LAST_SEQ
 from edge.store.records import (
     Batch,
@@ -69,6 +70,8 @@ def write_batch(
     connection: sqlite3.Connection, batch: Batch, body: bytes | None, standing: Standing
 ) -> tuple[Standing, list[tuple[int, AlarmChange]]]:
     """Write ``batch``, whose inputs are ``body``; gives where it stands then, and the changes numbered."""
+    for clock_set in batch.clock_sets:
+        set_clock(connection, clock_set)
     _write_row(connection, batch, body)
     changes = list(enumerate(batch.changes, standing.change_number + 1))
     quarantine = standing.quarantine
@@ -90,7 +93,7 @@ def write_batch(
         _write_snapshot(connection, batch.seq, batch.now, batch.snapshot)
     after = Standing(
         seq=batch.seq,
-        now=max(standing.now, batch.now),
+        now=batch.now or standing.now,
         snapshot_seq=standing.snapshot_seq if batch.snapshot is None else batch.seq,
         change_number=standing.change_number + len(changes),
         positions={**standing.positions, **batch.positions} if batch.positions else standing.positions,
