@@ -139,6 +139,7 @@ async def node_world(
     broker_port: int | None = None,
     rules: RuleSet | None = None,
     commit_ms: int = 20,
+    clock: Clock | None = None,
 ) -> AsyncIterator[World]:
     """A running node on the journal in ``folder``: with a broker on real links, without on played ones.
 
@@ -154,7 +155,7 @@ async def node_world(
             unregistered_max=20_000,
         )
         registry: Registry = load_registry(config)
-        node = Node(Identity("c1", "gw-1", TOPICS, commit_ms), engine, registry, journal, Clock())
+        node = Node(Identity("c1", "gw-1", TOPICS, commit_ms), engine, registry, journal, clock or Clock())
         played: dict[Lane, PlayedLink] = {}
         links: dict[Lane, Link] = {}
         for lane in Lane:
