@@ -80,6 +80,7 @@ class Timekeeper:
         return moved
 
     def _set(self, intake: Intake, step: Step) -> None:
+        intake.tick(step.at)  # what was due before belongs to the time before
         batch, since, postpone_ms = intake.batch, intake.state.provisional_since, step.postpone_ms
         first_own = batch.outgoing[0].id if batch.outgoing else intake.next_outgoing_id
         self._postponed.append((first_own, postpone_ms))

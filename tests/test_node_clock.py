@@ -201,6 +201,32 @@ def test_a_step_raises_nothing_and_a_delay_runs_for_what_was_left_of_it(tmp_path
         asyncio.run(scene(by, tmp_path / name))
 
 
+def test_what_was_due_in_the_moment_of_the_step_is_raised_by_the_time_before_and_corrected(
+    tmp_path: Path,
+) -> None:
+    rules = parse([("rules.yaml", parse_yaml(HOT, "rules.yaml"))])
+
+    async def scene() -> None:
+        hands = Hands(wall=20_000)
+        async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
+            world.connect()
+            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+            hands.pass_(11_000)
+            hands.wall = NOW
+            world.node.look_at_clock()
+            await settled(world)
+            [alarm] = world.node.board.values()
+            assert (alarm.raised_at, alarm.provisional) == (NOW - 1_000, False)
+        with JournalReader(tmp_path / FILE) as reader:
+            changes = [change for _, change in reader.changes_after(0, 10)]
+            assert [(change.alarm.provisional, change.at) for change in changes] == [
+                (False, NOW - 1_000),
+                (False, NOW),
+            ]
+
+    asyncio.run(scene())
+
+
 def test_an_order_that_waits_keeps_what_is_left_of_its_time(tmp_path: Path) -> None:
     rules = parse([("rules.yaml", parse_yaml(HOT, "rules.yaml"))])
 
