@@ -13,6 +13,8 @@
   request becomes a dead letter, a point of the gateway's own is sent as a trial. If that is refused too, it
   is not the line: everything is kept and a person is asked. So a wrong setting never turns a backlog into
   dead letters.
+* What carries provisional times, because the gateway does not know the time, waits until it is known
+  (`holding`); what was before it goes at once.
 * The request runs in a thread of its own, so `stop` does not wait for a store that hangs; a request that is
   left behind does no harm, because its lines will be sent again.
 
@@ -24,13 +26,16 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final, Protocol, assert_never
 
+from cloud_bridge.holding import Hold
 from cloud_bridge.lines import Lines
 from cloud_bridge.outcomes import FixNeeded, Halve, Isolate, Outcome, Stored, Wait
-from cloud_bridge.source import Feed, JournalBatch, JournalUnavailableError, Ledger, Source, State, Status
+from cloud_bridge.source import Feed, JournalUnavailableError, Ledger, Source, State, Status
+from rules.alarms import AlarmChange, Transition
 
 BATCH_LINES: Final = 5_000
 """InfluxDB's own advice for a request; about 1 MB."""
@@ -74,6 +79,11 @@ class _Work:
     """The store has taken a line of this work: a line that it refuses alone is bad."""
 
 
+def _is_certain(row: tuple[int, AlarmChange]) -> bool:
+    """The gateway knew the time, or this was set right since."""
+    return not row[1].alarm.provisional
+
+
 class _Stopped(Exception):
     """`Bridge.stop` was called while a request was under way."""
 
@@ -98,6 +108,7 @@ class Bridge:
         batch_lines: int = BATCH_LINES,
     ) -> None:
         self._source = source
+        self._hold = Hold(source)
         self._ledger = ledger
         self._store = store
         self._lines = lines
@@ -147,7 +158,8 @@ class Bridge:
         match outcome:
             case Stored():
                 self._failures = 0
-                self._report(State.DRAINING if more else State.CURRENT)
+                current = State.HOLDING if self._hold.holding else State.CURRENT
+                self._report(State.DRAINING if more else current)
                 return 0.0 if more else POLL_S
             case Wait(reason, retry_after_s):
                 pause = self._backoff(retry_after_s)
@@ -185,17 +197,19 @@ class Bridge:
         positions = {feed: self._ledger.position(feed) for feed in Feed}
         earlier = {feed: max(0, position - CONTEXT[feed]) for feed, position in positions.items()}
         for number, change in self._source.alarm_changes_after(earlier[Feed.ALARMS], CONTEXT[Feed.ALARMS]):
-            if number <= positions[Feed.ALARMS]:
+            if number <= positions[Feed.ALARMS] and change.transition is not Transition.CORRECTED:
                 self._lines.alarm(change)
         for number, gap in self._source.gaps_after(earlier[Feed.GAPS], CONTEXT[Feed.GAPS]):
             if number <= positions[Feed.GAPS]:
                 self._lines.gap(gap)
         seq, last = earlier[Feed.READINGS], positions[Feed.READINGS]
         while seq < last and (batches := self._source.readings_after(seq, self._batch_lines)):
-            for batch in batches:
+            for batch, inputs in self._hold.release(batches):
                 if batch.seq <= last:
-                    self._lines.readings(batch.inputs)
+                    self._lines.readings(inputs)
             seq = batches[-1].seq
+        for _ in self._hold.release(self._source.readings_after(last, self._batch_lines)):
+            pass  # now it is known whether the gaps wait
         self._positions = positions
 
     def _take(self, feed: Feed) -> _Work | None:
@@ -205,29 +219,29 @@ class Bridge:
         until = 0
         match feed:
             case Feed.ALARMS:
-                changes = self._source.alarm_changes_after(position, limit)
-                lines = [self._lines.alarm(change) for _, change in changes]
+                changes = list(takewhile(_is_certain, self._source.alarm_changes_after(position, limit)))
+                lines = [
+                    self._lines.alarm(change)
+                    for _, change in changes
+                    if change.transition
+                    is not Transition.CORRECTED  # no change: those before it were set right
+                ]
                 rows, target = len(changes), changes[-1][0] if changes else position
             case Feed.GAPS:
-                gaps = self._source.gaps_after(position, limit)
+                gaps = [] if self._hold.holding else self._source.gaps_after(position, limit)
                 lines = [self._lines.gap(gap) for _, gap in gaps]
                 rows, target = len(gaps), gaps[-1][0] if gaps else position
             case Feed.READINGS:
-                batches = self._source.readings_after(position, limit)
-                rows = sum(self._write(batch, lines) for batch in batches)
-                target, until = (batches[-1].seq, batches[-1].now) if batches else (position, 0)
+                rows, target = 0, position
+                for batch, inputs in self._hold.release(self._source.readings_after(position, limit)):
+                    lines += self._lines.readings(inputs)
+                    rows, target, until = rows + len(inputs), batch.seq, batch.now
             case _:
                 assert_never(feed)
         if target == position:
             return None
         parts = [lines[start : start + limit] for start in range(0, len(lines), limit)]
         return _Work(parts[::-1], target, rows, until)
-
-    def _write(self, batch: JournalBatch, lines: list[bytes]) -> int:
-        """Add the lines of ``batch``; its rows. No two batches are decoded at a time."""
-        inputs = batch.inputs
-        lines += self._lines.readings(inputs)
-        return len(inputs)
 
     def _record(self) -> None:
         """Write down the positions that are not yet; again and again until the ledger has taken them."""

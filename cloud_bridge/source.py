@@ -106,6 +106,8 @@ class State(StrEnum):
     """Everything is stored."""
     DRAINING = "draining"
     """There is more to send."""
+    HOLDING = "holding"
+    """The rest waits until the gateway knows the time."""
     WAITING = "waiting"
     """The store cannot take it now; it is tried again."""
     FIX_NEEDED = "fix_needed"

@@ -63,3 +63,8 @@ class RecentMessages:
                 break
             del seen[oldest]
         return False
+
+    def shift(self, by_ms: int) -> None:
+        """The clock was set: what was heard was heard as long ago as before."""
+        for key in self._seen:
+            self._seen[key] += by_ms

@@ -53,6 +53,8 @@ class Flag:
     """The device is not in the registry file."""
     LATE: Final = 8
     """Waited in a device that buffers: believed although more than an hour old."""
+    PROVISIONAL: Final = 16
+    """The gateway did not know the time: ``received_at`` (and what was judged by it) is corrected later."""
 
 
 class Reading(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):

@@ -282,7 +282,9 @@ class Commits:
             self._snapshot_at = batch.now
         if batch.changes or not self._since_snapshot:
             return  # an alarm does not wait for a snapshot
-        if self._since_snapshot >= SNAPSHOT_READINGS or batch.now - self._snapshot_at >= SNAPSHOT_MS:
+        if self._since_snapshot >= SNAPSHOT_READINGS or not (
+            0 <= batch.now - self._snapshot_at < SNAPSHOT_MS  # below: the clock was set back
+        ):
             self._add_snapshot(batch)
 
     def _add_snapshot(self, batch: Batch) -> None:
@@ -301,8 +303,10 @@ class Commits:
         batch.outgoing = [row for row in batch.outgoing if row.subject not in fresh]
         if self._climbing:
             self._climbing = False
+            of_the_clock = batch.inputs
             extend(batch, own)
-            batch.inputs, batch.recent, batch.quarantined = own.inputs, own.recent, own.quarantined
+            batch.inputs = of_the_clock + own.inputs
+            batch.recent, batch.quarantined = own.recent, own.quarantined
             if self._whole:
                 for device in self._intake.state.devices.values():
                     device.changed = True

@@ -186,7 +186,7 @@ class Desk:
     @property
     def uptime_s(self) -> float:
         """Since the node began."""
-        return (self._node.clock.now_ms() - self._node.started_at) / 1000
+        return self._node.clock.running_ms() / 1000
 
     def reasons(self) -> list[Reason]:
         """Everything that is wrong now. Cheap: it is asked every second."""
@@ -223,7 +223,7 @@ class Desk:
 
     def _counts(self) -> dict[str, int]:
         """Of all devices, at most once a second: whoever asks often must not keep readings waiting."""
-        now = self._node.clock.now_ms()
+        now = self._node.clock.running_ms()
         if now - self._counted_at >= COUNT_MS:
             self._counted_at, self._counted = now, self._count()
         return {

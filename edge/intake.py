@@ -81,6 +81,7 @@ class Intake:
         self._topics = topics
         self._registry = registry
         self._sources: dict[str, _Source] = {}
+        self._doubt = 0
         self._quarantine_minute = 0
         self._quarantine_left = QUARANTINE_PER_MINUTE
 
@@ -139,7 +140,7 @@ class Intake:
         if not isinstance(route, Route):
             return _Source(route, crc32(topic.encode("utf-8", "surrogatepass")), 0, buffers=False)
         device = self._registry.device(route.address)
-        flags = Flag.UNREGISTERED if device is None else 0
+        flags = (Flag.UNREGISTERED if device is None else 0) | self._doubt
         if len(self._sources) >= SOURCES_MOST:
             self._sources.clear()
         source = _Source(route, route.seed, flags, buffers=device is not None and device.buffers)
@@ -151,6 +152,12 @@ class Intake:
             self._quarantine(topic, payload, Rejected(Reason(route.reason), route.detail), now)
         else:
             self.counts["foreign"] += 1
+
+    def doubt_time(self, flag: int) -> None:
+        """The flag that all readings carry from now on: `Flag.PROVISIONAL` while the time is not known, else 0."""
+        if flag != self._doubt:
+            self._doubt = flag
+            self._sources.clear()
 
     def forget_session(self, lane: Lane) -> None:
         """The broker has begun a new session: packet identifiers of the old one mean nothing any more."""

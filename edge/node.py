@@ -9,11 +9,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
-from devices.readings import Channel, Reading, address_of
+from devices.readings import Channel, Flag, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
 from edge.adoption import adopted
@@ -41,6 +42,7 @@ from edge.store.records import (
     OutgoingKind,
 )
 from edge.storing import Flight, Storing
+from edge.timekeeping import WATCH_S, Timekeeper
 from rules.alarms import Alarm, Transition
 from rules.decisions import Acknowledge, CatchingUp, Close, Decision, Listening
 from rules.engine import Engine
@@ -92,7 +94,6 @@ class Node:
         self.who = who
         self.clock = clock
         self.journal = journal
-        self.started_at = clock.now_ms()
         self.board: dict[str, Alarm] = {}
         """Standing alarms by id, as committed; with ``durable`` false as told before their commit."""
         self.links: dict[Lane, Link] = {}
@@ -102,6 +103,7 @@ class Node:
         self.deaf = False
         """A commit failed and the engine is about to be rebuilt: what is said now comes again."""
         self.troubles = Troubles()
+        self.timekeeper = Timekeeper(clock, self.troubles)
         self.replayed = 0
         self._engine = engine
         self._registry = registry
@@ -136,9 +138,7 @@ class Node:
         """
         recovered = self.journal.recover()
         first_outgoing_id = max(recovered.last_outgoing_id, self._last_outgoing_id)
-        self.clock.not_before(recovered.last_now)
         intake = Intake(self._engine, self._engine.new_state(), self.who.topics, self._registry)
-        now = self.clock.now_ms()
         commits = Commits(
             self.journal,
             intake,
@@ -148,7 +148,8 @@ class Node:
             last_now=recovered.last_now,
             patient=failed is None,
         )
-        self.replayed = restore(intake, recovered, self.journal, now)
+        begin = partial(self.timekeeper.begin, recovered)
+        self.replayed = restore(intake, recovered, self.journal, begin)
         # Ids go on rising: news of what was sent before the failure must not hit a new row.
         intake.next_outgoing_id = max(intake.next_outgoing_id, first_outgoing_id + 1)
         waiting = recovered.outgoing
@@ -160,6 +161,7 @@ class Node:
         for lane in self._new_sessions:
             intake.forget_session(lane)
         self._new_sessions.clear()
+        self.timekeeper.observe(intake)
         if recovered.rules_hash != self._engine.rules.hash:
             commits.snapshot_soon()  # it says which rules the journal after it was judged by
         self.intake, self.commits = intake, commits
@@ -183,7 +185,7 @@ class Node:
             on_sent=self._sent,
             adopt=self._adopt,
         )
-        self.outbox.replace(self._waiting_rows)
+        self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
 
     async def run(self) -> None:
         """Serve until `stop`; then see to it that what is held is on disk and acknowledged."""
@@ -195,6 +197,7 @@ class Node:
                     group.create_task(self._write_positions(), name="positions"),
                     group.create_task(self._stay_awake(), name="pulse"),
                     group.create_task(self._say_online(), name="online"),
+                    group.create_task(self._watch_clock(), name="clock"),
                 ]
                 tasks += [
                     group.create_task(link.run(), name=f"link-{lane}") for lane, link in self.links.items()
@@ -389,6 +392,22 @@ class Node:
                 self.commits.close()
             self._arm()
 
+    async def _watch_clock(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self.look_at_clock()
+
+    def look_at_clock(self) -> None:
+        """Follow the wall clock. While not everything can be stored, time goes on as it did."""
+        if not self.deaf and self.commits.storing is Storing.ALL:
+            step = self.timekeeper.observe(self.intake)
+            if step is not None:
+                self.outbox.postpone(step.postpone_ms)
+                self.commits.close()
+                self._arm()
+            elif self.clock.provisional:
+                self.commits.touched()
+
     # What follows a commit, or goes without (`edge.storing.Follower`)
 
     def committed(self, flight: Flight, committed: Committed, *, late: bool) -> None:
@@ -397,13 +416,15 @@ class Node:
         if not late:
             self._release(flight)
         self.positions.update(batch.positions)
+        self.timekeeper.committed(batch.seq)
         early = late or bool(flight.told)
         for number, change in committed.changes:
             self._put_on_board(change.alarm, early=early)
             if self.control is not None:
                 self.control.push(AlarmPush(number, change.transition, msgspec.Raw(change.alarm.wire())))
         if batch.outgoing:
-            self.outbox.add(self._not_overtaken(flight) if early else batch.outgoing)
+            outgoing = self._not_overtaken(flight) if early else batch.outgoing
+            self.outbox.add(self.timekeeper.postponed(outgoing))
         self._backlog.on_disk(batch.now)
         if self._paused and self.commits.uncommitted <= HOLD_MOST // 2:
             self._pause(paused=False)
@@ -542,7 +563,7 @@ class Node:
                 self.commits.go_on(f"{type(error).__name__}: {error}")
                 self._arm()
                 continue
-            self.outbox.replace(self._waiting_rows)
+            self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
             for link in self.links.values():
                 link.reconnect("the store failed; what was not acknowledged must come again")
             self._pause(paused=False)
@@ -604,7 +625,8 @@ class Node:
         now = self.clock.now_ms()
         address = address_of(self.who.site, "gateway", self.who.node)
         if not self.deaf:
-            self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now))
+            flags = Flag.PROVISIONAL if self.clock.provisional else 0
+            self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now, flags))
             self.commits.touched()
             self._arm()
 

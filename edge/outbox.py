@@ -98,6 +98,11 @@ class Outbox:
         self._waiting = deque(rows)
         self._news.set()
 
+    def postpone(self, by_ms: int) -> None:
+        """The clock was set: orders that wait keep what is left of their time."""
+        for place, row in enumerate(self._waiting):
+            self._waiting[place] = row.postponed(by_ms)
+
     def connected(self) -> None:
         """There is a broker; its retained board may be anything."""
         self._connection += 1

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from devices.readings import Reading
 from edge.store.records import Batch, Gap, GapReason, Outgoing, OutgoingKind
 from rules.alarms import AlarmChange, Transition
+from rules.decisions import ClockStepped, ClockUntrusted
 
 CHANGES_MOST = 4_096
 """Alarm changes kept; above it the oldest go that are not the newest of an alarm that stands."""
@@ -79,7 +80,8 @@ class Owed:
     def reduce(self, batch: Batch) -> None:
         """Count the readings of ``batch`` and take away what is not stored without room."""
         self._count(batch)
-        batch.inputs, batch.recent, batch.quarantined, batch.snapshot = [], [], [], None
+        batch.inputs = [given for given in batch.inputs if isinstance(given, ClockUntrusted | ClockStepped)]
+        batch.recent, batch.quarantined, batch.snapshot = [], [], None
 
     def take(self) -> Batch:
         """All of it, but the gaps that run on; nothing is owed then. Its alarms have no publications."""
@@ -125,8 +127,10 @@ class Owed:
 
 
 def extend(batch: Batch, later: Batch) -> None:
-    """Put what ``later`` holds behind what ``batch`` holds; inputs, quarantine and snapshot stay out."""
+    """Put what ``later`` holds behind what ``batch`` holds; readings, quarantine and snapshot stay out."""
     batch.now = max(batch.now, later.now)
+    batch.inputs += [given for given in later.inputs if isinstance(given, ClockUntrusted | ClockStepped)]
+    batch.clock_sets += later.clock_sets
     for lane in later.sessions_begun:
         batch.packets[lane] = []
         if lane not in batch.sessions_begun:

@@ -6,7 +6,7 @@ read for what was last said; standing alarms stay, running delays begin anew.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from devices.duplicates import WINDOW_MS
@@ -70,21 +70,23 @@ def _step(engine: Engine, state: State, given: Input | None, now: int) -> None:
         go_on(engine, state, given, now, failure)
 
 
-def restore(intake: Intake, recovered: Recovered, source: Source, now: int) -> int:
+def restore(intake: Intake, recovered: Recovered, source: Source, begin: Callable[[State], int]) -> int:
     """Put the state of the store into ``intake``; returns how many inputs were replayed.
 
-    The first things in its open batch are that the gateway has not been listening, that it has to catch up
-    and, under a changed rule set, what the new rules make of the last readings. All of it happened when the
-    journal ends: what ran out since then waits until the backlog has been read.
+    ``begin`` gives the time (Unix ms) at which this state goes on. The first things in its open batch are that
+    the gateway has not been listening, that it has to catch up and, under a changed rule set, what the new
+    rules make of the last readings. All of it happened when the journal ends: what ran out since then waits
+    until the backlog has been read.
     """
     engine = intake.engine
     state, replayed = restore_state(engine, recovered, source)
     intake.state = state
+    now = begin(state)
     intake.next_outgoing_id = recovered.last_outgoing_id + 1
     for lane, marks in recovered.packets.items():
         intake.packets[lane].committed(marks)
     for message_id, mark_, at in source.recent_ids(now - WINDOW_MS):
-        intake.recent.is_repeat(message_id, mark_, at)
+        intake.recent.is_repeat(message_id, mark_, min(at, now))  # the clock may have been set back since
     if state.listening_since is not None:
         intake.tell(Listening(on=False, at=state.now))
     if not state.catching_up:

@@ -66,6 +66,8 @@ class Transition(StrEnum):
     """A person took it off the board (ISA-18.2: reset)."""
     CHANGED = "changed"
     """A person or a rule said something about it that is not one of the above, e.g. a cancelled press."""
+    CORRECTED = "corrected"
+    """Its times were provisional and are right now; nothing has happened to it."""
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +111,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     late: bool = False
     drill: bool = False
     durable: bool = True
+    provisional: bool = False
+    """The gateway did not know the time: its times are corrected later."""
 
     @property
     def address(self) -> Address:
@@ -172,6 +176,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
                 "late": self.late,
                 "drill": self.drill,
                 "durable": self.durable,
+                "provisional": self.provisional,
             }
         )
 

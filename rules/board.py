@@ -15,6 +15,7 @@ from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
 from rules.definitions import Action, Rule
 from rules.ids import ulid
 from rules.state import Device, Ongoing, State
+from rules.steps import corrected
 
 RATE_DIGITS = 3
 """Of a rate of change, as people see it."""
@@ -176,7 +177,16 @@ class Board:
         key = state.keys.get(alarm_id)
         return state.alarms.get(key) if key is not None else None
 
+    def correct(self, state: State, since: int, by_ms: int) -> None:
+        """The moments from ``since`` on were provisional and are ``by_ms`` later; told as no other change is."""
+        for standing in list(state.alarms.values()):
+            if standing.provisional:
+                alarm = replace(corrected(standing, since, by_ms), version=standing.version + 1)
+                self._put(state, Transition.CORRECTED, alarm, state.now)
+
     def _put(self, state: State, transition: Transition, alarm: Alarm, at: int) -> None:
+        if state.provisional_since is not None and not alarm.provisional:
+            alarm = replace(alarm, provisional=True)
         if alarm.on_board:
             state.alarms[alarm.key] = alarm
             state.keys[alarm.id] = alarm.key

@@ -42,7 +42,23 @@ class CatchingUp(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     at: int
 
 
-Input = Reading | Acknowledge | Close | Listening | CatchingUp
+class ClockUntrusted(msgspec.Struct, frozen=True, array_like=True, tag="t"):
+    """The gateway does not know the time: from ``at`` on, its moments are provisional."""
+
+    at: int
+
+
+class ClockStepped(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+    """The clock was set. ``at`` is the last moment of the time before; the time after is ``by_ms`` later.
+
+    It corrects what was provisional, and moves what is under way.
+    """
+
+    by_ms: int
+    at: int
+
+
+Input = Reading | Acknowledge | Close | Listening | CatchingUp | ClockUntrusted | ClockStepped
 """Everything that the engine can be told. Each is journaled; replaying them gives the same decisions."""
 
 
@@ -61,6 +77,10 @@ class Order(msgspec.Struct, frozen=True):
     args: dict[str, Scalar]
     issued_at: int
     expires_at: int
+
+    def postponed(self, by_ms: int) -> "Order":
+        """With so much more time; less, below zero."""
+        return msgspec.structs.replace(self, expires_at=self.expires_at + by_ms)
 
     def wire(self) -> bytes:
         """The command as the contract's section 1 shows it."""

@@ -18,11 +18,22 @@ from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
 from rules.backlog import had_run_out, time_told, was_missed
 from rules.board import Board, put_back
-from rules.decisions import NOTHING, Acknowledge, CatchingUp, Close, Decision, Input, Listening
+from rules.decisions import (
+    NOTHING,
+    Acknowledge,
+    CatchingUp,
+    ClockStepped,
+    ClockUntrusted,
+    Close,
+    Decision,
+    Input,
+    Listening,
+)
 from rules.definitions import Points, Rule, RuleSet
 from rules.plans import Plan, is_over, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
+from rules.steps import shift
 
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
@@ -78,6 +89,10 @@ class Engine:
         elif isinstance(given, CatchingUp):
             self._catch_up(state, given)
             return board.decide()  # orders may come without a change
+        elif isinstance(given, ClockStepped):
+            self._set_clock(state, given)
+        elif isinstance(given, ClockUntrusted) and state.provisional_since is None:
+            state.provisional_since = now
         return board.decide() if board.changes else NOTHING
 
     def tick(self, state: State, now: int) -> Decision:
@@ -394,6 +409,15 @@ class Engine:
             condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
             device.ongoing.pop(condition, None)
 
+    # The clock
+
+    def _set_clock(self, state: State, given: ClockStepped) -> None:
+        """What is under way keeps its remaining time, and nothing is raised; what was provisional is told anew."""
+        shift(state, given.by_ms)
+        since, state.provisional_since = state.provisional_since, None
+        if since is not None:
+            self._board.correct(state, since, given.by_ms)
+
     # Recovery
 
     def derive_deadlines(self, state: State) -> None:
@@ -427,6 +451,8 @@ class Engine:
             state.listening_since = given.at if given.on else None
         elif isinstance(given, CatchingUp):
             state.catching_up = given.on
+        elif isinstance(given, ClockUntrusted | ClockStepped):
+            self._learn_clock(state, given)
         if not isinstance(given, Reading):
             return
         device = state.devices.get(given.address) or self._meet(state, given)
@@ -440,6 +466,15 @@ class Engine:
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
                 self._limit(state, device, self._plans[device.kind], given.values, given.received_at)
+
+    @staticmethod
+    def _learn_clock(state: State, given: ClockUntrusted | ClockStepped) -> None:
+        state.now = max(state.now, given.at)
+        if isinstance(given, ClockStepped):
+            shift(state, given.by_ms)
+            state.provisional_since = None
+        elif state.provisional_since is None:
+            state.provisional_since = given.at
 
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""

@@ -88,6 +88,8 @@ class State:
     """Messages of unregistered devices beyond the limit, not evaluated."""
     tracks_refused: int = 0
     """Tracks that began while a device had too many under way; counted since the start."""
+    provisional_since: int | None = None
+    """Since when the gateway has not known the time; None while it does."""
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
@@ -100,6 +102,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     alarms: list[Alarm]
     catching_up: bool = False
     told_late: list[str] = []
+    provisional_since: int | None = None
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -117,6 +120,7 @@ def freeze(state: State) -> tuple[bytes, list[tuple[Address, bytes]]]:
         list(state.alarms.values()),
         state.catching_up,
         sorted(state.told_late),
+        state.provisional_since,
     )
     devices = []
     for address, device in state.devices.items():
@@ -137,6 +141,7 @@ def thaw(header: bytes | None, devices: list[tuple[Address, bytes]]) -> State:
         state.now, state.stays, state.listening_since = head.now, head.stays, head.listening_since
         state.refused = head.refused
         state.catching_up, state.told_late = head.catching_up, set(head.told_late)
+        state.provisional_since = head.provisional_since
         state.alarms = {alarm.key: alarm for alarm in head.alarms}
         state.keys = {alarm.id: alarm.key for alarm in head.alarms}
     return state

@@ -56,9 +56,9 @@ def broker() -> Iterator[Mosquitto]:
         yield broker
 
 
-def points(store: VictoriaMetrics, selector: str) -> list[dict[str, Any]]:
+def points(store: VictoriaMetrics, selector: str, **window: str) -> list[dict[str, Any]]:
     """Every series that a selector finds: its labels (`metric`), `values` and `timestamps`."""
-    query = urllib.parse.urlencode({"match[]": selector})
+    query = urllib.parse.urlencode({"match[]": selector, **window})
     connection = HTTPConnection(HOST, store.port, timeout=10)
     try:
         connection.request("GET", "/internal/force_flush")

@@ -12,16 +12,14 @@ from devices.topics import Lane
 from edge.backlog import Backlog
 from edge.clock import Clock
 from edge.mqtt.link import Delivery
-from tests.node_world import PATIENCE_S, World, node_world, until
+from tests.node_world import PATIENCE_S, FastClock, World, ahead, node_world, until
 
 HOUR_MS = 3_600_000
 
 
 def after(hours: float) -> Clock:
     """The gateway's clock so much later."""
-    clock = Clock()
-    clock.not_before(clock.now_ms() + int(hours * HOUR_MS))
-    return clock
+    return FastClock(int(hours * HOUR_MS))
 
 
 async def settled(world: World) -> None:
@@ -116,11 +114,11 @@ def test_after_26_hours_with_8_000_devices_no_storm_and_no_forgotten_fire(tmp_pa
                 ("smoke-alarm", "d7", True),
             ]
             everybody(again, connection)
-            again.node.clock.not_before(again.node.clock.now_ms() + 590_000)
+            ahead(again.node.clock, 590_000)
             again.node.intake.tick(again.node.clock.now_ms())
             told = again.node.intake.state.alarms.values()
             assert {alarm.rule for alarm in told} == {"charger-hot", "charger-warm", "smoke-alarm"}
-            again.node.clock.not_before(again.node.clock.now_ms() + 20_000)
+            ahead(again.node.clock, 20_000)
             again.node.intake.tick(again.node.clock.now_ms())
             silent = {a.rule for a in again.node.intake.state.alarms.values() if "silent" in a.rule}
             assert silent == {"charger-silent", "elevator-silent"}  # now they may: ten minutes of listening

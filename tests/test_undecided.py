@@ -9,7 +9,7 @@ from edge.store.reader import JournalReader
 from rules.definitions import Rule
 from rules.engine import Engine
 from rules.state import Device, State
-from tests.node_world import World, node_world, until
+from tests.node_world import World, ahead, node_world, until
 
 POISON = 66.6
 
@@ -86,8 +86,7 @@ def test_a_delay_at_which_the_engine_fails_costs_neither_the_message_after_it_no
             world.connect()
             world.say("charger/broken/telemetry", b'{"temperature": 20}', 1)
             world.say("charger/well/telemetry", b'{"temperature": 20}', 2)
-            later = world.node.clock.now_ms() + 3_600_000
-            world.node.clock.not_before(later)  # an hour of silence for both
+            ahead(world.node.clock, 3_600_000)  # an hour of silence for both
             world.say("smoke/after/telemetry", smoke(20), 3)
             await until(lambda: boards(world) == {"after"})
             await until(lambda: [one for one in world.node.board.values() if one.device == "well"])

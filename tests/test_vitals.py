@@ -17,7 +17,7 @@ from edge.store.records import Batch, Outgoing, OutgoingKind
 from edge.storing import Flight
 from edge.vitals import OVERDUE_MS, STALL_S, STUCK_S, Vitals
 from rules.engine import Engine
-from tests.node_world import TOPICS, PlayedLink, World, node_world, until
+from tests.node_world import TOPICS, PlayedLink, World, ahead, node_world, until
 
 
 class Child:
@@ -55,7 +55,7 @@ def reasons(desk: Desk) -> set[Code]:
 def pass_time(world: World, seconds: float) -> None:
     """The node's clock goes ahead, and delays run out."""
     node = world.node
-    node.clock.not_before(node.clock.now_ms() + int(seconds * 1000))
+    ahead(node.clock, int(seconds * 1000))
     node._tick()  # noqa: SLF001 - its timer counts real seconds
 
 
@@ -180,8 +180,7 @@ def test_a_delay_that_is_not_taken_any_more_is_a_reason_and_starves_the_watchdog
     async def story() -> None:
         async with vital(tmp_path) as (world, vitals, desk):
             world.say("charger/p1/telemetry", b'{"temperature": 20}', 1)  # its silence is a delay
-            late = world.node.clock.now_ms() + 600_000 + OVERDUE_MS + 1_000
-            world.node.clock.not_before(late)  # and the node's timer has not heard of it
+            ahead(world.node.clock, 600_000 + OVERDUE_MS + 1_000)  # and the node's timer has not heard of it
             assert vitals.blocked() == "deadlines are not taken"
             vitals._look_at_deciding()  # noqa: SLF001 - a whole look tells the engine, which takes its delays
             assert Code.CANNOT_DECIDE in reasons(desk)

@@ -25,6 +25,7 @@ BUILD = Path(__file__).resolve().parent.parent / "build"
 PACKAGES: Mapping[str, str] = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
+    "faketime": "faketime",
     "mosquitto": "mosquitto",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
@@ -32,7 +33,7 @@ PACKAGES: Mapping[str, str] = {
 """Command → the Debian package that brings it. One line adds a server."""
 
 # Packages whose files a program looks for beside itself: unpacked with it even where they are installed.
-_PARTS: Mapping[str, tuple[str, ...]] = {"chromium": ("chromium-common",)}
+_PARTS: Mapping[str, tuple[str, ...]] = {"chromium": ("chromium-common",), "faketime": ("libfaketime",)}
 
 # Debian keeps daemons where an ordinary user's PATH does not look.
 _SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from devices.readings import Reading
 from edge.store import codec
+from edge.store.corrections import set_clock
 from edge.store.reader import LAST_NOW, LAST_SEQ
 from edge.store.records import (
     Batch,
@@ -82,6 +83,8 @@ def write_batch(
 
     ``there``: as `landed` found it; its changes keep their numbers and are not written again.
     """
+    for clock_set in batch.clock_sets:
+        set_clock(connection, clock_set)
     _write_row(connection, batch, body)
     quarantine = standing.quarantine
     new = [each for each in batch.changes if (each.alarm.id, each.alarm.version) not in there]
@@ -104,7 +107,7 @@ def write_batch(
         _write_snapshot(connection, batch.seq, batch.now, batch.snapshot)
     after = Standing(
         seq=batch.seq,
-        now=max(standing.now, batch.now),
+        now=batch.now or standing.now,
         snapshot_seq=standing.snapshot_seq if batch.snapshot is None else batch.seq,
         change_number=standing.change_number + len(changes),
         positions={**standing.positions, **batch.positions} if batch.positions else standing.positions,

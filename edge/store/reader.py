@@ -40,10 +40,10 @@ LAST_SEQ = "SELECT max(ifnull((SELECT max(seq) FROM batches), 0), ifnull((SELECT
 """The last batch that left a trace."""
 
 LAST_NOW = (
-    "SELECT max(ifnull((SELECT now FROM batches ORDER BY seq DESC LIMIT 1), 0),"
-    " ifnull((SELECT now FROM snapshot), 0))"
+    "SELECT ifnull((SELECT now FROM (SELECT * FROM (SELECT seq, now FROM batches ORDER BY seq DESC LIMIT 1)"
+    " UNION ALL SELECT seq, now FROM snapshot) ORDER BY seq DESC LIMIT 1), 0)"
 )
-"""The engine's time at that batch."""
+"""The engine's time at that batch; not the latest time there is, for a clock may have been set back."""
 
 
 _BEHIND = {

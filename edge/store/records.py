@@ -47,6 +47,15 @@ class Outgoing(msgspec.Struct, frozen=True):
     expires_at: int | None = None
     """Unix ms; never sent after it."""
 
+    def postponed(self, by_ms: int) -> "Outgoing":
+        """An order with so much more time (less, below zero), as the device is told it; else as it is."""
+        if self.expires_at is None:
+            return self
+        expires_at = self.expires_at + by_ms
+        command = msgspec.json.decode(self.payload, type=dict[str, msgspec.Raw])
+        command["expires_at"] = msgspec.Raw(str(expires_at).encode())
+        return msgspec.structs.replace(self, payload=msgspec.json.encode(command), expires_at=expires_at)
+
 
 class OrderStatus(StrEnum):
     """What has become of an order."""
@@ -136,6 +145,16 @@ class DeadLetter(msgspec.Struct, frozen=True):
     words: str
 
 
+class ClockSet(msgspec.Struct, frozen=True):
+    """The clock was set with this batch: what the store has to move (`edge.store.corrections`)."""
+
+    by_ms: int
+    postpone_ms: int
+    """Of orders that wait: what of it did not really pass."""
+    since: int | None
+    """Times from here on were provisional; None where none were."""
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The engine's state after the batch it is committed with; devices that did not change are left out."""
 
@@ -170,6 +189,8 @@ class Batch:
     quarantined: list[Quarantined] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    clock_sets: list[ClockSet] = field(default_factory=list)
+    """Concern what is on disk before this batch; its own rows are right."""
     snapshot: Snapshot | None = None
     doubts: list[int] = field(default_factory=list)
     """Batches that failed and whose content is in this one: where one of them is on disk all the same, nothing

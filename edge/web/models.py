@@ -52,6 +52,7 @@ class AlarmModel(Model):
     late: bool
     drill: bool
     durable: bool
+    provisional: bool = Field(description="The gateway did not know the time; its times are corrected later")
 
 
 class DeviceModel(Model):
