@@ -345,7 +345,8 @@ class Node:
     def _caught_up(self) -> None:
         if self.deaf:
             self._backlog.begin()  # nothing can be said now; it must not be forgotten
-        elif self.intake.state.catching_up:
+            return
+        while self.intake.state.catching_up:  # where the engine fails at a delay, that one is left out
             self.intake.tell(CatchingUp(on=False, at=self.clock.now_ms()))
             self.commits.touched()
             self._arm()

@@ -356,11 +356,11 @@ class Engine:
                 if (device := state.devices.get(deadline[2])) is not None:
                     self._take(state, device, deadline)
             for key in sorted(state.told_late):
+                state.told_late.discard(key)  # first: what fails here must not fail for ever
                 alarm = state.alarms.get(key)
                 if alarm is not None and alarm.active and alarm.rule in self._by_id:
                     device = state.devices[alarm.address]
                     self._board.order(alarm, device, self._by_id[alarm.rule], state.now)
-            state.told_late.clear()
         state.catching_up = given.on
 
     # Silence

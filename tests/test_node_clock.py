@@ -178,6 +178,7 @@ def test_a_step_raises_nothing_and_a_delay_runs_for_what_was_left_of_it(tmp_path
         hands = Hands(wall=NOW)
         async with node_world(folder, clock=hands.clock(), rules=rules) as world:
             world.connect()
+            await until(lambda: not world.node.intake.state.catching_up)
             world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
             hands.pass_(4_000)
             hands.wall += by
@@ -187,6 +188,7 @@ def test_a_step_raises_nothing_and_a_delay_runs_for_what_was_left_of_it(tmp_path
             assert codes(world) == set()
         async with node_world(folder, clock=hands.clock(), rules=rules) as again:  # replay crosses the step
             again.connect()
+            await until(lambda: not again.node.intake.state.catching_up)
             hands.pass_(5_999)
             again.node.intake.tick(again.node.clock.now_ms())
             assert not again.node.intake.state.alarms
@@ -210,6 +212,7 @@ def test_what_was_due_in_the_moment_of_the_step_is_raised_by_the_time_before_and
         hands = Hands(wall=20_000)
         async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
             world.connect()
+            await until(lambda: not world.node.intake.state.catching_up)
             world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
             hands.pass_(11_000)
             hands.wall = NOW

@@ -84,6 +84,7 @@ def test_a_delay_at_which_the_engine_fails_costs_neither_the_message_after_it_no
     async def story() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
+            await until(lambda: not world.node.intake.state.catching_up)
             world.say("charger/broken/telemetry", b'{"temperature": 20}', 1)
             world.say("charger/well/telemetry", b'{"temperature": 20}', 2)
             ahead(world.node.clock, 3_600_000)  # an hour of silence for both
