@@ -24,7 +24,7 @@ from edge.store.records import (
 )
 from edge.store.schema import PAGE_SIZE
 from rules.alarms import AlarmChange
-from rules.decisions import Order, time_of
+from rules.decisions import Order
 
 QUARANTINE_ROWS = 1_000
 DEAD_LETTERS = 10_000
@@ -113,8 +113,9 @@ def _write_row(connection: sqlite3.Connection, batch: Batch, body: bytes | None)
     packets = codec.encode_packets(batch.sessions_begun, batch.packets)
     if body is None and packets is None and not batch.changes and not batch.orders:
         return
-    times = [time_of(each) for each in batch.inputs] or [batch.now]
-    readings = sum(isinstance(each, Reading) for each in batch.inputs)
+    # `time_of` for each, without its call: this runs over every message
+    times = [each.received_at if type(each) is Reading else each.at for each in batch.inputs] or [batch.now]
+    readings = [type(each) for each in batch.inputs].count(Reading)
     connection.execute(
         "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (batch.seq, batch.now, min(times), max(times), readings, len(batch.recent), packets, body),
