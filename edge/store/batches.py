@@ -227,7 +227,7 @@ def _write_snapshot(connection: sqlite3.Connection, seq: int, now: int, snapshot
     connection.execute(
         "INSERT INTO snapshot VALUES (1, ?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE"
         " SET seq = ?1, now = ?2, rules_hash = ?3, header = ?4",
-        (seq, now, snapshot.rules_hash, snapshot.header),
+        (seq, now, snapshot.rules_hash, codec.encode_header(snapshot.header)),
     )
     if snapshot.devices:
         connection.execute(

@@ -220,7 +220,10 @@ class _Carry:
             parts = old.execute("SELECT seq, body FROM snapshot_parts ORDER BY seq").fetchall()
             if head is None or not all(isinstance(body, bytes) for body in (head[4], *(p[1] for p in parts))):
                 return 0
-            thaw(head[4], [device for _, body in parts for device in codec.decode_devices(body)])
+            thaw(
+                codec.decode_header(head[4]),
+                [device for _, body in parts for device in codec.decode_devices(body)],
+            )
         except (sqlite3.Error, JournalDamaged, msgspec.MsgspecError, ValueError, TypeError):
             return 0
         self.new.execute("INSERT INTO snapshot VALUES (?, ?, ?, ?, ?)", head)
