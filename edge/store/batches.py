@@ -114,7 +114,9 @@ def _write_row(connection: sqlite3.Connection, batch: Batch, body: bytes | None)
     if body is None and packets is None and not batch.changes and not batch.orders:
         return
     # `time_of` for each, without its call: this runs over every message
-    times = [each.received_at if type(each) is Reading else each.at for each in batch.inputs] or [batch.now]
+    times = [each.received_at if isinstance(each, Reading) else each.at for each in batch.inputs] or [
+        batch.now
+    ]
     readings = [type(each) for each in batch.inputs].count(Reading)
     connection.execute(
         "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
