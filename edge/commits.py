@@ -81,12 +81,17 @@ class Commits:
         self._failed = False
         intake.batch = self._open.batch
 
-    @property
-    def uncommitted(self) -> int:
-        """Messages held that are not on disk."""
-        return sum(map(len, self._open.acknowledgements.values())) + (
-            sum(map(len, self._writing.acknowledgements.values())) if self._writing else 0
-        )
+    def held(self, lane: Lane) -> int:
+        """Messages of a lane that are not on disk. Those at QoS 0, of whom nobody waits for an acknowledgement,
+        are counted with every lane.
+        """  # noqa: D205
+        held = 0
+        for flight in (self._open, self._writing):
+            if flight is not None:
+                waiting = flight.acknowledgements
+                held += sum(len(ids) for (of, _), ids in waiting.items() if of is lane)
+                held += max(0, len(flight.batch.inputs) - sum(map(len, waiting.values())))
+        return held
 
     def received(self, lane: Lane, connection: int, packet_ids: Sequence[int]) -> None:
         """The intake has taken messages of this connection into the open batch."""

@@ -7,7 +7,7 @@ and acknowledged with its batch; it never raises.
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from zlib import crc32
 
@@ -25,6 +25,7 @@ from edge.store.records import (
     OutgoingKind,
     Quarantined,
 )
+from edge.throttle import Meter, Throttle, unmetered
 from rules.decisions import NOTHING, Decision, Input, time_of
 from rules.engine import Engine
 from rules.state import State
@@ -44,7 +45,7 @@ _RETAINED = Flag.RETAINED
 SOURCES_MOST = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Source:
     """Who speaks on a topic, looked up once."""
 
@@ -52,6 +53,7 @@ class _Source:
     seed: int
     flags: int
     buffers: bool
+    meter: Meter = field(default_factory=unmetered)
 
 
 class Intake:
@@ -60,7 +62,14 @@ class Intake:
     ``batch`` is replaced by whoever closes it; ``urgent`` says that it should be closed at once.
     """
 
-    def __init__(self, engine: Engine, state: State, topics: Topics, registry: Registry) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        state: State,
+        topics: Topics,
+        registry: Registry,
+        throttle: Throttle | None = None,
+    ) -> None:
         self.engine = engine
         self.state = state
         self.batch = Batch(seq=0)
@@ -71,6 +80,7 @@ class Intake:
         self.next_outgoing_id = 1
         self._topics = topics
         self._registry = registry
+        self._throttle = throttle or Throttle()
         self._sources: dict[str, _Source] = {}
         self._quarantine_minute = 0
         self._quarantine_left = QUARANTINE_PER_MINUTE
@@ -102,6 +112,14 @@ class Intake:
             except Rejected as rejected:
                 self._quarantine(topic, payload, rejected, now)
                 continue
+            meter = source.meter
+            meter.left -= 1
+            if meter.left < 0 and not retain:
+                judged = self._throttle.admit(meter, lane, reading, now)
+                if judged is None:
+                    self.counts["throttled"] += 1
+                    continue
+                reading = judged
             if reading.id is not None and not retain:  # old news must not hide what is said anew
                 if self.recent.is_repeat(reading.id, mark, now):
                     self.counts["duplicates"] += 1
@@ -131,6 +149,8 @@ class Intake:
         if len(self._sources) >= SOURCES_MOST:
             self._sources.clear()
         source = _Source(route, route.seed, flags, buffers=device is not None and device.buffers)
+        if route.channel is Channel.TELEMETRY:
+            source.meter = Meter()
         self._sources[topic] = source
         return source
 

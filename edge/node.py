@@ -15,6 +15,7 @@ import msgspec
 from devices.readings import Channel, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
+from edge.babblers import Babblers
 from edge.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
 from edge.commits import MOST_MESSAGES, Commits
@@ -27,6 +28,7 @@ from edge.recovery import restore
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.records import Batch, Committed, Gap, GapReason, OrderResult, OrderStatus
+from edge.throttle import Throttle
 from rules.alarms import Alarm
 from rules.decisions import Acknowledge, Close, Listening
 from rules.engine import Engine
@@ -34,7 +36,9 @@ from rules.engine import Engine
 log = logging.getLogger("anlin.node")
 
 HOLD_MOST = 4 * MOST_MESSAGES
-"""Uncommitted messages; above it the links are not read until the disk has caught up."""
+"""Uncommitted messages of a lane; above it this lane is not read until the disk has caught up. The other one is:
+an emergency press does not wait for a backlog of telemetry.
+"""
 
 HEALTH_S = 60.0
 POSITIONS_S = 10.0
@@ -86,7 +90,7 @@ class Node:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
-        self._paused = False
+        self._paused: set[Lane] = set()
         self._new_sessions: set[Lane] = set()
         """Begun while the store failed; told after the rebuild."""
         self._heard_at = dict.fromkeys(Lane, 0)
@@ -100,6 +104,14 @@ class Node:
         self.online = asyncio.Event()
         """The safety session is up."""
         self.control: ControlServer | None = None
+        self._throttle = Throttle()
+        self._babblers = Babblers(
+            self._throttle,
+            self,
+            self.troubles,
+            now_ms=clock.now_ms,
+            able=lambda: self.store_error is None,
+        )
         self._begin()
         self._broker_watch = BrokerWatch(
             self.positions, self.intake.state.now, keeps_sessions=not who.embedded_broker
@@ -110,7 +122,9 @@ class Node:
         recovered = self.journal.recover()
         first_outgoing_id = max(recovered.last_outgoing_id, self._last_outgoing_id)
         self.clock.not_before(recovered.last_now)
-        self.intake = Intake(self._engine, self._engine.new_state(), self.who.topics, self._registry)
+        self.intake = Intake(
+            self._engine, self._engine.new_state(), self.who.topics, self._registry, self._throttle
+        )
         now = self.clock.now_ms()
         self.board = {alarm.id: alarm for alarm in recovered.alarms}
         self.commits = Commits(
@@ -180,6 +194,7 @@ class Node:
         with suppress(TimeoutError, NotConnected):
             async with asyncio.timeout(STOP_S):
                 self.commits.snapshot_soon()
+                self._babblers.finish()
                 await self.commits.drain()
                 await self.commits.drain()
                 await self._publish_status(b"offline")
@@ -213,6 +228,7 @@ class Node:
                 self.commits.forget_session(lane)
             else:
                 self._new_sessions.add(lane)
+        self._throttle.connected(now)
         self._find(self._broker_watch.connected(connected, now))
         if lane is Lane.SAFETY:
             self.outbox.connected()
@@ -229,8 +245,13 @@ class Node:
         packet_ids = self.intake.receive(lane, deliveries, now)
         self.commits.received(lane, connection, packet_ids)
         self._arm()
-        if not self._paused and self.commits.uncommitted > HOLD_MOST:
-            self._pause(paused=True)
+        held = self.commits.held(lane)
+        if held >= self.commits.limit:
+            self._throttle.full(now)
+            if held > HOLD_MOST and lane not in self._paused:
+                self._paused.add(lane)
+                self.links[lane].pause_reading()
+        self._babblers.watch()
 
     def noticed(self, topic: str, payload: bytes, *, retained: bool) -> None:
         """See `Inbox`."""
@@ -316,8 +337,7 @@ class Node:
             self.outbox.add(batch.outgoing)
         if self._waiting:
             self._settle(batch.seq, None)
-        if self._paused and self.commits.uncommitted <= HOLD_MOST // 2:
-            self._pause(paused=False)
+        self._resume(HOLD_MOST // 2)
 
     def _sent(self, ids: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]) -> None:
         batch = self.intake.batch
@@ -350,7 +370,7 @@ class Node:
             self.outbox.replace(self._waiting_rows)
             for link in self.links.values():
                 link.reconnect("the store failed; what was not acknowledged must come again")
-            self._pause(paused=False)
+            self._resume(0)
             self._arm()
 
     async def committed(self) -> None:
@@ -375,13 +395,11 @@ class Node:
                 left.append((wanted, future))
         self._waiting = left
 
-    def _pause(self, *, paused: bool) -> None:
-        self._paused = paused
-        for link in self.links.values():
-            if paused:
-                link.pause_reading()
-            else:
-                link.resume_reading()
+    def _resume(self, most: int) -> None:
+        """Read the paused lanes again of which no more than ``most`` messages are held."""
+        for lane in [lane for lane in self._paused if self.commits.held(lane) <= most]:
+            self._paused.discard(lane)
+            self.links[lane].resume_reading()
 
     # What people say
 
@@ -418,6 +436,13 @@ class Node:
             self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now))
             self.commits.touched()
             self._arm()
+
+    def judge(self, readings: Sequence[Reading]) -> None:
+        """Take readings of throttled devices that were held back."""
+        for reading in readings:
+            self.intake.tell(reading)
+        self.commits.touched()
+        self._arm()
 
     def lost(self, lane: str, count: int, from_ms: int, to_ms: int, reason: GapReason) -> None:
         """Put a known loss on record; see `Gap`."""
