@@ -76,7 +76,7 @@ class Babblers:
         for address in turn.began:
             log.warning("a device says too much and is throttled", extra={"device": address})
         for address in turn.ended:
-            log.info("a device is not throttled any more", extra={"device": address})
+            log.warning("a device is not throttled any more", extra={"device": address})
         if babblers := self._throttle.babblers:
             self._troubles.say(Code.DEVICE_THROTTLED, _named(babblers))
         elif turn.ended:
