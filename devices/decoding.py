@@ -40,6 +40,8 @@ class Reason(StrEnum):
     BAD_VALUE = "bad_value"
     BAD_TIME = "bad_time"
     BAD_STATUS = "bad_status"
+    UNDECIDED = "undecided"
+    """Nothing is wrong with it: the engine failed at it."""
 
 
 class Rejected(ValueError):

@@ -158,6 +158,25 @@ class GatewayTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     unregistered_refused: Count | UnsetType = UNSET
     """Messages of unregistered devices beyond the limit, not evaluated."""
 
+    # The reasons of health (docs/health.md), each true while it is so.
+    broker_away: bool | UnsetType = UNSET
+    broker_dropped: bool | UnsetType = UNSET
+    broker_limits: bool | UnsetType = UNSET
+    session_lost: bool | UnsetType = UNSET
+    cannot_decide: bool | UnsetType = UNSET
+    store_failing: bool | UnsetType = UNSET
+    store_reduced: bool | UnsetType = UNSET
+    store_damaged: bool | UnsetType = UNSET
+    cannot_publish: bool | UnsetType = UNSET
+    clock_untrusted: bool | UnsetType = UNSET
+    device_throttled: bool | UnsetType = UNSET
+    web_down: bool | UnsetType = UNSET
+    bridge_down: bool | UnsetType = UNSET
+    cloud_away: bool | UnsetType = UNSET
+    cloud_refuses: bool | UnsetType = UNSET
+    unregistered_limit: bool | UnsetType = UNSET
+    tracks_refused: bool | UnsetType = UNSET
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:

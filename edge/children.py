@@ -19,6 +19,9 @@ RESTART_MOST_S = 30.0
 STEADY_S = 30.0
 """A child that ran so long is started again without waiting longer than at first."""
 
+SETTLED_S = 10.0
+"""One that was started again counts as mended after so long; one that dies at its start never does."""
+
 LOOK_S = 5.0
 MISSES = 3
 """A child that so many times in a row does not answer hangs: it is killed and started again."""
@@ -38,8 +41,14 @@ class Child:
         self.name = name
         self.up = False
         self.restarts = 0
+        self._began = 0.0
         self._command = command
         self._answers = answers
+
+    @property
+    def well(self) -> bool:
+        """It runs, and not just again."""
+        return self.up and (not self.restarts or asyncio.get_running_loop().time() - self._began >= SETTLED_S)
 
     async def run(self) -> None:
         """Keep it running until cancelled, then end it."""
@@ -61,7 +70,7 @@ class Child:
         process = await asyncio.create_subprocess_exec(
             *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
         )
-        self.up = True
+        self.up, self._began = True, asyncio.get_running_loop().time()
         try:
             return await self._watch(process)
         finally:

@@ -16,6 +16,7 @@ from devices.faults import ConfigurationError, Fault
 
 if TYPE_CHECKING:
     from edge.settings import Config
+    from edge.store.records import Gap
 
 EXIT_WRONG = 1
 """Something is wrong with what was asked about, or it cannot be reached."""
@@ -24,6 +25,8 @@ EXIT_CONFIGURATION = 2
 """A file or an argument is wrong."""
 
 EXIT_INTERRUPTED = 130
+
+DAY_MS = 86_400_000
 
 _Verb = Callable[[argparse.Namespace], int]
 
@@ -101,8 +104,14 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
         add_arguments(simulate)
     _add_rules(verbs)
-    does = "what stands, what is silent, how far the cloud is behind; exit 1 if anything is wrong"
+    does = (
+        "what stands, what is silent, how far the cloud is behind, what was lost; exit 1 if anything is wrong"
+    )
     status = _add(verbs, "status", _status, does, "--config anlin.yaml")
+    status.description = (status.description or "") + (
+        " Anything is an alarm that stands, a device that is silent, or a gateway that is not ok: a gateway that is"
+        " ok with an alarm on its board ends with 1, too. What was lost is told and changes nothing of that."
+    )
     _add_config(status)
     status.add_argument("--json", action="store_true", help="JSON, for programs")
     return parser
@@ -212,12 +221,20 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from edge import logs
+    from edge.checking import check
+    from edge.config import examine
 
-    config = _config(arguments)
-    logs.configure(config.log.level, config.log.format)
-    from edge.node_process import main as run
+    config, faults = examine(arguments.config, os.environ)
+    if not faults:
+        logs.configure(config.log.level, config.log.format)
+        from edge.node_process import main as run
 
-    return run(config)
+        try:
+            return run(config)
+        except ConfigurationError:
+            pass  # in the first of its files: `check` finds all
+    _tell_faults(faults + check(config))
+    return EXIT_CONFIGURATION
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -271,7 +288,10 @@ def _alarms_show(arguments: argparse.Namespace) -> int:
 
 
 def _alarms_order(arguments: argparse.Namespace) -> int:
+    import msgspec
+
     from edge.control_client import request
+    from edge.reports import already_acked
 
     answer = request(
         _socket(_config(arguments)),
@@ -281,6 +301,11 @@ def _alarms_order(arguments: argparse.Namespace) -> int:
         comment=arguments.comment,
     )
     _print_alarm(bytes(answer), as_json=False)
+    if arguments.op == "ack":
+        alarm = msgspec.json.decode(answer, type=dict[str, object])
+        told = already_acked(alarm, arguments.by, arguments.comment)
+        if told is not None:
+            _tell(f"anlin: {told}")
     return 0
 
 
@@ -320,11 +345,28 @@ def _status(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     answer = request(_socket(config), "status")
     report = msgspec.json.decode(answer, type=StatusReport)
+    gaps = _recent_gaps(config)
     if arguments.json:
-        _print_json(bytes(answer))
+        told = msgspec.json.decode(answer, type=dict[str, msgspec.Raw])
+        _print_json(msgspec.json.encode({**told, "gaps": gaps}))
     else:
-        print("\n".join(status_lines(report, config.language, config.timezone)))
+        print("\n".join(status_lines(report, config.language, config.timezone, gaps)))
     return 0 if report.well else EXIT_WRONG
+
+
+def _recent_gaps(config: "Config") -> "list[Gap]":
+    """The losses that were put on record within a day, the newest first; none where the journal cannot be read."""
+    import time
+
+    from edge.store.errors import StoreError
+    from edge.store.reader import MOST_ROWS, JournalReader
+
+    since = time.time_ns() // 1_000_000 - DAY_MS
+    try:
+        with JournalReader(_journal(config)) as reader:
+            return [gap for _, gap in reader.newest_gaps(MOST_ROWS) if gap.at >= since]
+    except StoreError:
+        return []  # the node's own answer says what is wrong with the store
 
 
 # --- shared -------------------------------------------------------------------------------------------------

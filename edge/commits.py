@@ -10,6 +10,7 @@ brings their messages again, and the engine is rebuilt from the store as after a
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -42,8 +43,14 @@ class _Flight:
 
     batch: Batch
     acknowledgements: dict[tuple[Lane, int], list[int]] = field(default_factory=dict)
+    taken: Counter[Lane] = field(default_factory=Counter)
     forgotten: set[Lane] = field(default_factory=set)
     """Lanes whose session has ended since."""
+
+    @property
+    def empty(self) -> bool:
+        """No commit will come of it."""
+        return self.batch.empty and not self.acknowledgements
 
 
 class Commits:
@@ -79,22 +86,18 @@ class Commits:
         self._idle = asyncio.Event()
         self._idle.set()
         self._failed = False
+        self.writing_since: float | None = None
+        """When the batch that is being written was given to the store (the event loop's seconds)."""
         intake.batch = self._open.batch
 
     def held(self, lane: Lane) -> int:
-        """Messages of a lane that are not on disk. Those at QoS 0, of whom nobody waits for an acknowledgement,
-        are counted with every lane.
-        """  # noqa: D205
-        held = 0
-        for flight in (self._open, self._writing):
-            if flight is not None:
-                waiting = flight.acknowledgements
-                held += sum(len(ids) for (of, _), ids in waiting.items() if of is lane)
-                held += max(0, len(flight.batch.inputs) - sum(map(len, waiting.values())))
-        return held
+        """Messages of a lane that wait for a commit, also those at QoS 0."""
+        flights = [each for each in (self._open, self._writing) if each is not None and not each.empty]
+        return sum(each.taken[lane] for each in flights)
 
-    def received(self, lane: Lane, connection: int, packet_ids: Sequence[int]) -> None:
-        """The intake has taken messages of this connection into the open batch."""
+    def received(self, lane: Lane, connection: int, packet_ids: Sequence[int], taken: int) -> None:
+        """The intake has taken so many messages of this connection into the open batch."""
+        self._open.taken[lane] += taken
         waiting = self._open.acknowledgements.setdefault((lane, connection), [])
         waiting.extend(packet_ids)
         if self._intake.urgent or len(waiting) >= self.limit or len(self._open.batch.inputs) >= self.limit:
@@ -149,7 +152,8 @@ class Commits:
         self._due = False
         flight = self._open
         batch = flight.batch
-        if self._failed or (batch.empty and not flight.acknowledgements):
+        if self._failed or flight.empty:
+            flight.taken.clear()
             return
         batch.now = max(batch.now, self._intake.state.now)
         self._snapshot_if_due(batch)
@@ -158,6 +162,7 @@ class Commits:
         self._open = _Flight(Batch(self._seq))
         self._intake.batch = self._open.batch
         self._writing = flight
+        self.writing_since = self._loop.time()
         self._idle.clear()
         self._store.commit(batch).add_done_callback(self._done)
 
@@ -178,6 +183,7 @@ class Commits:
 
     def _done(self, future: "asyncio.Future[Committed]") -> None:
         flight, self._writing = self._writing, None
+        self.writing_since = None
         assert flight is not None  # noqa: S101 - one callback per submission
         error = future.exception()
         if error is not None:

@@ -14,9 +14,10 @@ from devices.readings import Address, Flag, parts_of
 from devices.registry import Registry
 from edge.children import Child
 from edge.control import Refused, Request
-from edge.health import Code, Health, Reason, reason, status_of
+from edge.health import ALARMING, Code, Health, Lately, Reason, reason, status_of
 from edge.metrics import exposition
-from edge.node import Node
+from edge.node import Node, UndecidedError
+from edge.refusals import Refusals
 from edge.store.errors import StoreError
 from edge.store.records import DeadLetter
 from rules.alarms import Alarm
@@ -26,6 +27,8 @@ UNREGISTERED = Flag.UNREGISTERED
 
 LIMIT_MOST = 500
 COUNT_MS = 1_000
+REFUSED_MS = 600_000
+"""Messages that were not evaluated are a reason for so long after the last of them."""
 
 
 class DeviceView(msgspec.Struct, frozen=True):
@@ -100,17 +103,21 @@ class Desk:
         registry: Registry,
         children: Sequence[Child],
         *,
+        refusals: Refusals,
         version: str,
         embedded_broker: bool,
     ) -> None:
         self._node = node
         self._registry = registry
         self._children = {child.name: child for child in children}
+        self._refusals = refusals
         self._version = version
         self._embedded = embedded_broker
         self._addresses: list[Address] = []
         self._counted: dict[str, int] = {}
         self._counted_at = -COUNT_MS
+        self._unregistered = Lately(node.intake.state.refused, REFUSED_MS)
+        self._tracks = Lately(node.intake.state.tracks_refused, REFUSED_MS)
         self.cloud: CloudReport | None = None
         self._operations: dict[str, Callable[[bytes], Awaitable[object]]] = {
             "health": self._health,
@@ -135,10 +142,12 @@ class Desk:
             return await operation(line)
         except StoreError as error:
             raise Refused("unavailable", f"the store cannot be written: {error}") from error
+        except UndecidedError as error:
+            raise Refused("internal", f"{error}: nothing was done; see the gateway's log") from error
 
     def health(self) -> Health:
         """The state of the gateway."""
-        reasons = self._reasons()
+        reasons = self.reasons()
         return Health(
             status=status_of(reasons),
             reasons=reasons,
@@ -151,12 +160,19 @@ class Desk:
             counts=self._counts(),
         )
 
-    def figures(self, health: Health) -> dict[str, bool | int | float | str]:
+    def summary(self) -> str:
+        """One line for the service manager."""
+        reasons = self.reasons()
+        wrong = f" ({', '.join(each.code for each in reasons)})" if reasons else ""
+        return f"{status_of(reasons)}{wrong}, {len(self._node.board)} alarms stand"
+
+    def figures(self, reasons: Sequence[Reason]) -> dict[str, bool | int | float | str]:
         """What goes into the journal as the gateway's own telemetry (`devices.kinds.GatewayTelemetry`)."""
-        counts = health.counts
+        counts = self._counts()
         behind = sum(self.cloud.behind.values()) if self.cloud is not None else 0
+        wrong = {each.code for each in reasons}
         return {
-            "uptime": int(health.uptime_s),
+            "uptime": int(self.uptime_s),
             "received": counts.get("received", 0),
             "rejected": counts.get("rejected", 0),
             "duplicates": counts.get("duplicates", 0),
@@ -164,6 +180,7 @@ class Desk:
             "alarms": counts["standing"],
             "cloud_behind": behind,
             "unregistered_refused": self._node.intake.state.refused,
+            **{code.value: code in wrong for code in ALARMING},
         }
 
     @property
@@ -171,8 +188,10 @@ class Desk:
         """Since the node began."""
         return (self._node.clock.now_ms() - self._node.started_at) / 1000
 
-    def _reasons(self) -> list[Reason]:
+    def reasons(self) -> list[Reason]:
+        """Everything that is wrong now. Cheap: it is asked every second."""
         node = self._node
+        state, now = node.intake.state, node.clock.now_ms()
         found = []
         missing = [lane.value for lane in node.links if lane not in node.lanes_up]
         if missing:
@@ -181,17 +200,16 @@ class Desk:
             found.append(reason(Code.STORE_FAILING, node.store_error))
         for name, code in (("web", Code.WEB_DOWN), ("bridge", Code.BRIDGE_DOWN)):
             child = self._children.get(name)
-            if child is not None and not child.up:
-                found.append(reason(code, f"the {name} process is not running"))
+            if child is not None and not child.well:
+                how = "has just been started again" if child.up else "is not running"
+                found.append(reason(code, f"the {name} process {how}"))
         if self.cloud is not None and self.cloud.error is not None:
             code = Code.CLOUD_REFUSES if self.cloud.state == "fix_needed" else Code.CLOUD_AWAY
             found.append(reason(code, self.cloud.error))
-        if node.intake.state.refused:
-            found.append(
-                reason(Code.UNREGISTERED_LIMIT, f"{node.intake.state.refused} messages were not evaluated")
-            )
-        if node.intake.state.tracks_refused:
-            count = node.intake.state.tracks_refused
+        if self._unregistered.grew(state.refused, now):
+            found.append(reason(Code.UNREGISTERED_LIMIT, f"{state.refused} messages were not evaluated"))
+        if self._tracks.grew(state.tracks_refused, now):
+            count = state.tracks_refused
             found.append(reason(Code.TRACKS_REFUSED, f"{count} messages of cameras with too many tracks"))
         found += node.troubles.reasons()
         if self._embedded:
@@ -321,9 +339,9 @@ class Desk:
 
     async def _dead_letter(self, line: bytes) -> object:
         given = msgspec.json.decode(line, type=_DeadLetter)
-        self._node.intake.batch.dead_letters.append(
-            DeadLetter(self._node.clock.now_ms(), given.feed, given.line, given.status, given.words)
-        )
+        letter = DeadLetter(self._node.clock.now_ms(), given.feed, given.line, given.status, given.words)
+        self._node.intake.batch.dead_letters.append(letter)
+        self._refusals.add(letter)
         return None
 
     async def _report(self, line: bytes) -> object:

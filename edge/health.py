@@ -1,4 +1,8 @@
-"""What is wrong with the gateway, as a closed list with remedies (docs/health.md)."""
+"""What is wrong with the gateway, as a closed list with remedies (docs/health.md).
+
+Each reason but a notice is a point of the gateway's own telemetry (`devices.kinds.GatewayTelemetry`) and raises
+and clears an alarm of its own (rules/packs/gateway.yaml).
+"""
 
 from enum import StrEnum
 from typing import Literal
@@ -32,7 +36,13 @@ class Code(StrEnum):
 FAILS = frozenset({Code.BROKER_AWAY, Code.CANNOT_DECIDE, Code.STORE_FAILING})
 """With one of these the gateway does not do its main work."""
 
-_REMEDIES = {
+NOTICES = frozenset({Code.EMBEDDED_BROKER})
+"""To know, but nothing is wrong: they degrade nothing and are no alarm."""
+
+ALARMING = tuple(code for code in Code if code not in NOTICES)
+"""The reasons that are points, and so alarms."""
+
+REMEDIES = {
     Code.BROKER_AWAY: "start the broker, or correct mqtt.host, mqtt.port and the password; alarms wait until then",
     Code.BROKER_DROPPED: "give the broker the limits of deploy/mosquitto.conf; see `gap` for when and how many",
     Code.BROKER_LIMITS: "set max_inflight_messages as in deploy/mosquitto.conf; bursts wait for the disk until then",
@@ -95,14 +105,30 @@ class Troubles:
         return [reason(code, message) for code, message in self._messages.items()]
 
 
+class Lately:
+    """Whether a count has grown within the last ``span_ms``: what only counts up is over some time after."""
+
+    def __init__(self, count: int, span_ms: int) -> None:
+        self._count = count
+        self._span_ms = span_ms
+        self._grew_at: int | None = None
+
+    def grew(self, count: int, now_ms: int) -> bool:
+        """With the count as it is now. One that is lower was begun anew, after a rebuild."""
+        if count > self._count:
+            self._grew_at = now_ms
+        self._count = count
+        return self._grew_at is not None and now_ms - self._grew_at < self._span_ms
+
+
 def reason(code: Code, message: str) -> Reason:
     """A reason with its remedy."""
-    return Reason(code, message, _REMEDIES[code])
+    return Reason(code, message, REMEDIES[code])
 
 
 def status_of(reasons: list[Reason]) -> Literal["ok", "degraded", "failed"]:
-    """Failed when the main work is not done; the embedded broker alone degrades nothing."""
+    """Failed when the main work is not done; notices alone degrade nothing."""
     codes = {each.code for each in reasons}
     if codes & FAILS:
         return "failed"
-    return "degraded" if codes - {Code.EMBEDDED_BROKER} else "ok"
+    return "degraded" if codes - NOTICES else "ok"

@@ -1,7 +1,7 @@
 """From deliveries to decisions: routing, decoding, duplicates, the engine, the open batch.
 
 This is the hot path. It touches no disk and no socket. A bad message is counted, kept in the quarantine
-and acknowledged with its batch; it never raises.
+and acknowledged with its batch; it never raises. So is a good one at which the engine fails (`edge.undecided`).
 """
 
 import logging
@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from zlib import crc32
 
+import msgspec
+
 from devices.decoding import Reason, Rejected, decode
 from devices.duplicates import RecentMessages, SessionPackets
-from devices.readings import Channel, Flag
+from devices.readings import Channel, Flag, Reading
 from devices.registry import Registry
 from devices.topics import Foreign, Lane, Route, Topics, Unroutable
 from edge.mqtt.link import Delivery
@@ -26,6 +28,7 @@ from edge.store.records import (
     Quarantined,
 )
 from edge.throttle import Meter, Throttle, unmetered
+from edge.undecided import go_on
 from rules.decisions import NOTHING, Decision, Input, time_of
 from rules.engine import Engine
 from rules.state import State
@@ -38,6 +41,9 @@ KEEP_OF_LARGE = 4 * 1024
 
 QUARANTINE_PER_MINUTE = 60
 """Rows; a babbling device must not wear out the card. What is not kept is still counted."""
+
+UNDECIDED_LOGGED = 1_000
+"""One in so many failures of the engine is logged whole; all are counted."""
 
 _RETAINED = Flag.RETAINED
 
@@ -75,6 +81,8 @@ class Intake:
         self.batch = Batch(seq=0)
         self.urgent = False
         self.counts: Counter[str] = Counter()
+        self.undecided = ""
+        """The last failure of the engine; ``counts["undecided"]`` is how many there were."""
         self.packets = {lane: SessionPackets() for lane in Lane}
         self.recent = RecentMessages()
         self.next_outgoing_id = 1
@@ -112,12 +120,9 @@ class Intake:
             except Rejected as rejected:
                 self._quarantine(topic, payload, rejected, now)
                 continue
-            meter = source.meter
-            meter.left -= 1
-            if meter.left < 0 and not retain:
-                judged = self._throttle.admit(meter, lane, reading, now)
-                if judged is None:
-                    self.counts["throttled"] += 1
+            source.meter.left -= 1
+            if source.meter.left < 0:
+                if (judged := self._admit(source.meter, lane, reading, now)) is None:
                     continue
                 reading = judged
             if reading.id is not None and not retain:  # old news must not hide what is said anew
@@ -125,10 +130,13 @@ class Intake:
                     self.counts["duplicates"] += 1
                     continue
                 batch.recent.append((reading.id, mark, now))
-            decision = engine.step(state, reading, now)
-            inputs.append(
-                reading
-            )  # after the step: an input that breaks the engine must not break every replay
+            try:
+                decision = engine.step(state, reading, now)
+            except Exception as failure:  # noqa: BLE001 - a fault of ours costs this message, not the rest
+                if not self._go_on(reading, now, failure, topic, payload):
+                    continue
+                decision = NOTHING
+            inputs.append(reading)  # only what was judged: what breaks the engine must not break every replay
             channel = reading.channel
             if channel is Channel.EVENT:
                 self.urgent = True
@@ -138,6 +146,15 @@ class Intake:
                 self.follow(decision)
         batch.now = state.now
         return to_acknowledge
+
+    def _admit(self, meter: Meter, lane: Lane, reading: Reading, now: int) -> Reading | None:
+        """What is to be judged now of a device that may have said too much; see `Throttle.admit`."""
+        if reading.retained:
+            return reading
+        judged = self._throttle.admit(meter, lane, reading, now)
+        if judged is None:
+            self.counts["throttled"] += 1
+        return judged
 
     def _source(self, topic: str) -> "_Source":
         """What a topic stands for; remembered if it is a good one, so that a stranger's topics are not."""
@@ -166,20 +183,53 @@ class Intake:
         self.batch.packets[lane].clear()
         self.batch.sessions_begun.append(lane)
 
-    def tell(self, given: Input) -> Decision:
-        """Give the engine an input that is not a message: an order of a person, a fact about the gateway."""
+    def tell(self, given: Input) -> Decision | None:
+        """Give the engine an input that is not a message: an order of a person, a fact about the gateway.
+
+        None where the engine failed at it: it was not judged and is not journaled.
+        """
+        now = time_of(given)
+        try:
+            decision = self.engine.step(self.state, given, now)
+        except Exception as failure:  # noqa: BLE001 - as for a message
+            if not self._go_on(given, now, failure, type(given).__name__.lower(), msgspec.json.encode(given)):
+                return None
+            decision = NOTHING
         self.batch.inputs.append(given)
-        decision = self.engine.step(self.state, given, time_of(given))
         self.batch.now = self.state.now
         self.follow(decision)
         return decision
 
     def tick(self, now: int) -> None:
         """Take the deadlines up to ``now``."""
-        decision = self.engine.tick(self.state, now)
+        try:
+            decision = self.engine.tick(self.state, now)
+        except Exception as failure:  # noqa: BLE001 - a fault of ours costs this deadline, not the rest
+            self._go_on(None, now, failure)
+            return
         if decision is not NOTHING:
             self.batch.now = self.state.now
             self.follow(decision)
+
+    def _go_on(
+        self, given: Input | None, now: int, failure: Exception, topic: str = "", payload: bytes = b""
+    ) -> bool:
+        """After the engine has failed; whether ``given`` was judged all the same."""
+        outcome = go_on(self.engine, self.state, given, now, failure)
+        self.batch.now = self.state.now
+        for decision in outcome.decisions:
+            self.follow(decision)
+        failures = outcome.deadlines
+        if outcome.failure is not None:
+            failures = [*failures, outcome.failure]
+            detail = f"{type(outcome.failure).__name__}: {outcome.failure}"
+            self._quarantine(topic, payload, Rejected(Reason.UNDECIDED, detail), now)
+        for each in failures:
+            if not self.counts["undecided"] % UNDECIDED_LOGGED:
+                log.error("the engine failed; what it failed at is left out", exc_info=each)
+            self.counts["undecided"] += 1
+            self.undecided = f"{type(each).__name__}: {each}"[:200]
+        return outcome.failure is None
 
     def follow(self, decision: Decision) -> None:
         """Put what must follow into the open batch."""

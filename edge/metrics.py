@@ -37,6 +37,12 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
         },
     )
     figure(
+        "undecided_total",
+        "counter",
+        "Messages and delays at which the engine failed.",
+        {"": counts.get("undecided", 0)},
+    )
+    figure(
         "messages_throttled_total",
         "counter",
         "Telemetry of devices that say too much, held back or left out.",

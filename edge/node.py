@@ -67,6 +67,10 @@ class AlarmPush(msgspec.Struct, frozen=True, tag_field="push", tag="alarm"):
     alarm: msgspec.Raw
 
 
+class UndecidedError(Exception):
+    """The engine failed at an order of a person: nothing was done. Told by the log and as `cannot_decide`."""
+
+
 class Node:
     """Takes what the links bring (`edge.mqtt.link.Inbox`) and sees it through."""
 
@@ -243,7 +247,7 @@ class Node:
             return  # not acknowledged: they come again after the rebuild, or at the next start
         now = self._heard_at[lane] = self.clock.now_ms()
         packet_ids = self.intake.receive(lane, deliveries, now)
-        self.commits.received(lane, connection, packet_ids)
+        self.commits.received(lane, connection, packet_ids, len(deliveries))
         self._arm()
         held = self.commits.held(lane)
         if held >= self.commits.limit:
@@ -420,6 +424,8 @@ class Node:
             return None
         standing = state.alarms[key]
         decision = self.intake.tell(given)
+        if decision is None:
+            raise UndecidedError(f"the engine failed: {self.intake.undecided}")
         if not decision.changes:
             if self.board.get(standing.id) != standing:
                 await self.committed()  # said by somebody else a moment ago, and not on disk yet

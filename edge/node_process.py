@@ -4,14 +4,14 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
-
-import msgspec
+from pathlib import Path
 
 from devices.readings import Address
 from devices.registry import Registry
@@ -24,13 +24,18 @@ from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
 from edge.desk import Desk
 from edge.mqtt.five import mqtt5_link
-from edge.mqtt.link import Link, LinkRefused, LinkSettings, NotConnected, PublishRefusedError, Tls, Will
+from edge.mqtt.link import Link, LinkRefused, LinkSettings, Tls, Will
 from edge.mqtt.three import mqtt311_link
-from edge.node import HEALTH_S, Identity, Node
+from edge.node import Identity, Node
+from edge.refusals import Refusals
 from edge.safety_first import SafetyFirst
 from edge.settings import Config
-from edge.store.errors import StoreUnusable
+from edge.store.errors import StoreError, StoreUnusable
 from edge.store.journal import Journal
+from edge.store.reader import JournalReader
+from edge.store.records import DeadLetter
+from edge.vitals import Vitals
+from edge.watchdog import Notifier, Watchdog
 from edge.web.settings import WebSettings
 from rules.definitions import RuleSet
 from rules.engine import Engine
@@ -79,10 +84,12 @@ async def _run(config: Config, rules: RuleSet, registry: Registry) -> None:
                 "the embedded broker is for demos and development: it keeps no session and delivers nothing again;"
                 " a property runs Mosquitto with deploy/mosquitto.conf"
             )
-        await _serve(config, rules, registry)
+        notifier = Notifier.from_environment(os.environ)
+        stack.callback(notifier.close)
+        await _serve(config, rules, registry, notifier)
 
 
-async def _serve(config: Config, rules: RuleSet, registry: Registry) -> None:
+async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: Notifier) -> None:
     max_bytes, forwarding = config.store.journal_max_bytes, config.cloud.url is not None
     async with Journal(config.data_dir, max_bytes=max_bytes, forwarding=forwarding) as journal:
 
@@ -101,17 +108,26 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry) -> None:
         who = Identity(config.site, config.node, topics, config.store.commit_ms, config.mqtt.embedded)
         node = Node(who, engine, registry, journal, Clock())
         children = _children(config)
+        refusals = Refusals(node, partial(_uncounted_letters, journal.path))
         desk = Desk(
             node,
             registry,
             children,
+            refusals=refusals,
             version=version("anlin"),
             embedded_broker=config.mqtt.embedded,
         )
         control = ControlServer(config.data_dir / SOCKET_NAME, desk.answer)
         node.attach(_links(config, topics, node), control)
+        vitals = Vitals(node, desk)
+        watchdog = Watchdog(notifier, vitals.blocked, desk.summary)
+
+        def stop() -> None:
+            watchdog.stopping()
+            node.stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, node.stop)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_YOUNG, 20, 100)
@@ -119,10 +135,21 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry) -> None:
         async with asyncio.TaskGroup() as group:
             beside = [group.create_task(control.run(), name="control")]
             beside += [group.create_task(child.run(), name=child.name) for child in children]
-            beside.append(group.create_task(_tell_health(node, desk), name="health"))
+            beside.append(group.create_task(vitals.run(), name="vitals"))
+            beside.append(group.create_task(watchdog.run(), name="watchdog"))
+            beside.append(group.create_task(refusals.run(), name="refusals"))
             await node.run()
             for task in beside:
                 task.cancel()
+
+
+def _uncounted_letters(path: Path) -> Sequence[DeadLetter]:
+    try:
+        with JournalReader(path) as reader:
+            return reader.uncounted_letters()
+    except StoreError:
+        log.exception("refusals before the start are not counted; they are among the dead letters")
+        return []
 
 
 def _children(config: Config) -> Sequence[Child]:
@@ -166,19 +193,3 @@ def _links(config: Config, topics: Topics, node: Node) -> dict[Lane, Link]:
         )
         links[lane] = make(lane, settings, node, turn=bulk_waits.turn if lane is Lane.BULK else None)
     return links
-
-
-async def _tell_health(node: Node, desk: Desk) -> None:
-    """Every minute: figures into the journal (and so to the cloud), health onto its topic."""
-    topic = node.who.topics.gateway(node.who.node, "health")
-    while True:
-        await node.online.wait()
-        health = desk.health()
-        node.feel(desk.figures(health))
-        try:
-            await node.links[Lane.SAFETY].publish(topic, msgspec.json.encode(health), retain=True)
-        except NotConnected:
-            log.debug("health was not published: no connection")
-        except PublishRefusedError as error:
-            log.error("the broker refuses a publication", extra={"topic": topic, "reason": str(error)})  # noqa: TRY400
-        await asyncio.sleep(HEALTH_S)

@@ -75,6 +75,11 @@ class Outbox:
         self._connection = 0
         self.reconciled = 0
         self.refused = 0
+        self.orders_refused = 0
+        self.denied: str | None = None
+        """The broker's words where it refused the last publication of an alarm."""
+        self.settled = 0
+        """Rows that have left, were refused or have expired."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -95,6 +100,10 @@ class Outbox:
         self._reconcile.set()
         self._connected.set()
         self._news.set()
+
+    def set_right(self) -> None:
+        """Compare the board with the broker's again, as on connecting: what was refused may be permitted now."""
+        self._reconcile.set()
 
     def disconnected(self) -> None:
         """Nothing leaves until the next `connected`."""
@@ -143,6 +152,7 @@ class Outbox:
         self, sent_from: deque[Outgoing], done: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]
     ) -> None:
         stored = {number for number in done if number != _UNSTORED}
+        self.settled += len(done)
         if sent_from is not self._waiting:  # the store was read anew meanwhile, before it heard of these
             self._waiting = deque(row for row in self._waiting if row.id not in stored)
         if stored:
@@ -164,8 +174,14 @@ class Outbox:
         except PublishRefusedError as error:
             # Waiting would not help, and what is behind it must not wait; the board is set right on connecting.
             self.refused += 1
+            if row.kind is OutgoingKind.ORDER:
+                self.orders_refused += 1
+            else:
+                self.denied = f"{row.topic}: {error}"
             log.error("the broker refuses a publication", extra={"topic": row.topic, "reason": str(error)})  # noqa: TRY400
             return OrderStatus.FAILED
+        if row.kind is OutgoingKind.ALARM:
+            self.denied = None
         return OrderStatus.SENT
 
     async def _set_board_right(self) -> None:

@@ -12,7 +12,8 @@ from typing import Protocol
 from devices.duplicates import WINDOW_MS
 from edge.intake import Intake
 from edge.store.records import RecentId, Recovered, ReplayBatch
-from rules.decisions import Listening, time_of
+from edge.undecided import go_on
+from rules.decisions import Input, Listening, time_of
 from rules.engine import Engine
 from rules.state import State, thaw
 
@@ -43,18 +44,30 @@ def restore_state(engine: Engine, recovered: Recovered, source: Source) -> tuple
     for batch in source.replay(recovered.snapshot_seq):
         for given in batch.inputs:
             if same_rules:
-                engine.step(state, given, time_of(given))
+                _step(engine, state, given, time_of(given))
             else:
                 engine.learn(state, given)
             replayed += 1
         if same_rules:
-            engine.tick(state, batch.now)
+            _step(engine, state, None, batch.now)
         state.now = max(state.now, batch.now)
     if same_rules and set(state.keys) != {alarm.id for alarm in recovered.alarms}:
         log.warning("replay gave other alarms than were committed; the committed ones stand")
     engine.adopt(state, recovered.alarms)
     state.now = max(state.now, recovered.last_now)
     return state, replayed
+
+
+def _step(engine: Engine, state: State, given: Input | None, now: int) -> None:
+    """As it was taken live, also where the engine failed then: a fault of ours must not prevent a start."""
+    try:
+        if given is None:
+            engine.tick(state, now)
+        else:
+            engine.step(state, given, now)
+    except Exception as failure:
+        log.exception("the engine failed in replay; what it failed at is left out")
+        go_on(engine, state, given, now, failure)
 
 
 def restore(intake: Intake, recovered: Recovered, source: Source, now: int) -> int:

@@ -7,6 +7,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from edge.control_client import Health
+from edge.store.records import Gap, GapReason
+
+GAPS_SHOWN = 10
+"""Lines about losses."""
 
 
 class AlarmLine(msgspec.Struct, frozen=True):
@@ -37,6 +41,13 @@ class StatusReport(msgspec.Struct, frozen=True):
         return self.health.status == "ok" and not self.standing and not self.silent
 
 
+def already_acked(alarm: Mapping[str, object], by: str, comment: str) -> str | None:
+    """Whose acknowledgement stands where it is not the one that was just given."""
+    if alarm.get("acked_by") in (None, by) and alarm.get("comment") in (None, comment):
+        return None
+    return f"{alarm.get('acked_by')} acknowledged it already, at {alarm.get('acked_at')}: that stands"
+
+
 def alarm_lines(alarms: Sequence[AlarmLine], language: str, zone: str) -> Iterator[str]:
     """One line an alarm: worst first as given, times on the community's clock."""
     if not alarms:
@@ -53,8 +64,8 @@ def alarm_lines(alarms: Sequence[AlarmLine], language: str, zone: str) -> Iterat
         )
 
 
-def status_lines(report: StatusReport, language: str, zone: str) -> Iterator[str]:
-    """What ``anlin status`` says: the gateway, what stands, what is silent, the cloud."""
+def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[Gap] = ()) -> Iterator[str]:
+    """What ``anlin status`` says: the gateway, what stands, what is silent, the cloud, what was lost lately."""
     health = report.health
     counts = health.counts
     yield (
@@ -71,6 +82,23 @@ def status_lines(report: StatusReport, language: str, zone: str) -> Iterator[str
     for address in report.silent:
         yield f"  {address}"
     yield _cloud(health.cloud)
+    if gaps:
+        yield f"lost within a day: {len(gaps)}"
+        for line in gap_lines(gaps[:GAPS_SHOWN], language, zone):
+            yield f"  {line}"
+        if len(gaps) > GAPS_SHOWN:
+            yield "  … the rest: GET /api/v1/gaps"
+
+
+def gap_lines(gaps: Sequence[Gap], language: str, zone: str) -> Iterator[str]:
+    """One line a known loss, as given: when, how many of what, from when to when, why."""
+    words, why = _GAP_WORDS[language], _GAP_REASONS[language]
+    for gap in gaps:
+        begun, ended = (datetime.fromtimestamp(ms / 1000, ZoneInfo(zone)) for ms in (gap.from_ms, gap.to_ms))
+        until = f"{ended:%H:%M:%S}" if ended.date() == begun.date() else f"{ended:%m-%d %H:%M:%S}"
+        count = str(gap.count) if gap.count else words["unknown"]
+        what = words.get(gap.lane, gap.lane)
+        yield f"{begun:%m-%d %H:%M:%S} – {until}  {count} {what}  {why.get(gap.reason, gap.reason)}"
 
 
 def detail_lines(alarm: Mapping[str, object]) -> Iterator[str]:
@@ -82,6 +110,45 @@ def detail_lines(alarm: Mapping[str, object]) -> Iterator[str]:
         else:
             shown = "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         yield f"{name:<{width}}  {shown}"
+
+
+_GAP_WORDS = {
+    "en": {
+        "unknown": "an unknown number of",
+        "safety": "safety messages",
+        "bulk": "telemetry messages",
+        "readings": "readings",
+        "alarms": "alarm changes",
+    },
+    "zh": {
+        "unknown": "数量不明的",
+        "safety": "条安全消息",
+        "bulk": "条遥测消息",
+        "readings": "条读数",
+        "alarms": "条告警变化",
+    },
+}
+
+_GAP_REASONS = {
+    "en": {
+        GapReason.JOURNAL_FULL: "removed from the full journal before they were forwarded",
+        GapReason.BROKER_DROPPED: "dropped by the broker for want of room",
+        GapReason.SESSION_LOST: "the broker forgot the session that they waited in",
+        GapReason.STORE_FAILED: "judged, but not stored: the store could not be written",
+        GapReason.STORE_DAMAGED: "not readable in the damaged journal",
+        GapReason.CLOUD_REFUSED: "refused by the cloud store for good; kept among the dead letters",
+        GapReason.THROTTLED: "not taken: a device said more than it may",
+    },
+    "zh": {
+        GapReason.JOURNAL_FULL: "本地数据已满，尚未转发就被删除",
+        GapReason.BROKER_DROPPED: "MQTT 服务器空间不足而丢弃",
+        GapReason.SESSION_LOST: "MQTT 服务器丢失了会话，其中等待的消息已丢失",
+        GapReason.STORE_FAILED: "已判断但未保存：当时存储无法写入",
+        GapReason.STORE_DAMAGED: "数据文件损坏，无法读出",
+        GapReason.CLOUD_REFUSED: "被云端存储拒绝，保存在本地的死信中",
+        GapReason.THROTTLED: "设备消息过多而未接收",
+    },
+}
 
 
 def _cloud(cloud: Mapping[str, object] | None) -> str:

@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge.store.records import Gap, GapReason
 from rules.alarms import Severity, Transition
 from tests.browser import Browser
 from tests.fake_node import FakeNode
@@ -153,6 +155,21 @@ def test_a_gateway_that_does_not_work_is_told_with_its_remedy_and_nothing_looks_
             async with FakeNode(tmp_path):
                 await until(browser, "!document.querySelector('#health .failed')")
                 assert "当前没有告警" in await see(browser, "#empty")
+
+    asyncio.run(story())
+
+
+def test_losses_of_the_last_day_are_a_notice(tmp_path: Path, browser: Browser) -> None:
+    async def story() -> None:
+        now = time.time_ns() // 1_000_000
+        times = (now - 2 * 86_400_000, now - 3_600_000, now)
+        gaps = [Gap(at, "bulk", 7, at, at, GapReason.BROKER_DROPPED) for at in times]
+        async with Book(tmp_path) as book, FakeNode(tmp_path), web(tmp_path) as board:
+            await book.lose(*gaps)
+            await show(browser, board.port, "?lang=en", 0)
+            await until(browser, "document.querySelector('#health .notice')")
+            assert "within a day: 2 →" in await see(browser, "#health .notice")
+            assert "No alarms are standing" in await see(browser, "#empty")
 
     asyncio.run(story())
 

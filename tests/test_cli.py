@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,9 @@ import pytest
 from edge.cli import main
 from edge.control import ControlServer, Refused, Request
 from edge.control_client import SOCKET_NAME
-from edge.reports import AlarmLine, StatusReport, alarm_lines, status_lines
+from edge.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, status_lines
+from edge.store.journal import Journal
+from edge.store.records import Batch, Gap, GapReason
 from rules.alarms import Severity
 from tests.fake_node import HEALTHY
 from tests.web_world import Book, alarm, raised
@@ -301,7 +304,8 @@ def ask(capsys: pytest.CaptureFixture[str], status: dict[str, Any], *argv: str) 
             return status
         if asked[-1]["alarm_id"] != alarm(1).id:
             raise Refused("not_found", "no such alarm stands")
-        return msgspec.Raw(alarm(1, acked_at=5, acked_by=asked[-1]["by"]).wire())
+        by = {"late Li": "Wang"}.get(asked[-1]["by"], asked[-1]["by"])  # who was faster
+        return msgspec.Raw(alarm(1, acked_at=5, acked_by=by).wire())
 
     async def scenario() -> int:
         server = asyncio.create_task(ControlServer(path, answer).run())
@@ -377,7 +381,66 @@ def test_status_ends_with_1_if_anything_is_wrong(
     assert (code, err) == (1, "")
     code, out, err, _ = ask(capsys, status(**wrong), "status", "--json")
     assert code == 1
-    assert json.loads(out) == status(**wrong)
+    assert json.loads(out) == {**status(**wrong), "gaps": []}
+
+
+def test_status_tells_what_was_lost_within_a_day_and_is_well_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = time.time_ns() // 1_000_000
+    old = Gap(now - 2 * 86_400_000, "readings", 7, now, now, GapReason.JOURNAL_FULL)
+    new = [Gap(now - n, "bulk", n, now - 60_000, now, GapReason.BROKER_DROPPED) for n in range(12)]
+
+    async def journal() -> None:
+        async with Journal(Path("data"), max_bytes=10**9, forwarding=False) as book:
+            await book.commit(Batch(1, now=now, gaps=[old, *new]))
+
+    asyncio.run(journal())
+    code, out, err, _ = ask(capsys, status(), "status")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert "lost within a day: 12" in lines
+    assert lines[-1] == "  … the rest: GET /api/v1/gaps"
+    assert len(lines) == 4 + 1 + 10 + 1
+    code, out, err, _ = ask(capsys, status(), "status", "--json")
+    assert [gap["count"] for gap in json.loads(out)["gaps"]] == list(range(11, -1, -1))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_reason_of_a_loss_has_words_in_both_languages(language: str) -> None:
+    gaps = [Gap(5, "bulk", 4001, 1_790_000_000_000, 1_790_000_060_000, each) for each in GapReason]
+    lines = list(gap_lines(gaps, language, "Asia/Shanghai"))
+    assert len(set(lines)) == len(GapReason)
+    for gap, line in zip(gaps, lines, strict=True):
+        assert line.startswith("09-21 22:13:20 – 22:14:20  4001 ")
+        assert gap.reason not in line.split()
+    (unknown,) = gap_lines([Gap(5, "safety", 0, 5, 5, GapReason.SESSION_LOST)], language, "Asia/Shanghai")
+    assert "0 " not in unknown.split("  ", 1)[1]
+
+
+def test_a_second_acknowledgement_tells_whose_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    order = ("alarms", "ack", alarm(1).id, "--by", "late Li", "--comment", "c")
+    code, out, err, _ = ask(capsys, {}, *order)
+    assert code == 0
+    assert re.search(r"^acked_by +Wang$", out, re.MULTILINE)
+    assert err == "anlin: Wang acknowledged it already, at 1970-01-01T00:00:00.005Z: that stands\n"
+
+
+def test_run_tells_every_fault_as_check_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "edge.logs.configure", lambda *_: None
+    )  # it would log into this test's capture for ever
+    Path("registry.yaml").write_text("devices:\n  - {id: sm1, kind: smok}\n")
+    Path("mine.yaml").write_text("rules:\n  - {id: mine}\n")
+    Path("anlin.yaml").write_text("devices: registry.yaml\nrules: [mine.yaml]\n")
+    checked = said(capsys, "check")
+    assert checked[2].count("\n") > 1
+    assert said(capsys, "run") == checked
+    with Path("anlin.yaml").open("a") as file:
+        file.write("site: c 1\n")
+    assert said(capsys, "run") == said(capsys, "check")
 
 
 def test_status_names_what_stands_who_is_silent_and_what_to_do() -> None:

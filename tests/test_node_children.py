@@ -65,10 +65,14 @@ def test_a_child_that_ends_is_started_again_and_ends_with_its_parent(
     async def scene() -> None:
         one = child(WAITS, file)
         running = asyncio.create_task(one.run())
-        await until(lambda: len(pids(file)) == 1 and one.up)
+        await until(lambda: len(pids(file)) == 1 and one.well)
         psutil.Process(pids(file)[0]).kill()
         await until(lambda: len(pids(file)) == 2 and one.up)
         assert one.restarts == 1
+        settled = [one.well]  # it may end again at once
+        monkeypatch.setattr(children, "SETTLED_S", 0.0)
+        settled.append(one.well)
+        assert settled == [False, True]
         assert await ended(running) < children.STOP_S
         assert not one.up
         assert gone(pids(file))

@@ -220,6 +220,7 @@ def test_what_the_broker_denies_ends_nothing_else(tmp_path: Path, denied: str) -
             assert gateway.process is not None
             assert gateway.process.poll() is None
             eventually(lambda: "refuse" in gateway.stderr)
+            eventually(lambda: gateway.reasons() == {"cannot_publish"})
 
 
 NONSENSE = [

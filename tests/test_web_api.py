@@ -8,11 +8,13 @@ import psutil
 import pytest
 from pydantic import TypeAdapter
 
-from edge.web.models import AlarmModel, DeviceModel, HealthModel, Page, ProblemModel
+from edge.store.journal import Journal
+from edge.store.records import Batch, Gap, GapReason
+from edge.web.models import AlarmModel, DeviceModel, GapModel, HealthModel, Page, ProblemModel
 from edge.web.settings import SettingsError, WebSettings
 from rules.alarms import Severity, Transition
 from tests.fake_node import FakeNode
-from tests.web_world import PATIENCE_S, ROOT, Book, alarm, changed, raised, web
+from tests.web_world import PATIENCE_S, ROOT, START_MS, Book, alarm, changed, raised, web
 
 RSS_MAX = 75 * 2**20
 
@@ -69,6 +71,29 @@ def test_an_alarm_that_has_left_the_board_is_still_told_and_an_unknown_one_is_no
             assert missing.status == 404
             assert missing.headers["content-type"] == "application/problem+json"
             assert "nobody" in ProblemModel.model_validate_json(missing.body).detail
+
+    asyncio.run(story())
+
+
+def test_losses_come_newest_first_in_pages_whatever_the_node_does(tmp_path: Path) -> None:
+    gaps = [Gap(START_MS + n, "bulk", n, START_MS, START_MS + n, GapReason.BROKER_DROPPED) for n in range(5)]
+
+    async def story() -> None:
+        async with Journal(tmp_path, max_bytes=10**9, forwarding=False) as journal, web(tmp_path) as board:
+            assert (await board.get("/api/v1/gaps")).json == {"items": [], "next": None}
+            await journal.commit(Batch(1, now=START_MS, gaps=gaps))
+            first = await board.get("/api/v1/gaps?limit=2")
+            page = TypeAdapter(Page[GapModel]).validate_json(first.body)
+            assert first.json["items"][0] == {
+                "number": 5, "at": START_MS + 4, "lane": "bulk", "count": 4, "from": START_MS, "to": START_MS + 4,
+                "reason": "broker_dropped",
+            }  # fmt: skip
+            rest = (await board.get(f"/api/v1/gaps?after={page.next}")).json
+            assert [item["number"] for item in rest["items"]] == [3, 2, 1]
+            assert rest["items"][-1]["count"] is None  # nobody knows how many
+            assert rest["next"] is None
+            assert (await board.get("/api/v1/gaps?limit=501")).status == 422
+            assert (await board.get("/api/v1/gaps?after=x")).status == 422
 
     asyncio.run(story())
 
@@ -221,6 +246,7 @@ def test_openapi_tells_every_endpoint_and_the_shapes(tmp_path: Path) -> None:
                 "/metrics",
                 "/api/v1/alarms",
                 "/api/v1/alarms/{alarm_id}",
+                "/api/v1/gaps",
                 "/api/v1/devices",
                 "/api/v1/devices/{kind}/{device}",
                 "/api/v1/stream",

@@ -14,7 +14,7 @@ from typing import Any, Self
 import msgspec
 
 from edge.store.journal import Journal
-from edge.store.records import Batch
+from edge.store.records import Batch, Gap
 from edge.web.settings import WebSettings
 from rules.alarms import Alarm, AlarmChange, Severity, Transition
 from rules.ids import ulid
@@ -76,6 +76,10 @@ class Book:
         self._seq += 1
         batch = Batch(self._seq, now=changes[-1].at, changes=list(changes))
         return [number for number, _ in (await self._journal.commit(batch)).changes]
+
+    async def lose(self, *gaps: Gap) -> None:
+        self._seq += 1
+        await self._journal.commit(Batch(self._seq, now=gaps[-1].at, gaps=list(gaps)))
 
 
 @dataclass(slots=True)

@@ -29,6 +29,8 @@ from rules.decisions import Order
 QUARANTINE_ROWS = 1_000
 DEAD_LETTERS = 10_000
 """Rows."""
+GAPS = 100_000
+"""Rows of the gap ledger: decades of ordinary trouble, some megabytes of the worst."""
 QUARANTINE_BYTES = 16 * 1024 * 1024
 
 FRAME = PAGE_SIZE + 24
@@ -218,10 +220,12 @@ def _write_quarantine(
 
 
 def _write_gaps(connection: sqlite3.Connection, gaps: Iterable[Gap]) -> None:
+    """The newest `GAPS` stay."""
     connection.executemany(
         "INSERT INTO gaps (at, lane, count, from_ms, to_ms, reason) VALUES (?, ?, ?, ?, ?, ?)",
         [(g.at, g.lane, g.count, g.from_ms, g.to_ms, g.reason) for g in gaps],
     )
+    connection.execute("DELETE FROM gaps WHERE id <= (SELECT max(id) FROM gaps) - ?", (GAPS,))
 
 
 def _write_snapshot(connection: sqlite3.Connection, seq: int, now: int, snapshot: Snapshot) -> None:

@@ -117,6 +117,11 @@ class Journal:
         return len(self._jobs)
 
     @property
+    def alive(self) -> bool:
+        """The writer's thread runs; without it nothing is ever written."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def figures(self) -> Figures:
         """What the writer has done."""
         return self._writer.figures

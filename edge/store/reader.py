@@ -177,12 +177,22 @@ class JournalReader:
 
     def gaps_after(self, row: int, limit: int) -> list[tuple[int, Gap]]:
         """At most ``limit`` known losses after ``row``, in order, each with its row."""
-        return [
-            (number, Gap(at, lane, count, from_ms, to_ms, GapReason(reason)))
-            for number, at, lane, count, from_ms, to_ms, reason in self.rows(
-                "SELECT * FROM gaps WHERE id > ? ORDER BY id LIMIT ?", row, min(limit, MOST_ROWS)
-            )
-        ]
+        return self._gaps("SELECT * FROM gaps WHERE id > ? ORDER BY id LIMIT ?", row, min(limit, MOST_ROWS))
+
+    def newest_gaps(self, limit: int, before: int | None = None) -> list[tuple[int, Gap]]:
+        """At most ``limit`` known losses with rows below ``before``, the newest first, each with its row."""
+        top = 2**63 - 1 if before is None else before
+        statement = "SELECT * FROM gaps WHERE id < ? ORDER BY id DESC LIMIT ?"
+        return self._gaps(statement, top, min(limit, MOST_ROWS))
+
+    def uncounted_letters(self) -> list[DeadLetter]:
+        """The dead letters after the newest row that counts some (`GapReason.CLOUD_REFUSED`), in order."""
+        rows = self.rows(
+            "SELECT at, feed, line, status, words FROM dead_letters"
+            " WHERE at > (SELECT ifnull(max(at), 0) FROM gaps WHERE reason = ?) ORDER BY id",
+            GapReason.CLOUD_REFUSED,
+        )
+        return [DeadLetter(*row) for row in rows]
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The newest lines that the cloud store refused, newest first."""
@@ -223,6 +233,12 @@ class JournalReader:
     def _number(self, statement: str, *values: int) -> int:
         number: int = self.rows(statement, *values)[0][0]
         return number
+
+    def _gaps(self, statement: str, *values: int) -> list[tuple[int, Gap]]:
+        return [
+            (number, Gap(at, lane, count, from_ms, to_ms, GapReason(reason)))
+            for number, at, lane, count, from_ms, to_ms, reason in self.rows(statement, *values)
+        ]
 
     def _changes(self, statement: str, *values: int) -> list[tuple[int, AlarmChange]]:
         return [

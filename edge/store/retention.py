@@ -1,7 +1,8 @@
 """The byte bound: the journal's file and its write-ahead log together stay within ``journal_max_bytes``.
 
 The oldest batches go first, forwarded or not; unforwarded readings leave a gap row in the same transaction.
-Batches after the last snapshot are needed for recovery and stay; alarms, their history and gaps stay always.
+Batches after the last snapshot are needed for recovery and stay; alarms and their history stay always, gaps up to a
+number of their own (`edge.store.batches.GAPS`).
 
 Freed pages are used again before the file grows, so its size follows the pages in use. What is bounded is
 therefore the pages in use, at a share that leaves the rest to the write-ahead log and to what a few commits

@@ -12,9 +12,10 @@ from starlette.responses import PlainTextResponse
 
 from edge.control_client import ControlClient, ControlError, Health, Reason
 from edge.store.reader import JournalReader
+from edge.store.records import Gap
 from edge.web.database import Database
 from edge.web.feed import AlarmFeed
-from edge.web.models import AlarmModel, DeviceModel, HealthModel, Page, ProblemModel
+from edge.web.models import AlarmModel, DeviceModel, GapModel, HealthModel, Page, ProblemModel
 from edge.web.settings import WebSettings
 from edge.web.stream import EventStream
 from rules.alarms import Alarm, AlarmState, Severity
@@ -64,6 +65,7 @@ class Api:
             self.device,
             responses={200: {"model": DeviceModel}, **_MISSING, **_AWAY},
         )
+        get("/api/v1/gaps", self.gaps, responses={200: {"model": Page[GapModel]}, **_AWAY})
         get(
             "/api/v1/stream",
             self.stream,
@@ -126,6 +128,20 @@ class Api:
         found = await self._node.request("device", address=f"{self._settings.site}/{kind}/{device}")
         return Response(bytes(found), media_type=_JSON)
 
+    async def gaps(
+        self,
+        after: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    ) -> Response:
+        """Every loss that is known, the newest first."""
+        found = await self._database.read(lambda journal: journal.newest_gaps(limit + 1, before=after))
+        page = found[:limit]
+        following = str(page[-1][0]) if len(found) > limit else None
+        return Response(
+            msgspec.json.encode({"items": [_gap(number, gap) for number, gap in page], "next": following}),
+            media_type=_JSON,
+        )
+
     async def stream(
         self,
         last_event_id: Annotated[int | None, Header(ge=0)] = None,
@@ -139,6 +155,18 @@ class Api:
             raise HTTPException(503, "too many streams are open: close one", {"Retry-After": "5"})
         start = last_event_id if last_event_id is not None else resume
         return EventStream(self._feed, start, self._settings.heartbeat_s)
+
+
+def _gap(number: int, gap: Gap) -> dict[str, object]:
+    return {
+        "number": number,
+        "at": gap.at,
+        "lane": gap.lane,
+        "count": gap.count or None,
+        "from": gap.from_ms,
+        "to": gap.to_ms,
+        "reason": gap.reason,
+    }
 
 
 def _urgency(alarm: Alarm) -> tuple[int, int, str]:

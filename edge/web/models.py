@@ -8,6 +8,7 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from edge.store.records import GapReason
 from rules.alarms import AlarmState, Severity
 
 Scalar = bool | int | float | str
@@ -66,6 +67,21 @@ class DeviceModel(Model):
     place: dict[str, str]
     points: dict[str, Scalar]
     flags: int
+
+
+class GapModel(Model):
+    """A known loss: a row of the gap ledger."""
+
+    number: int = Field(description="Of its row; rises")
+    at: int = Field(description="When it was put on record, Unix milliseconds")
+    lane: str = Field(
+        description="What is missing: `safety` or `bulk` messages that never came in, `readings` or `alarms` "
+        "that the journal or the cloud lacks"
+    )
+    count: int | None = Field(description="How many; null: nobody can know")
+    from_: int = Field(alias="from", description="Beginning of what is missing, Unix milliseconds")
+    to: int = Field(description="Its end, Unix milliseconds")
+    reason: GapReason
 
 
 class Page(Model, Generic[_Item]):

@@ -11,6 +11,8 @@ const SEVERITIES = ["critical", "high", "medium", "low", "info"];
 const SHOWN = 300; // cards; the rest is counted
 const SILENCE_MS = 25_000; // two heartbeats and a half
 const HEALTH_MS = 5_000;
+const GAPS_MS = 60_000;
+const DAY_MS = 86_400_000;
 const RETRY_MS = [500, 1_000, 2_000, 4_000];
 
 const NOTICES = ["embedded_broker"]; // to know, but nothing is wrong
@@ -19,7 +21,7 @@ const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((node
 const cards = new Map();
 const state = {
   language: chooseLanguage(), connection: "connecting", startedAt: Date.now(),
-  alarms: new Map(), updatedAt: null, health: undefined, offsetMs: 0, version: null,
+  alarms: new Map(), updatedAt: null, health: undefined, offsetMs: 0, version: null, gaps: 0,
 };
 let words = WORDS[state.language];
 let renderAsked = false;
@@ -198,6 +200,7 @@ function renderHealth() {
     const { message, remedy } = reasonOf(reason);
     boxes.push(make("p", "notice", [message, remedy].filter(Boolean).join(" → ")));
   }
+  if (state.gaps) boxes.push(make("p", "notice", words.gaps(state.gaps)));
   // Only a change is announced and redrawn.
   const told = boxes.map((box) => box.className + box.textContent).join("\n");
   if (page.health.dataset.told !== told) {
@@ -332,9 +335,23 @@ async function watchHealth() {
   }
 }
 
+async function watchGaps() {
+  for (;;) {
+    try {
+      const answer = await fetch("/api/v1/gaps", { cache: "no-store", signal: AbortSignal.timeout(HEALTH_MS) });
+      const { items, next } = await answer.json();
+      const recent = items.filter(({ at }) => at > Date.now() + state.offsetMs - DAY_MS).length;
+      state.gaps = next && recent === items.length ? `${recent}+` : recent;
+      render();
+    } catch { /* what was known stays; the connection says what is wrong */ }
+    await pause(GAPS_MS);
+  }
+}
+
 page.language.addEventListener("click", switchLanguage);
 label();
 render();
 setInterval(tick, 1_000);
 follow();
 watchHealth();
+watchGaps();

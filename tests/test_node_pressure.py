@@ -1,15 +1,23 @@
-"""One device says a thousand messages a second to the real gateway over a real broker."""
+"""More comes than the node can take, or one device says a thousand messages a second."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from devices.readings import Reading
+from devices.topics import Lane
+from edge.mqtt.link import Delivery
+from edge.node import HOLD_MOST
+from edge.store.records import Batch, Committed
+from edge.store.writer import Writer
 from edge.throttle import STATES_MOST
 from tests.gateway import Gateway, eventually
-from tests.node_world import rows
+from tests.node_world import node_world, rows, until
 from tests.servers import Mosquitto
 from tests.wire import AlarmWatch, Wire
 
@@ -85,6 +93,48 @@ def test_a_babbling_device_is_throttled_alone_and_reported_and_recovers_and_its_
         assert len(gaps) <= 3
         lost = sum(int(str(count)) for _, count in gaps)
         assert len(_of(gateway, "babbler")) + lost == babbler.said + 1
+
+
+def test_while_a_backlog_of_telemetry_waits_for_the_disk_safety_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = threading.Event()
+    commit = Writer.commit
+
+    def hanging(writer: Writer, batch: Batch) -> Committed:
+        disk.wait(15)
+        return commit(writer, batch)
+
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            connection = world.connect()
+            monkeypatch.setattr(Writer, "commit", hanging)
+            for qos in (1, 0):
+                disk.clear()
+                for start in range(0, HOLD_MOST + 1, 1_000):
+                    world.node.received(
+                        Lane.BULK,
+                        connection,
+                        [
+                            Delivery(
+                                f"community/c1/charger/p{number % 100}/telemetry",
+                                b'{"energy": %d}' % number,
+                                number + 1 if qos else None,
+                                False,
+                                False,
+                            )
+                            for number in range(start, start + 1_000)
+                        ],
+                    )
+                assert world.played[Lane.BULK].paused
+                world.say("button/b1/event", b'{"action": "emergency"}', 1)
+                assert not world.played[Lane.SAFETY].paused
+                disk.set()
+                await until(lambda: not world.played[Lane.BULK].paused)
+                await until(world.told)
+            assert len(world.readings()) == 2 * (len(range(0, HOLD_MOST + 1, 1_000)) * 1_000 + 1)
+
+    asyncio.run(scene())
 
 
 def _of(gateway: Gateway, device: str) -> list[Reading]:
