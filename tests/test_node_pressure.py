@@ -137,5 +137,18 @@ def test_while_a_backlog_of_telemetry_waits_for_the_disk_safety_is_read(
     asyncio.run(scene())
 
 
+def test_a_flood_of_which_nothing_is_kept_stops_no_reading_for_long(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with node_world(tmp_path, commit_ms=20) as world:
+            connection = world.connect()
+            await world.node.committed()
+            foreign = Delivery("community/c1/gateway/gw-2/status", b"online", None, False, False)
+            world.node.received(Lane.SAFETY, connection, [foreign] * 2 * HOLD_MOST)
+            await until(lambda: not world.played[Lane.SAFETY].paused)
+            assert world.node.commits.held(Lane.SAFETY) == 0
+
+    asyncio.run(scene())
+
+
 def _of(gateway: Gateway, device: str) -> list[Reading]:
     return [each for each in gateway.readings() if each.address.endswith(f"/{device}")]
