@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import backlog, disk, footprint, latency, recovery, soak, throughput
+from bench import backlog, disk, footprint, latency, pressure, recovery, soak, throughput
 from bench.figures import Figure, Tell
 from bench.gateway import ROOT
 from bench.neighbours import Neighbours
@@ -29,7 +29,8 @@ RESULTS = ROOT / "bench" / "RESULTS.md"
 Bench = Callable[[Path, Scale, Tell, Path | None], None]
 
 BENCHES: Mapping[str, Bench] = {
-    module.NAME: module.run for module in (throughput, latency, footprint, recovery, backlog, disk, soak)
+    module.NAME: module.run
+    for module in (throughput, latency, pressure, footprint, recovery, backlog, disk, soak)
 }
 ON_REQUEST = frozenset({soak.NAME})
 """Not part of a whole run."""

@@ -102,6 +102,16 @@ def messages(share: int, shares: int, now_ms: Callable[[], int]) -> Iterator[Mes
         yield Message(f"{PREFIX}/{device.address}/telemetry", payload, device.address, ts)
 
 
+def babble(now_ms: Callable[[], int]) -> Iterator[Message]:
+    """What one smoke sensor, the last one, says that has run wild."""
+    address = addresses("smoke")[-1]
+    ts = 0
+    while True:
+        ts = max(now_ms(), ts + 1)
+        payload = b'{"ts":%d,"smoke":false,"density":%.4f,"temperature":21.5}' % (ts, ts % 200 / 10_000)
+        yield Message(f"{PREFIX}/{address}/telemetry", payload, address, ts)
+
+
 _EVENTS = {
     "button": b'{"ts":%d,"action":"check_in","press":%d}',
     "elevator": b'{"ts":%d,"type":"new","track":"t%d","label":"person","score":0.91}',

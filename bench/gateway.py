@@ -52,12 +52,20 @@ class CloudHealth(msgspec.Struct):
     stored: int = 0
 
 
+class Reason(msgspec.Struct):
+    """One thing that the node says is wrong."""
+
+    code: str
+    message: str
+
+
 class Health(msgspec.Struct):
     """What the bench reads of the node's health."""
 
     status: str
     counts: dict[str, int]
     cloud: CloudHealth | None = None
+    reasons: list[Reason] = []
 
 
 class _Standing(msgspec.Struct):
@@ -229,6 +237,12 @@ class Gateway:
             return msgspec.json.decode(request(self.data / SOCKET_NAME, "health"), type=Health)
         except ControlError:
             return None
+
+    def throttled(self) -> str | None:
+        """Which devices it says it throttles; None for none."""
+        health = self.health()
+        reasons = health.reasons if health is not None else []
+        return next((each.message for each in reasons if each.code == "device_throttled"), None)
 
     def standing(self, rule: str) -> set[tuple[object, ...]]:
         """What stands by one rule, as the node says it."""

@@ -10,12 +10,13 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import mqtt5
 from mqtt5 import PublishPacket, QoS
 
-from bench.community import messages
+from bench.community import Message, babble, messages
 from bench.wire import Wire
 
 WINDOW = 1_000
@@ -27,12 +28,12 @@ PACE_S = 0.002
 
 
 class Publisher:
-    """Publishes ``count`` messages (or without end) of one share of the devices."""
+    """Publishes ``count`` of the messages that are given to it, or without end."""
 
-    def __init__(self, wire: Wire, ledger: Path, share: int, shares: int) -> None:
+    def __init__(self, wire: Wire, ledger: Path, said: Iterator[Message]) -> None:
         self._wire = wire
         self._ledger = ledger.open("w")
-        self._messages = messages(share, shares, lambda: time.time_ns() // 1_000_000)
+        self._messages = said
         self._waiting: dict[int, str] = {}
         self._free = deque(range(1, min(WINDOW, wire.receive_max) + 1))
         self.sent = 0
@@ -95,6 +96,10 @@ class Publisher:
         self._ledger.writelines(lines)
 
 
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def main() -> int:
     """Publish; 0 when everything that was sent has been acknowledged."""
     parser = argparse.ArgumentParser(description="Publish a community's messages and keep a ledger.")
@@ -104,9 +109,12 @@ def main() -> int:
     parser.add_argument("--shares", type=int, default=1)
     parser.add_argument("--count", type=int)
     parser.add_argument("--rate", type=float, help="messages a second; flat out without it")
+    parser.add_argument("--babbler", action="store_true", help="one sensor that has run wild says it all")
     arguments = parser.parse_args()
-    with Wire(arguments.port, f"bench-publisher-{arguments.share}") as wire:
-        publisher = Publisher(wire, arguments.ledger, arguments.share, arguments.shares)
+    name = "bench-babbler" if arguments.babbler else f"bench-publisher-{arguments.share}"
+    said = babble(_now_ms) if arguments.babbler else messages(arguments.share, arguments.shares, _now_ms)
+    with Wire(arguments.port, name) as wire:
+        publisher = Publisher(wire, arguments.ledger, said)
 
         def stop(_number: int, _frame: object) -> None:
             publisher.stopping = True
@@ -114,14 +122,14 @@ def main() -> int:
         signal.signal(signal.SIGTERM, stop)
         began = time.monotonic()
         publisher.run(arguments.count, arguments.rate)
-        said = {
+        result = {
             "began": began,
             "ended": time.monotonic(),
             "acknowledged": publisher.acknowledged,
             "refused": publisher.refused,
             "payload_bytes": publisher.payload_bytes,
         }
-        print(json.dumps(said))
+        print(json.dumps(result))
     return int(publisher.refused > 0)
 
 

@@ -104,10 +104,16 @@ class World:
     @contextmanager
     def publishing(self, rate: float) -> Iterator[None]:
         """Background traffic at ``rate`` messages/s for the length of the block; its ledger is kept."""
-        with _running(publisher(self.broker.port, self.folder, 0, 1, rate=rate)) as process:
+        with _until_told(publisher(self.broker.port, self.folder, 0, 1, rate=rate)):
             yield
-            process.send_signal(signal.SIGTERM)
-            finish(process)
+
+    @contextmanager
+    def babbling(self, rate: float) -> Iterator[None]:
+        """One smoke sensor says ``rate`` messages/s for the length of the block; no ledger of this is compared."""
+        ledger = self.folder / "babbler"
+        command = [*_module("publisher"), f"--port={self.broker.port}", f"--ledger={ledger}"]
+        with _until_told([*command, "--babbler", f"--rate={rate}"]):
+            yield
 
     def publish(self, count: int) -> list[Published]:
         """Publish ``count`` messages flat out from all publishers; see `flood`."""
@@ -230,6 +236,15 @@ def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def _until_told(command: Sequence[str]) -> Iterator[None]:
+    """A publisher for the length of the block; it ends once the broker has acknowledged what it said."""
+    with _running(command) as process:
+        yield
+        process.send_signal(signal.SIGTERM)
+        finish(process)
 
 
 def expect(process: subprocess.Popen[str], line: str) -> None:

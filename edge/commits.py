@@ -116,15 +116,13 @@ class Commits:
 
     # --- what comes in --------------------------------------------------------------------------------------
 
-    @property
-    def uncommitted(self) -> int:
-        """Messages held that are not on disk."""
-        return sum(map(len, self._open.acknowledgements.values())) + (
-            sum(map(len, self._writing.acknowledgements.values())) if self._writing else 0
-        )
+    def held(self, lane: Lane) -> int:
+        """Messages of a lane that wait for a commit, also those at QoS 0."""
+        return self._open.taken[lane] + (0 if self._writing is None else self._writing.taken[lane])
 
-    def received(self, lane: Lane, connection: int, packet_ids: Sequence[int]) -> None:
-        """The intake has taken messages of this connection into the open batch."""
+    def received(self, lane: Lane, connection: int, packet_ids: Sequence[int], taken: int) -> None:
+        """The intake has taken so many messages of this connection into the open batch."""
+        self._open.taken[lane] += taken
         waiting = self._open.acknowledgements.setdefault((lane, connection), [])
         waiting.extend(packet_ids)
         if self._intake.urgent or len(waiting) >= self.limit or len(self._open.batch.inputs) >= self.limit:
@@ -201,6 +199,7 @@ class Commits:
         if self._failed or not (
             flight.acknowledgements or flight.waiters or self._climbing or self._ending or not batch.empty
         ):
+            flight.taken.clear()
             return
         batch.now = max(batch.now, self._intake.state.now)
         self._intake.urgent = False

@@ -7,7 +7,7 @@ and acknowledged with its batch; it never raises. So is a good one at which the 
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from zlib import crc32
 
@@ -15,7 +15,7 @@ import msgspec
 
 from devices.decoding import Reason, Rejected, decode
 from devices.duplicates import RecentMessages, SessionPackets
-from devices.readings import Channel, Flag
+from devices.readings import Channel, Flag, Reading
 from devices.registry import Registry
 from devices.topics import Foreign, Lane, Route, Topics, Unroutable
 from edge.mqtt.link import Delivery
@@ -27,6 +27,7 @@ from edge.store.records import (
     OutgoingKind,
     Quarantined,
 )
+from edge.throttle import Meter, Throttle, unmetered
 from edge.undecided import go_on
 from rules.alarms import Alarm
 from rules.decisions import NOTHING, Decision, Input, time_of
@@ -51,7 +52,7 @@ _RETAINED = Flag.RETAINED
 SOURCES_MOST = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Source:
     """Who speaks on a topic, looked up once."""
 
@@ -59,6 +60,7 @@ class _Source:
     seed: int
     flags: int
     buffers: bool
+    meter: Meter = field(default_factory=unmetered)
 
 
 class Intake:
@@ -67,7 +69,14 @@ class Intake:
     ``batch`` is replaced by whoever closes it; ``urgent`` says that it should be closed at once.
     """
 
-    def __init__(self, engine: Engine, state: State, topics: Topics, registry: Registry) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        state: State,
+        topics: Topics,
+        registry: Registry,
+        throttle: Throttle | None = None,
+    ) -> None:
         self.engine = engine
         self.state = state
         self.batch = Batch(seq=0)
@@ -80,6 +89,7 @@ class Intake:
         self.next_outgoing_id = 1
         self._topics = topics
         self._registry = registry
+        self._throttle = throttle or Throttle()
         self._sources: dict[str, _Source] = {}
         self._doubt = 0
         self._quarantine_minute = 0
@@ -112,6 +122,11 @@ class Intake:
             except Rejected as rejected:
                 self._quarantine(topic, payload, rejected, now)
                 continue
+            source.meter.left -= 1
+            if source.meter.left < 0:
+                if (judged := self._admit(source.meter, lane, reading, now)) is None:
+                    continue
+                reading = judged
             if reading.id is not None and not retain:  # old news must not hide what is said anew
                 if self.recent.is_repeat(reading.id, mark, now):
                     self.counts["duplicates"] += 1
@@ -134,6 +149,15 @@ class Intake:
         batch.now = state.now
         return to_acknowledge
 
+    def _admit(self, meter: Meter, lane: Lane, reading: Reading, now: int) -> Reading | None:
+        """What is to be judged now of a device that may have said too much; see `Throttle.admit`."""
+        if reading.retained:
+            return reading
+        judged = self._throttle.admit(meter, lane, reading, now)
+        if judged is None:
+            self.counts["throttled"] += 1
+        return judged
+
     def _source(self, topic: str) -> "_Source":
         """What a topic stands for; remembered if it is a good one, so that a stranger's topics are not."""
         route = self._topics.route(topic)
@@ -144,6 +168,8 @@ class Intake:
         if len(self._sources) >= SOURCES_MOST:
             self._sources.clear()
         source = _Source(route, route.seed, flags, buffers=device is not None and device.buffers)
+        if route.channel is Channel.TELEMETRY:
+            source.meter = Meter()
         self._sources[topic] = source
         return source
 

@@ -42,6 +42,12 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
         "Messages and delays at which the engine failed.",
         {"": counts.get("undecided", 0)},
     )
+    figure(
+        "messages_throttled_total",
+        "counter",
+        "Telemetry of devices that say too much, held back or left out.",
+        {"": counts.get("throttled", 0)},
+    )
     figure("replayed_inputs", "gauge", "Inputs replayed at the last start.", {"": replayed})
     figure("alarms_standing", "gauge", "Alarms on the board.", {"": health.counts["standing"]})
     figure(

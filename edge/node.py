@@ -18,6 +18,7 @@ from devices.readings import Channel, Flag, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
 from edge.adoption import adopted
+from edge.babblers import Babblers
 from edge.backlog import Backlog
 from edge.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
@@ -42,6 +43,7 @@ from edge.store.records import (
     OutgoingKind,
 )
 from edge.storing import Flight, Storing
+from edge.throttle import Throttle
 from edge.timekeeping import WATCH_S, Timekeeper
 from rules.alarms import Alarm, Transition
 from rules.decisions import Acknowledge, CatchingUp, Close, Decision, Listening
@@ -50,7 +52,9 @@ from rules.engine import Engine
 log = logging.getLogger("anlin.node")
 
 HOLD_MOST = 4 * MOST_MESSAGES
-"""Uncommitted messages; above it the links are not read until the disk has caught up."""
+"""Uncommitted messages of a lane; above it this lane is not read until the disk has caught up. The other one is:
+an emergency press does not wait for a backlog of telemetry.
+"""
 
 HEALTH_S = 60.0
 POSITIONS_S = 10.0
@@ -110,7 +114,7 @@ class Node:
         self._receive_maximum: dict[Lane, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
-        self._paused = False
+        self._paused: set[Lane] = set()
         self._new_sessions: set[Lane] = set()
         """Begun while the store failed; told after the rebuild."""
         self._heard_at = dict.fromkeys(Lane, 0)
@@ -125,6 +129,14 @@ class Node:
         self.online = asyncio.Event()
         """The safety session is up."""
         self.control: ControlServer | None = None
+        self._throttle = Throttle()
+        self._babblers = Babblers(
+            self._throttle,
+            self,
+            self.troubles,
+            now_ms=clock.now_ms,
+            able=lambda: not self.deaf,
+        )
         self._begin()
         self._broker_watch = BrokerWatch(
             self.positions, self.intake.state.now, keeps_sessions=not who.embedded_broker
@@ -138,7 +150,9 @@ class Node:
         """
         recovered = self.journal.recover()
         first_outgoing_id = max(recovered.last_outgoing_id, self._last_outgoing_id)
-        intake = Intake(self._engine, self._engine.new_state(), self.who.topics, self._registry)
+        intake = Intake(
+            self._engine, self._engine.new_state(), self.who.topics, self._registry, self._throttle
+        )
         commits = Commits(
             self.journal,
             intake,
@@ -236,6 +250,7 @@ class Node:
         with suppress(TimeoutError, NotConnected):
             async with asyncio.timeout(STOP_S):
                 self.commits.snapshot_soon()
+                self._babblers.finish()
                 await self.commits.drain()
                 await self.commits.drain()
                 await self._publish_status(b"offline")
@@ -269,6 +284,7 @@ class Node:
                 self._new_sessions.add(lane)
             else:
                 self.commits.forget_session(lane)
+        self._throttle.connected(now)
         self._find(self._broker_watch.connected(connected, now))
         if lane is Lane.SAFETY:
             self.outbox.connected()
@@ -286,11 +302,16 @@ class Node:
             return  # not acknowledged: they come again after the rebuild, or at the next start
         now = self._heard_at[lane] = self._now_awake()
         packet_ids = self.intake.receive(lane, deliveries, now)
-        self.commits.received(lane, connection, packet_ids)
+        self.commits.received(lane, connection, packet_ids, len(deliveries))
         self._backlog.heard(self.intake.state.waited_at)
         self._arm()
-        if not self._paused and self.commits.uncommitted > HOLD_MOST:
-            self._pause(paused=True)
+        held = self.commits.held(lane)
+        if held >= self.commits.limit:
+            self._throttle.full(now)
+            if held > HOLD_MOST and lane not in self._paused:
+                self._paused.add(lane)
+                self.links[lane].pause_reading()
+        self._babblers.watch()
 
     def noticed(self, topic: str, payload: bytes, *, retained: bool) -> None:
         """See `Inbox`."""
@@ -427,8 +448,7 @@ class Node:
             outgoing = self._not_overtaken(flight) if early else batch.outgoing
             self.outbox.add(self.timekeeper.postponed(outgoing))
         self._backlog.on_disk(batch.now)
-        if self._paused and self.commits.uncommitted <= HOLD_MOST // 2:
-            self._pause(paused=False)
+        self._resume(HOLD_MOST // 2)
 
     def _put_on_board(self, alarm: Alarm, *, early: bool) -> None:
         """``early``: it was told before; what was told since then stays."""
@@ -479,8 +499,7 @@ class Node:
         if let_go:
             self._release(flight)
             self.positions.update(flight.batch.positions)
-            if self._paused and self.commits.uncommitted <= HOLD_MOST // 2:
-                self._pause(paused=False)
+            self._resume(HOLD_MOST // 2)
 
     def _release(self, flight: Flight) -> None:
         for (lane, connection), packet_ids in flight.acknowledgements.items():
@@ -567,7 +586,7 @@ class Node:
             self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
             for link in self.links.values():
                 link.reconnect("the store failed; what was not acknowledged must come again")
-            self._pause(paused=False)
+            self._resume(0)
             self.commits.touched()
             self._arm()
 
@@ -580,13 +599,11 @@ class Node:
             raise StoreError(self.store_error)
         return await self.commits.saved()
 
-    def _pause(self, *, paused: bool) -> None:
-        self._paused = paused
-        for link in self.links.values():
-            if paused:
-                link.pause_reading()
-            else:
-                link.resume_reading()
+    def _resume(self, most: int) -> None:
+        """Read the paused lanes again of which no more than ``most`` messages are held."""
+        for lane in [lane for lane in self._paused if self.commits.held(lane) <= most]:
+            self._paused.discard(lane)
+            self.links[lane].resume_reading()
 
     # What people say
 
@@ -630,6 +647,13 @@ class Node:
             self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now, flags))
             self.commits.touched()
             self._arm()
+
+    def judge(self, readings: Sequence[Reading]) -> None:
+        """Take readings of throttled devices that were held back."""
+        for reading in readings:
+            self.intake.tell(reading)
+        self.commits.touched()
+        self._arm()
 
     def lost(self, lane: str, count: int, from_ms: int, to_ms: int, reason: GapReason) -> None:
         """Put a known loss on record; see `Gap`."""

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -44,6 +45,8 @@ class Flight:
 
     batch: Batch
     acknowledgements: dict[tuple[Lane, int], list[int]] = field(default_factory=dict)
+    taken: Counter[Lane] = field(default_factory=Counter)
+    """Messages of each lane, also those that nobody acknowledges."""
     waiters: list["asyncio.Future[bool]"] = field(default_factory=list)
     """Told whether it is durable."""
     forgotten: set[Lane] = field(default_factory=set)

@@ -47,6 +47,7 @@ class PlayedLink:
         """Seconds that the broker may keep what was published."""
         self.reconnects: list[str] = []
         self.up = True
+        self.paused = False
 
     async def run(self) -> None:
         await asyncio.Event().wait()
@@ -73,10 +74,10 @@ class PlayedLink:
         return {topic: payload for topic, payload in self.retained.items() if topic_filter[:-1] in topic}
 
     def pause_reading(self) -> None:
-        pass
+        self.paused = True
 
     def resume_reading(self) -> None:
-        pass
+        self.paused = False
 
     def reconnect(self, reason: str) -> None:
         self.reconnects.append(reason)
