@@ -25,6 +25,7 @@ BUILD = Path(__file__).resolve().parent.parent / "build"
 PACKAGES: Mapping[str, str] = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
+    "gcc": "build-essential",  # with the headers of the C library, which Debian's gcc only recommends
     "mosquitto": "mosquitto",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
