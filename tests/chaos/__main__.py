@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.books import close
+from tests.chaos.books import Books
 from tests.chaos.faults import SMALL_STORM, STORM, Injector
-from tests.chaos.ledger import Verdict, judge
+from tests.chaos.ledger import Verdict
 from tests.chaos.plan import Fault, Step, faults_of, make_plan
 from tests.chaos.world import World
 
@@ -69,8 +69,7 @@ class Run:
             self._inject(world, injector, plan, begun)
             patience_s = 120.0 if self.long else 30.0
             world.settle(patience_s)
-            history = close(world, plan, begun_ms, patience_s=patience_s)
-            verdict = judge(history)
+            history, verdict = Books(world, plan, begun_ms).close(patience_s)
             if not verdict.kept:
                 world.keep()
             return Outcome(self, plan, verdict, len(history.said), len(history.causes), world.notes.unsynced)
