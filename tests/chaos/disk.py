@@ -47,10 +47,13 @@ def library() -> Path:
     if not built.exists() or built.stat().st_mtime < SOURCE.stat().st_mtime:
         built.parent.mkdir(parents=True, exist_ok=True)
         made = built.with_name(f"disk.{os.getpid()}.so")
+        # The C library is the process's own; headers may have been unpacked beside the compiler.
+        include = BUILD / "debian" / "root" / "usr" / "include"
+        folders = [include, *include.glob("*-linux-gnu*")] if (include / "stdio.h").exists() else []
+        headers = [part for folder in folders for part in ("-isystem", folder)]
         subprocess.run(
-            [locate("gcc"), "-shared", "-fPIC", "-O2", "-o", made, SOURCE, "-lpthread"],
+            [locate("gcc"), *headers, "-shared", "-fPIC", "-O2", "-nostdlib", "-o", made, SOURCE, "-lgcc"],
             check=True,
-            capture_output=True,
         )
         made.replace(built)
     return built
