@@ -1,9 +1,12 @@
 """The fault suite: its plan, its ledger and its disk, and the whole system under a short storm of faults."""
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -14,6 +17,8 @@ from tests.chaos.__main__ import SHORT_MINUTES, Run
 from tests.chaos.disk import Disk, Mode
 from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, judge
 from tests.chaos.plan import Fault, faults_of, make_plan, target_of
+from tests.chaos.proxy import HOST, Proxy, Weather
+from tests.chaos.traffic import Traffic
 
 SEEDS = (20_261_122,)
 
@@ -298,6 +303,83 @@ def test_a_power_cut_takes_what_was_not_synced(disk: Disk, tmp_path: Path) -> No
         writer.kill9()
     assert disk.lose_power(Random(2)) > 5
     assert len(on_disk(tmp_path)) < 5  # or the test before this one would prove nothing
+
+
+# --- the network ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """A port where everything said comes back."""
+    with socket.create_server((HOST, 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+        def answer(connection: socket.socket) -> None:
+            with suppress(OSError), connection:
+                while data := connection.recv(100):
+                    connection.sendall(data)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+
+
+def silent(near: socket.socket) -> bool:
+    near.settimeout(0.3)
+    try:
+        near.recv(100)
+    except TimeoutError:
+        return True
+    finally:
+        near.settimeout(5)
+    return False
+
+
+def test_a_partition_passes_nothing_and_loses_nothing(echo: int) -> None:
+    with Proxy(echo, 1) as proxy, socket.create_connection((HOST, proxy.port), 5) as near:
+        near.sendall(b"one")
+        assert near.recv(100) == b"one"
+        proxy.be(Weather.PARTITION)
+        near.sendall(b"two")
+        assert silent(near)
+        proxy.be(Weather.FAIR)
+        assert near.recv(100) == b"two"
+
+
+def test_a_half_open_connection_is_silent_until_it_is_told_and_new_ones_work(echo: int) -> None:
+    with Proxy(echo, 1) as proxy, socket.create_connection((HOST, proxy.port), 5) as near:
+        near.sendall(b"one")
+        assert near.recv(100) == b"one"
+        proxy.half_open()
+        assert silent(near)
+        near.sendall(b"two")
+        assert silent(near)
+        with socket.create_connection((HOST, proxy.port), 5) as again:
+            again.sendall(b"three")
+            assert again.recv(100) == b"three"
+        proxy.forget_half_open()
+        assert near.recv(100) == b""
+
+
+# --- what is said ---------------------------------------------------------------------------------------------
+
+
+def test_dangers_have_devices_of_their_own_and_every_message_a_number_of_its_own() -> None:
+    traffic = Traffic(1, rate=200, dangers_per_s=5)
+    traffic.duplicating = traffic.corrupting = traffic.reordering = True
+    said = [message for tick in range(2_000) for message in traffic.due(1_000 + tick * 0.05)]
+    assert [message.number for message in traffic.messages] == list(range(len(traffic.messages)))
+    assert len(said) == len(traffic.messages)
+    assert len({danger.device for danger in traffic.dangers}) == len(traffic.dangers) > 100
+    assert {danger.kind for danger in traffic.dangers} == {"smoke", "button", "charger", "elevator"}
+    raising = [number for danger in traffic.dangers for number in danger.raising]
+    assert len(raising) == len(set(raising))
+    assert {message.copies for message in said if not message.repeatable} == {1}
+    assert {message.copies for message in said} == {1, 2, 3}
 
 
 # --- the whole system -----------------------------------------------------------------------------------------
