@@ -1,7 +1,8 @@
 """``python -m bench [NAME...] [--quick]``: measure, print JSON lines, write bench/RESULTS.md.
 
-Without names every bench runs and the results are written; with names or ``--quick`` they are only printed,
-unless ``--output`` says where to. ``--profile`` runs under `bench.sampler` and prints where the time went.
+Without names every bench but the soak runs and the results are written; with names or ``--quick`` they are
+only printed, unless ``--output`` says where to. ``--profile`` runs under `bench.sampler` and prints where the
+time went.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import backlog, footprint, latency, recovery, throughput
+from bench import backlog, disk, footprint, latency, recovery, soak, throughput
 from bench.figures import Figure, Tell
 from bench.gateway import ROOT
 from bench.neighbours import Neighbours
@@ -28,8 +29,10 @@ RESULTS = ROOT / "bench" / "RESULTS.md"
 Bench = Callable[[Path, Scale, Tell, Path | None], None]
 
 BENCHES: Mapping[str, Bench] = {
-    module.NAME: module.run for module in (throughput, latency, footprint, recovery, backlog)
+    module.NAME: module.run for module in (throughput, latency, footprint, recovery, backlog, disk, soak)
 }
+ON_REQUEST = frozenset({soak.NAME})
+"""Not part of a whole run."""
 
 
 def main() -> int:
@@ -47,7 +50,7 @@ def main() -> int:
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
     )  # so that nothing is left running
-    names = arguments.names or list(BENCHES)
+    names = arguments.names or [name for name in BENCHES if name not in ON_REQUEST]
     scale = QUICK if arguments.quick else FULL
     output = arguments.output or (
         None if arguments.names or arguments.quick or arguments.profile else RESULTS

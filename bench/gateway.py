@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -77,14 +77,26 @@ class GatewayError(Exception):
 
 
 class Gateway:
-    """One gateway with all 8,000 devices in its registry. ``profile``: a folder for `bench.sampler`."""
+    """One gateway with all 8,000 devices in its registry.
 
-    def __init__(self, folder: Path, broker_port: int, store_port: int, profile: Path | None = None) -> None:
+    ``profile``: a folder for `bench.sampler`. ``wrapper``: a command that runs it as its own child or, better,
+    becomes it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        broker_port: int,
+        store_port: int,
+        profile: Path | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.http_port = free_port()
         self._ports = (broker_port, store_port)
         self._profile = profile
+        self._wrapper = wrapper
         self._process: subprocess.Popen[bytes] | None = None
         self._family: dict[int, psutil.Process] = {}
 
@@ -111,7 +123,15 @@ class Gateway:
         environment = dict(os.environ)
         if self._profile is not None:
             environment |= {"PYTHONPATH": str(SAMPLER), "BENCH_PROFILE": str(self._profile)}
-        command = [sys.executable, "-m", "edge", "run", "--config", str(self.folder / "anlin.yaml")]
+        command = [
+            *self._wrapper,
+            sys.executable,
+            "-m",
+            "edge",
+            "run",
+            "--config",
+            str(self.folder / "anlin.yaml"),
+        ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -189,6 +209,17 @@ class Gateway:
             {role: process.memory_info().rss for role, process in family.items()},
             {role: _peak(process.pid) for role, process in family.items()},
         )
+
+    def written(self) -> int:
+        """Bytes that the node has had written to disks since it began."""
+        for line in Path(f"/proc/{self.family()['node'].pid}/io").read_text().splitlines():
+            if line.startswith("write_bytes:"):
+                return int(line.split()[1])
+        return 0
+
+    def open_files(self) -> dict[str, int]:
+        """File descriptors by role."""
+        return {role: process.num_fds() for role, process in self.family().items()}
 
     # --- what it says itself --------------------------------------------------------------------------------
 

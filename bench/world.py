@@ -58,6 +58,10 @@ class Scale:
     backlog: int
     starts: int
     settle_s: float
+    disk_s: float
+    journal_bytes: int
+    soak_s: float
+    soak_rate: float
 
 
 FULL = Scale(
@@ -68,6 +72,10 @@ FULL = Scale(
     backlog=1_000_000,
     starts=5,
     settle_s=3,
+    disk_s=60,
+    journal_bytes=2_000_000_000,
+    soak_s=1_800,
+    soak_rate=2_000,
 )
 QUICK = Scale(
     messages=20_000,
@@ -77,6 +85,10 @@ QUICK = Scale(
     backlog=50_000,
     starts=1,
     settle_s=0.5,
+    disk_s=5,
+    journal_bytes=20_000_000,
+    soak_s=30,
+    soak_rate=500,
 )
 
 
@@ -148,13 +160,13 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, profile: Path | None = None) -> Iterator[World]:
+def world(folder: Path, profile: Path | None = None, wrapper: Sequence[str] = ()) -> Iterator[World]:
     """A broker as shipped, a store, a gateway that is not started; all ended with the block."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         broker = stack.enter_context(Mosquitto.as_shipped())
         store = stack.enter_context(VictoriaMetrics())
-        gateway = stack.enter_context(Gateway(folder / "gw", broker.port, store.port, profile))
+        gateway = stack.enter_context(Gateway(folder / "gw", broker.port, store.port, profile, wrapper))
         yield World(folder, broker, store, gateway)
 
 

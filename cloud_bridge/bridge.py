@@ -30,7 +30,7 @@ from typing import Final, Protocol, assert_never
 
 from cloud_bridge.lines import Lines
 from cloud_bridge.outcomes import FixNeeded, Halve, Isolate, Outcome, Stored, Wait
-from cloud_bridge.source import Feed, JournalUnavailableError, Ledger, Source, State, Status
+from cloud_bridge.source import Feed, JournalBatch, JournalUnavailableError, Ledger, Source, State, Status
 
 BATCH_LINES: Final = 5_000
 """InfluxDB's own advice for a request; about 1 MB."""
@@ -214,9 +214,7 @@ class Bridge:
                 rows, target = len(gaps), gaps[-1][0] if gaps else position
             case Feed.READINGS:
                 batches = self._source.readings_after(position, limit)
-                for batch in batches:
-                    lines += self._lines.readings(batch.inputs)
-                rows = sum(len(batch.inputs) for batch in batches)
+                rows = sum(self._write(batch, lines) for batch in batches)
                 target, until = (batches[-1].seq, batches[-1].now) if batches else (position, 0)
             case _:
                 assert_never(feed)
@@ -224,6 +222,12 @@ class Bridge:
             return None
         parts = [lines[start : start + limit] for start in range(0, len(lines), limit)]
         return _Work(parts[::-1], target, rows, until)
+
+    def _write(self, batch: JournalBatch, lines: list[bytes]) -> int:
+        """Add the lines of ``batch``; its rows. No two batches are decoded at a time."""
+        inputs = batch.inputs
+        lines += self._lines.readings(inputs)
+        return len(inputs)
 
     def _record(self) -> None:
         """Write down the positions that are not yet; again and again until the ledger has taken them."""

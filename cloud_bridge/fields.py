@@ -13,11 +13,11 @@ Escapes follow InfluxDB's line protocol, which has none for a newline and none f
 control characters become spaces, and in a tag a backslash becomes a slash.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 from math import isfinite
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from zlib import crc32
 
 import msgspec
@@ -29,14 +29,22 @@ _CONTROLS = dict.fromkeys((*range(0x20), 0x7F), " ")
 _IN_TAG = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\=", "\\": "/"})
 _IN_TEXT = str.maketrans({'"': r"\"", "\\": r"\\"})
 
-_ENCODE = msgspec.json.Encoder().encode
+SHAPES: Final = 1_000
+"""Sets of names that one schema remembers; devices of a kind share a few."""
+
+_ENCODE = msgspec.json.Encoder().encode_lines
 """JSON's numbers and booleans are the line protocol's, and this writes them several times as fast as Python.
 
 Texts pass through it raw, with JSON's own marks replaced by control characters, which no text of ours holds.
 """
 _HIDE = bytes.maketrans(b'{}":', b"\x01\x02\x03\x04")
-_SHOW = bytes.maketrans(b"\x01\x02\x03\x04:", b'{}":=')
-_MARKS = b'{"}'
+_SHOW = bytes.maketrans(b"\x01\x02\x03\x04:}", b'{}":= ')
+_MARKS = b'{"'
+_A_TEXT = b':"'
+"""Begins a text that has not been written for the line protocol."""
+
+Chosen = Mapping[str, Scalar | msgspec.Raw]
+"""What of one reading may leave, ready for `written`."""
 
 
 def tags(pairs: Mapping[str, str]) -> bytes:
@@ -57,30 +65,49 @@ def text_code(value: str) -> int:
     return crc32(value.encode("utf-8", "replace"))
 
 
+class _Shape(NamedTuple):
+    """What is the same for all readings with the same names in the same order."""
+
+    barred: tuple[str, ...]
+    texts: tuple[tuple[str, Mapping[str, msgspec.Raw]], ...]
+    """By name, each value of a closed set as it goes through the encoder; another value is free."""
+
+
 class Fields:
     """The fields of one schema (a kind's telemetry or its event)."""
 
     def __init__(self, numbers: frozenset[str], texts: Mapping[str, Mapping[str, msgspec.Raw]]) -> None:
-        self._numbers = numbers
-        self._texts = tuple(texts.items())
-        """By name, each value of a closed set as it goes through the encoder; another value is free."""
+        self._texts = texts
         self._known = numbers.union(texts)
+        self._shapes: dict[tuple[str, ...], _Shape | None] = {}
+        """None: all of it leaves as it is."""
 
-    def write(self, values: Mapping[str, Scalar]) -> bytes:
-        """The fields of one reading, ``name=value,…``; empty if none of them may leave.
-
-        Numbers are finite: decoding has seen to that.
-        """
-        if self._numbers.issuperset(values):
-            return _written(values)
-        mixed: dict[str, Scalar | msgspec.Raw] = dict(values)
-        if not self._known.issuperset(mixed):
-            mixed = {name: value for name, value in mixed.items() if name in self._known}
-        for name, known in self._texts:
-            value = values.get(name)
+    def choose(self, values: dict[str, Scalar]) -> Chosen:
+        """What of one reading may leave. Numbers are finite: decoding has seen to that."""
+        names = tuple(values)
+        try:
+            shape = self._shapes[names]
+        except KeyError:
+            shape = self._learn(names)
+        if shape is None:
+            return values
+        barred, texts = shape
+        mixed: dict[str, Scalar | msgspec.Raw] = {**values}
+        for name in barred:
+            del mixed[name]
+        for name, known in texts:
+            value = values[name]
             if isinstance(value, str):
                 mixed[name] = known.get(value) or _free(name, value)
-        return _written(mixed)
+        return mixed
+
+    def _learn(self, names: tuple[str, ...]) -> _Shape | None:
+        barred = tuple(name for name in names if name not in self._known)
+        texts = tuple((name, self._texts[name]) for name in names if name in self._texts)
+        if len(self._shapes) >= SHAPES:
+            self._shapes.clear()
+        shape = self._shapes[names] = _Shape(barred, texts) if barred or texts else None
+        return shape
 
 
 def fields_of(schema: type[msgspec.Struct], kind: Kind, *, forward_activity: bool) -> Fields:
@@ -98,23 +125,31 @@ def fields_of(schema: type[msgspec.Struct], kind: Kind, *, forward_activity: boo
     return Fields(frozenset(numbers), texts)
 
 
-def figures(values: Mapping[str, Scalar]) -> bytes:
-    """The finite numbers and the booleans among ``values`` as fields."""
-    return _written(
-        {name: value for name, value in values.items() if not isinstance(value, str) and isfinite(value)}
-    )
+def figures(values: Mapping[str, Scalar]) -> Chosen:
+    """The finite numbers and the booleans among ``values``."""
+    return {name: value for name, value in values.items() if not isinstance(value, str) and isfinite(value)}
 
 
-def free_text(name: str, value: str) -> bytes:
-    """A text that may be anything, and its code, as fields."""
-    return _written({name: _free(name, value)})
+def free_text(name: str, value: str) -> Chosen:
+    """A text that may be anything, and its code."""
+    return {name: _free(name, value)}
 
 
-def _written(values: Mapping[str, Scalar | msgspec.Raw]) -> bytes:
-    json = _ENCODE(values)
-    if json.count(b'"') != 2 * len(values):  # a text where a number belongs: written by another version of us
-        json = _ENCODE({name: value for name, value in values.items() if not isinstance(value, str)})
-    return json.translate(_SHOW, _MARKS)
+def written(readings: Sequence[Chosen]) -> list[bytes]:
+    """For each, in order, ``name=value,…`` with a space behind; a space alone where nothing may leave."""
+    json = _ENCODE(readings)
+    if _A_TEXT in json:  # where a number belongs: an older version of us has let it into the journal
+        json = _ENCODE([_without_texts(chosen) for chosen in readings])
+    return json.translate(_SHOW, _MARKS).splitlines()
+
+
+def whole(numbers: Sequence[int]) -> list[bytes]:
+    """Whole numbers in decimal digits."""
+    return _ENCODE(numbers).splitlines()
+
+
+def _without_texts(chosen: Chosen) -> Chosen:
+    return {name: value for name, value in chosen.items() if not isinstance(value, str)}
 
 
 def _hidden(name: str, value: str, code: int) -> msgspec.Raw:

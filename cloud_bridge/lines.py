@@ -24,9 +24,9 @@ nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from cloud_bridge.fields import fields_of, figures, free_text, tags, text
+from cloud_bridge.fields import Chosen, fields_of, figures, free_text, tags, text, whole, written
 from cloud_bridge.moments import Moments
 from cloud_bridge.source import GapRow
 from devices.kinds import KINDS
@@ -37,8 +37,10 @@ from rules.decisions import Input
 PlaceOf = Callable[[Address], Mapping[str, str]]
 """The registry's place of a device; empty for one that it does not know."""
 
-Writer = Callable[[Mapping[str, Scalar]], bytes]
-"""From points to fields."""
+Choice = Callable[[dict[str, Scalar]], Chosen]
+"""From points to what of them may leave."""
+
+_NOTHING = b" "
 
 _GATEWAY = "gateway"
 _TELEMETRY = Channel.TELEMETRY
@@ -46,14 +48,15 @@ _EVENT = Channel.EVENT
 _RETAINED = int(Flag.RETAINED)
 
 
-class _Device(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Device:
     """What is the same in all lines of a device."""
 
     head: bytes
-    """Measurement and tags."""
-    telemetry: Writer | None
+    """Measurement and tags, with a space behind."""
+    telemetry: Choice | None
     """None: a kind that we do not know (any more)."""
-    event: Writer | None
+    event: Choice | None
 
 
 class Lines:
@@ -74,10 +77,10 @@ class Lines:
         self._cache_limit = cache_limit
         self._devices: dict[Address, _Device] = {}
         self._moments = Moments()
-        self._forms: dict[str, tuple[Writer, Writer | None]] = {
+        self._forms: dict[str, tuple[Choice, Choice | None]] = {
             kind.name: (
-                fields_of(kind.telemetry, kind, forward_activity=forward_activity).write,
-                fields_of(kind.event, kind, forward_activity=forward_activity).write if kind.event else None,
+                fields_of(kind.telemetry, kind, forward_activity=forward_activity).choose,
+                fields_of(kind.event, kind, forward_activity=forward_activity).choose if kind.event else None,
             )
             for kind in KINDS.values()
         }
@@ -85,8 +88,10 @@ class Lines:
 
     def readings(self, inputs: Iterable[Input]) -> list[bytes]:
         """A line for every reading that has something to forward, in order."""
-        written: list[bytes] = []
         devices = self._devices
+        heads: list[bytes] = []
+        chosen: list[Chosen] = []
+        times: list[int] = []
         for reading in inputs:
             if type(reading) is not Reading:
                 continue
@@ -95,17 +100,21 @@ class Lines:
             if reading.flags & _RETAINED and at == reading.received_at:
                 continue
             if reading.channel is _TELEMETRY:
-                if device.telemetry is None:
-                    continue
-                fields = device.telemetry(reading.values)
+                choose = device.telemetry
             elif reading.channel is _EVENT and device.event is not None:
-                fields = device.event(reading.values)
+                choose = device.event
                 at = self._moments.take(reading.address, at)
             else:
                 continue
-            if fields:
-                written.append(b"%b %b %d" % (device.head, fields, at))
-        return written
+            if choose is not None:
+                heads.append(device.head)
+                chosen.append(choose(reading.values))
+                times.append(at)
+        return [
+            head + fields + at
+            for head, fields, at in zip(heads, written(chosen), whole(times), strict=True)
+            if fields != _NOTHING
+        ]
 
     def alarm(self, change: AlarmChange) -> bytes:
         """One transition; delays count from the last time that the alarm was raised."""
@@ -135,18 +144,15 @@ class Lines:
     def gap(self, gap: GapRow) -> bytes:
         """One known loss."""
         head = b"gap" + tags({"site": self._site, "node": self._node, "lane": gap.lane})
-        fields = b"count=%d,from=%d,to=%d,%b" % (
-            gap.count,
-            gap.from_ms,
-            gap.to_ms,
-            free_text("reason", gap.reason),
-        )
-        return b"%b %b %d" % (head, fields, self._moments.take(head, gap.at))
+        (reason,) = written([free_text("reason", gap.reason)])
+        fields = b"count=%d,from=%d,to=%d,%b" % (gap.count, gap.from_ms, gap.to_ms, reason)
+        return b"%b %b%d" % (head, fields, self._moments.take(head, gap.at))
 
     def gateway(self, values: Mapping[str, float], at_ms: int) -> bytes:
         """The gateway's own figures where they are no reading of the journal; one at least is finite."""
         head = tags({"site": self._site, "node": self._node})
-        return b"gateway%b %b %d" % (head, figures(values), at_ms)
+        (fields,) = written([figures(values)])
+        return b"gateway%b %b%d" % (head, fields, at_ms)
 
     def _device(self, address: Address) -> _Device:
         site, kind, name = parts_of(address)
@@ -158,6 +164,6 @@ class Lines:
             named = tags({"site": site, "device": name, "building": building})
         if len(self._devices) >= self._cache_limit:
             self._devices.clear()
-        device = _Device(kind.encode() + named, telemetry, event)
+        device = _Device(b"%b%b " % (kind.encode(), named), telemetry, event)
         self._devices[address] = device
         return device

@@ -43,7 +43,10 @@ class JournalBatch(Protocol):
 
     @property
     def inputs(self) -> Sequence[Input]:
-        """What was committed with it, in order; only readings are forwarded."""
+        """What was committed with it, in order; only readings are forwarded.
+
+        Asked once: it may be decoded only now, and raise `JournalUnavailableError`.
+        """
 
 
 class GapRow(Protocol):

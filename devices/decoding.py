@@ -6,11 +6,12 @@ Unknown fields are kept beside the reading; a wrong type or an impossible value 
 
 from datetime import datetime
 from enum import StrEnum
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
 from devices.readings import Channel, Flag, Reading, Scalar
+from devices.schemas import Schema
 from devices.topics import Route
 
 PAYLOAD_LIMIT = 256 * 1024
@@ -70,31 +71,26 @@ def decode(
     if route.channel is Channel.STATUS:
         state = _status(payload)
         return Reading(Channel.STATUS, route.address, {"state": state}, received_at, received_at, flags)
+    schema, extra = route.schema, None
     try:
-        fields = _JSON.decode(payload)
-    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
-        raise _unreadable(error) from error
-    if type(fields) is not dict:
-        raise Rejected(Reason.NOT_AN_OBJECT, f"expected a JSON object, got {type(fields).__name__}")
-    message_id = fields.pop("id", None)
+        values = schema.read(payload)
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
+        values = None
+    if values is None or len(values) != payload.count(b":"):  # a colon a field, or some are not known
+        values, extra = _read_slowly(schema, payload)
+    message_id = values.pop("id", None)
     if message_id is not None and type(message_id) is not str:
         message_id = _id_text(message_id)
-    stamp = fields.pop("ts", None)
-    schema = route.schema
-    extra = None
-    try:
-        msgspec.convert(fields, schema)
-    except (msgspec.ValidationError, RecursionError):
-        extra = _check(schema, fields)
+    stamp = values.pop("ts", None)
     source_time, kept = received_at, None
     if type(stamp) is int and received_at - BEHIND_MS <= stamp <= received_at + AHEAD_MS:
         source_time = stamp  # what nearly every message has, without a call
     elif stamp is not None:
         source_time, flag, kept = _believe(stamp, received_at, buffers=buffers)
         flags |= flag
-    values = cast("dict[str, Scalar]", fields)  # checked against the schema, which knows nothing else
+    points = cast("dict[str, Scalar]", values)  # checked against the schema, which knows nothing else
     return Reading(
-        route.channel, route.address, values, source_time, received_at, flags, message_id, kept, extra
+        route.channel, route.address, points, source_time, received_at, flags, message_id, kept, extra
     )
 
 
@@ -104,22 +100,24 @@ def _unreadable(error: Exception) -> Rejected:
     )
 
 
-def _check(schema: type[msgspec.Struct], fields: dict[str, object]) -> dict[str, object] | None:
-    """Take out of ``fields`` what is null (an absent point) or unknown; what is left must fit ``schema``.
+def _read_slowly(schema: Schema, payload: bytes) -> tuple[dict[str, Any], dict[str, object] | None]:
+    """What `Schema.read` gives, with nulls taken as absent points; and the unknown fields.
 
-    Gives back the unknown fields.
+    Raises `Rejected` for what is still wrong.
     """
-    for name in [name for name, value in fields.items() if value is None]:
-        del fields[name]
-    unknown = {
-        name: _tamed(fields.pop(name), EXTRA_DEPTH)
-        for name in sorted(fields.keys() - schema.__struct_fields__)
-    }
     try:
-        msgspec.convert(fields, schema)
+        fields = _JSON.decode(payload)
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+        raise _unreadable(error) from error
+    if type(fields) is not dict:
+        raise Rejected(Reason.NOT_AN_OBJECT, f"expected a JSON object, got {type(fields).__name__}")
+    told = {name: value for name, value in fields.items() if value is not None}
+    extra = {name: _tamed(told.pop(name), EXTRA_DEPTH) for name in sorted(told.keys() - schema.names)}
+    try:
+        schema.check(told)
     except (msgspec.ValidationError, RecursionError) as error:
         raise Rejected(Reason.BAD_VALUE, str(error)) from error
-    return unknown or None
+    return told, extra or None
 
 
 def _tamed(value: object, room: int) -> object:

@@ -11,10 +11,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from zlib import crc32
 
-from msgspec import Struct
-
 from devices.kinds import KINDS, CommandResult, Kind
 from devices.readings import Address, Channel, address_of
+from devices.schemas import Schema, schema_of
 
 LEVEL = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 """What one level of a topic (site, kind, device) may be."""
@@ -45,7 +44,7 @@ class Route:
     address: Address
     kind: Kind
     channel: Channel
-    schema: type[Struct]
+    schema: Schema
     """What its messages must fit; of a status, nothing."""
     seed: int
     """CRC-32 of the topic, from which the fingerprint of a message goes on."""
@@ -133,7 +132,7 @@ class Topics:
         return f"{self._base}gateway/{node}/{what}"
 
 
-def _schema(kind: Kind, channel: Channel) -> type[Struct]:
+def _schema(kind: Kind, channel: Channel) -> Schema:
     if channel is Channel.RESULT:
-        return CommandResult
-    return kind.event if channel is Channel.EVENT and kind.event is not None else kind.telemetry
+        return schema_of(CommandResult)
+    return schema_of(kind.event if channel is Channel.EVENT and kind.event is not None else kind.telemetry)

@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -26,10 +27,11 @@ from edge.control_client import SOCKET_NAME, ControlError, request
 from edge.logs import configure
 from edge.settings import Config
 from edge.store.errors import StoreError
-from edge.store.reader import JournalReader
-from edge.store.records import Gap, ReplayBatch
+from edge.store.reader import JournalReader, PackedBatch
+from edge.store.records import Gap
 from edge.store.schema import FILE
 from rules.alarms import AlarmChange
+from rules.decisions import Input
 
 log = logging.getLogger("anlin.bridge")
 
@@ -70,39 +72,62 @@ class NodeLedger:
             raise JournalUnavailableError(str(error)) from error
 
 
+class UnpackedBatch:
+    """`cloud_bridge.source.JournalBatch`, decoded when its inputs are asked for."""
+
+    def __init__(self, packed: PackedBatch) -> None:
+        self._packed = packed
+
+    @property
+    def seq(self) -> int:
+        """See `JournalBatch`."""
+        return self._packed.seq
+
+    @property
+    def now(self) -> int:
+        """See `JournalBatch`."""
+        return self._packed.now
+
+    @property
+    def inputs(self) -> Sequence[Input]:
+        """See `JournalBatch`."""
+        with _unavailable():
+            return self._packed.inputs
+
+
 class JournalSource:
     """`cloud_bridge.source.Source` over the read-only journal."""
 
     def __init__(self, reader: JournalReader) -> None:
         self._reader = reader
 
-    def readings_after(self, position: int, limit: int) -> Sequence[ReplayBatch]:
+    def readings_after(self, position: int, limit: int) -> Sequence[UnpackedBatch]:
         """See `Source`."""
-        try:
-            return self._reader.batches_after(position, limit)
-        except StoreError as error:
-            raise JournalUnavailableError(str(error)) from error
+        with _unavailable():
+            return [UnpackedBatch(packed) for packed in self._reader.packed_after(position, limit)]
 
     def alarm_changes_after(self, position: int, limit: int) -> Sequence[tuple[int, AlarmChange]]:
         """See `Source`."""
-        try:
+        with _unavailable():
             return self._reader.changes_after(position, limit)
-        except StoreError as error:
-            raise JournalUnavailableError(str(error)) from error
 
     def gaps_after(self, position: int, limit: int) -> Sequence[tuple[int, Gap]]:
         """See `Source`."""
-        try:
+        with _unavailable():
             return self._reader.gaps_after(position, limit)
-        except StoreError as error:
-            raise JournalUnavailableError(str(error)) from error
 
     def behind(self, feed: Feed, position: int) -> int:
         """See `Source`."""
-        try:
+        with _unavailable():
             return self._reader.behind(feed.value, position)
-        except StoreError as error:
-            raise JournalUnavailableError(str(error)) from error
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise JournalUnavailableError(str(error)) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ import msgspec
 from devices.readings import Channel, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
+from edge.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
 from edge.commits import MOST_MESSAGES, Commits
 from edge.control import ControlServer
@@ -51,6 +52,7 @@ class Identity:
     node: str
     topics: Topics
     commit_ms: int
+    embedded_broker: bool = False
 
 
 class AlarmPush(msgspec.Struct, frozen=True, tag_field="push", tag="alarm"):
@@ -87,6 +89,10 @@ class Node:
         self._paused = False
         self._new_sessions: set[Lane] = set()
         """Begun while the store failed; told after the rebuild."""
+        self._heard_at = dict.fromkeys(Lane, 0)
+        """When each session last brought something, or came up (Unix ms)."""
+        self._gaps: list[Gap] = []
+        """Not on disk yet; a failed commit does not make them forgotten."""
         self._last_outgoing_id = 0
         self._rebuilding = asyncio.Event()
         self._greet = asyncio.Event()
@@ -95,6 +101,9 @@ class Node:
         """The safety session is up."""
         self.control: ControlServer | None = None
         self._begin()
+        self._broker_watch = BrokerWatch(
+            self.positions, self.intake.state.now, keeps_sessions=not who.embedded_broker
+        )
 
     def _begin(self) -> None:
         """From the store to a running engine: at the start and after a failed commit."""
@@ -193,8 +202,9 @@ class Node:
 
     def connected(self, connected: Connected) -> None:
         """A session is up; see `Inbox`."""
-        lane = connected.lane
+        lane, now = connected.lane, self.clock.now_ms()
         self.lanes_up.add(lane)
+        self._heard_at[lane] = now
         self._receive_maximum[lane] = connected.receive_maximum
         self.commits.limit = max(1, min(MOST_MESSAGES, min(self._receive_maximum.values()) // 2))
         log.info("connected", extra={"lane": lane.value, "session_present": connected.session_present})
@@ -203,6 +213,7 @@ class Node:
                 self.commits.forget_session(lane)
             else:
                 self._new_sessions.add(lane)
+        self._find(self._broker_watch.connected(connected, now))
         if lane is Lane.SAFETY:
             self.outbox.connected()
             self.online.set()
@@ -214,11 +225,20 @@ class Node:
         """Take messages; see `Inbox`."""
         if self.store_error is not None or self._stopping.is_set():
             return  # not acknowledged: they come again after the rebuild, or at the next start
-        packet_ids = self.intake.receive(lane, deliveries, self.clock.now_ms())
+        now = self._heard_at[lane] = self.clock.now_ms()
+        packet_ids = self.intake.receive(lane, deliveries, now)
         self.commits.received(lane, connection, packet_ids)
         self._arm()
         if not self._paused and self.commits.uncommitted > HOLD_MOST:
             self._pause(paused=True)
+
+    def noticed(self, topic: str, payload: bytes, *, retained: bool) -> None:
+        """See `Inbox`."""
+        self._find(self._broker_watch.noticed(topic, payload, self.clock.now_ms(), retained=retained))
+
+    def heard_at(self, lane: Lane) -> int:
+        """When a session last brought something (Unix ms)."""
+        return self._heard_at[lane]
 
     def disconnected(self, lane: Lane, _connection: int, reason: str) -> None:
         """See `Inbox`."""
@@ -230,7 +250,20 @@ class Node:
             self.outbox.disconnected()
             self.online.clear()
         self.commits.interrupted(lane)
+        self._find(self._broker_watch.disconnected(lane, self._heard_at[lane]))
         self._listen(on=False)
+
+    def _find(self, findings: Findings) -> None:
+        """Put on record, and say, what the broker did not keep."""
+        for gap in findings.gaps:
+            self.lost(gap.lane, gap.count, gap.from_ms, gap.to_ms, gap.reason)
+        for code, message in findings.said.items():
+            self.troubles.say(code, message)
+        for code in findings.over:
+            self.troubles.over(code)
+        if findings.positions:
+            self.intake.batch.positions.update(findings.positions)
+            self.commits.touched()
 
     def _listen(self, *, on: bool) -> None:
         """Silence counts only while both sessions are up."""
@@ -269,6 +302,8 @@ class Node:
         for (lane, connection), packet_ids in acknowledgements.items():
             self.links[lane].acknowledge(connection, packet_ids)
         self.positions.update(batch.positions)
+        if batch.gaps:
+            self._gaps = [gap for gap in self._gaps if gap not in batch.gaps]
         for number, change in committed.changes:
             alarm = change.alarm
             if alarm.on_board:
@@ -306,6 +341,8 @@ class Node:
                 try:
                     self.journal.reset()
                     self._begin()
+                    self.intake.batch.gaps.extend(self._gaps)
+                    self.intake.batch.positions.update(self._broker_watch.positions)
                     break
                 except StoreError as error:
                     self.store_error = str(error)
@@ -384,7 +421,9 @@ class Node:
 
     def lost(self, lane: str, count: int, from_ms: int, to_ms: int, reason: GapReason) -> None:
         """Put a known loss on record; see `Gap`."""
-        self.intake.batch.gaps.append(Gap(self.clock.now_ms(), lane, count, from_ms, to_ms, reason))
+        gap = Gap(self.clock.now_ms(), lane, count, from_ms, to_ms, reason)
+        self._gaps.append(gap)
+        self.intake.batch.gaps.append(gap)
         self.commits.touched()
 
     # Positions of the bridge
@@ -396,6 +435,7 @@ class Node:
     async def _write_positions(self) -> None:
         while True:
             await asyncio.sleep(POSITIONS_S)
+            self._find(self._broker_watch.look(self.clock.now_ms()))
             if self.intake.batch.positions:
                 self.commits.touched()
             if self.journal.figures.starved:

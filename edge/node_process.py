@@ -16,6 +16,7 @@ import msgspec
 from devices.readings import Address
 from devices.registry import Registry
 from devices.topics import Lane, Topics
+from edge.broker_watch import NOTICES
 from edge.checking import load_registry, load_rules
 from edge.children import Child, answers_http
 from edge.clock import Clock
@@ -26,6 +27,7 @@ from edge.mqtt.five import mqtt5_link
 from edge.mqtt.link import Link, LinkRefused, LinkSettings, NotConnected, PublishRefusedError, Tls, Will
 from edge.mqtt.three import mqtt311_link
 from edge.node import HEALTH_S, Identity, Node
+from edge.safety_first import SafetyFirst
 from edge.settings import Config
 from edge.store.errors import StoreUnusable
 from edge.store.journal import Journal
@@ -96,7 +98,7 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry) -> None:
             unregistered_max=config.unregistered_max,
         )
         topics = Topics(config.mqtt.prefix, config.site)
-        who = Identity(config.site, config.node, topics, config.store.commit_ms)
+        who = Identity(config.site, config.node, topics, config.store.commit_ms, config.mqtt.embedded)
         node = Node(who, engine, registry, journal, Clock())
         children = _children(config)
         desk = Desk(
@@ -147,6 +149,7 @@ def _links(config: Config, topics: Topics, node: Node) -> dict[Lane, Link]:
     mqtt = config.mqtt
     tls = Tls(mqtt.tls.ca, mqtt.tls.cert, mqtt.tls.key) if mqtt.tls.on else None
     make = mqtt5_link if mqtt.spoken == "5" else mqtt311_link
+    bulk_waits = SafetyFirst(node.online, partial(node.heard_at, Lane.SAFETY))
     links: dict[Lane, Link] = {}
     for lane in Lane:
         will = Will(topics.gateway(config.node, "status"), b"offline") if lane is Lane.SAFETY else None
@@ -155,12 +158,13 @@ def _links(config: Config, topics: Topics, node: Node) -> dict[Lane, Link]:
             port=mqtt.port,
             client_id=f"{config.site}-{config.node}-{lane.value}",
             filters=topics.filters(lane),
+            notices=NOTICES if lane is Lane.SAFETY else (),
             username=mqtt.username,
             password=mqtt.password(),
             tls=tls,
             will=will,
         )
-        links[lane] = make(lane, settings, node)
+        links[lane] = make(lane, settings, node, turn=bulk_waits.turn if lane is Lane.BULK else None)
     return links
 
 

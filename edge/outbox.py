@@ -28,7 +28,9 @@ WINDOW = 64
 class Publisher(Protocol):
     """The part of a link that the outbox needs."""
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, expires_in_s: int | None = None
+    ) -> None:
         """At QoS 1; returns when the broker has acknowledged, raises `NotConnected` if it has not."""
 
     async def read_retained(self, topic_filter: str) -> dict[str, bytes]:
@@ -148,11 +150,17 @@ class Outbox:
 
     async def _send(self, row: Outgoing) -> OrderStatus:
         """What became of it. Raises `NotConnected`: it must be sent again."""
-        if row.expires_at is not None and self._now_ms() >= row.expires_at:
-            log.warning("an order expired before it could be sent", extra={"order": row.subject})
-            return OrderStatus.EXPIRED
+        expires_in_s = None
+        if row.expires_at is not None:
+            left_ms = row.expires_at - self._now_ms()
+            if left_ms <= 0:
+                log.warning("an order expired before it could be sent", extra={"order": row.subject})
+                return OrderStatus.EXPIRED
+            expires_in_s = max(1, left_ms // 1000)  # no broker keeps it for a device that comes too late
         try:
-            await self._publisher.publish(row.topic, row.payload, retain=row.retain)
+            await self._publisher.publish(
+                row.topic, row.payload, retain=row.retain, expires_in_s=expires_in_s
+            )
         except PublishRefusedError as error:
             # Waiting would not help, and what is behind it must not wait; the board is set right on connecting.
             self.refused += 1

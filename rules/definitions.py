@@ -1,5 +1,6 @@
 """A rule, checked and compiled: what the engine runs."""
 
+import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,6 +21,8 @@ class Condition:
     """An expression and the closure it was compiled to."""
 
     source: str
+    tree: ast.expr
+    """Its syntax, checked."""
     names: frozenset[str]
     evaluate: Callable[[Points], Truth]
     uses_event: bool

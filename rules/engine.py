@@ -10,7 +10,7 @@ One engine serves live traffic, rule examples, recovery and backtests. It knows 
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
 from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
 from rules.board import Board, put_back
@@ -113,15 +113,9 @@ class Engine:
             if plan.rates:
                 measure_rates(device, plan.rates, reading)
             if plan.limited:
-                self._limit(state, device, plan.kind, values, now)
-            ongoing = device.ongoing
-            rules = plan.touched.get(tuple(values))
-            for rule, evaluate in plan.touched_by(values) if rules is None else rules:
-                truth = evaluate(points)
-                if truth or ongoing:
-                    self._judge(state, device, rule, truth, points, None, now)
-            if ongoing and plan.cleared_by_event:
-                self._clear_events_by_points(state, device, plan, now)
+                self._limit(state, device, plan, values, now)
+            if device.ongoing or plan.can_hold(points):
+                self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
             view = {**device.points, **values}
             for rule in plan.events:
@@ -145,10 +139,10 @@ class Engine:
         return device
 
     def _limit(
-        self, state: State, device: Device, kind: Kind, values: Mapping[str, Scalar], now: int
+        self, state: State, device: Device, plan: Plan, values: Mapping[str, Scalar], now: int
     ) -> None:
         """A limited point is believed for so long from its first true."""
-        for name, limited in kind.limited.items():
+        for name, limited in plan.limited.items():
             if name not in values:
                 continue
             if not values[name]:
@@ -162,6 +156,18 @@ class Engine:
                 heappush(state.deadlines, (now + limit_ms, _LIMITED + name, device.address, _LIMITED + name))
 
     # Conditions
+
+    def _judge_points(
+        self, state: State, device: Device, plan: Plan, values: Mapping[str, Scalar], now: int
+    ) -> None:
+        """Move on the conditions that ``values`` touch."""
+        points, ongoing = device.points, device.ongoing
+        for rule, evaluate in plan.touched_by(values):
+            truth = evaluate(points)
+            if truth or ongoing:
+                self._judge(state, device, rule, truth, points, None, now)
+        if ongoing and plan.cleared_by_event:
+            self._clear_events_by_points(state, device, plan, now)
 
     def _judge(
         self,
@@ -271,13 +277,13 @@ class Engine:
             heappush(state.deadlines, (really, _key(rule.id, device), device.address, rule.id))
             return
         ongoing = device.ongoing[rule.id] = Ongoing(rule.id)
-        device.silences.append(rule.id)
+        device.silences = (*device.silences, rule.id)
         device.changed = True
         self._board.raise_(state, device, rule, ongoing, due)
 
     def _end_silence(self, state: State, device: Device, plan: Plan, now: int) -> None:
         ended = [rule for rule in plan.silences if rule.id in device.silences]
-        device.silences = []
+        device.silences = ()
         for rule in ended:
             if device.ongoing.pop(rule.id, None) is not None:
                 self._board.clear(state, device, rule, None, now)
@@ -342,7 +348,7 @@ class Engine:
             device.last_seen, device.source_time = given.received_at, given.source_time
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
-                self._limit(state, device, self._plans[device.kind].kind, given.values, given.received_at)
+                self._limit(state, device, self._plans[device.kind], given.values, given.received_at)
 
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
@@ -367,7 +373,7 @@ class Engine:
         ongoing = device.ongoing.setdefault(condition, Ongoing(alarm.rule, alarm.track))
         ongoing.due = None
         if self._by_id[alarm.rule].silent_for_ms is not None and alarm.rule not in device.silences:
-            device.silences.append(alarm.rule)
+            device.silences = (*device.silences, alarm.rule)
         device.changed = True
 
     def rejudge(self, state: State, now: int) -> Decision:

@@ -52,9 +52,11 @@ class ExpressionError(ValueError):
 def compile_condition(source: str, vocabulary: Vocabulary) -> Condition:
     """Parse, check and compile a condition on one kind of device. Raises `ExpressionError`, nothing else."""
     compiler = _Compiler(source, vocabulary)
-    part = compiler.boolean(compiler.parse())
+    tree = compiler.parse()
+    part = compiler.boolean(tree)
     return Condition(
         source=source,
+        tree=tree,
         names=part.names,
         evaluate=part.evaluate,
         uses_event=any(vocabulary.points[name].event for name in part.names),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from devices.kinds import Kind, Limited, Rate
 from devices.readings import Scalar
 from rules.definitions import Points, Rule
+from rules.guards import Guard, guard_of
 
 SHAPES_MOST = 1_024
 """Combinations of points in one message that are remembered, for each kind."""
@@ -22,6 +23,8 @@ class Plan:
     limited: Mapping[str, Limited]
     rules: Mapping[str, Rule]
     telemetry: tuple[tuple[Rule, Evaluate], ...]
+    can_hold: Guard
+    """Whether any of these can be true; one call instead of one each."""
     events: tuple[Rule, ...]
     silences: tuple[Rule, ...]
     cleared_by_event: frozenset[str]
@@ -29,6 +32,9 @@ class Plan:
 
     def touched_by(self, values: Mapping[str, Scalar]) -> tuple[tuple[Rule, Evaluate], ...]:
         """The rules whose truth can be another now that these points were said; remembered in ``touched``."""
+        rules = self.touched.get(tuple(values))
+        if rules is not None:
+            return rules
         if len(self.touched) >= SHAPES_MOST:
             self.touched.clear()
         rates = {name for name, rate in self.rates.items() if rate.of in values}
@@ -50,6 +56,7 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
         dict(kind.limited),
         {rule.id: rule for rule in rules},
         telemetry,
+        guard_of([rule.when for rule, _ in telemetry if rule.when is not None]),
         events,
         tuple(rule for rule in rules if rule.silent_for_ms is not None),
         frozenset(rule.id for rule in events if rule.clear is not None and not rule.clear.uses_event),

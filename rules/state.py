@@ -11,13 +11,8 @@ import msgspec
 from devices.readings import Address, Flag, Scalar
 from rules.alarms import Alarm
 
-
-class RateMark(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The last value that a rate of change was measured from."""
-
-    value: float
-    source_time: int
-    received_at: int
+RateMark = tuple[float, int, int]
+"""What a rate of change was last measured from: the value, its source time, its arrival."""
 
 
 class Ongoing(msgspec.Struct, array_like=True):
@@ -50,7 +45,7 @@ class Device(msgspec.Struct, array_like=True):
     """Since when a limited point has been true."""
     changed: bool = True
     """Since the last snapshot."""
-    silences: list[str] = []
+    silences: tuple[str, ...] = ()
     """Rules that found it silent since it was last heard; the next message ends them."""
 
     @property

@@ -41,6 +41,8 @@ class PlayedLink:
         """Connection and packet identifier."""
         self.published: list[tuple[str, bytes]] = []
         self.retained: dict[str, bytes] = {}
+        self.expiring: dict[str, int] = {}
+        """Seconds that the broker may keep what was published."""
         self.reconnects: list[str] = []
         self.up = True
 
@@ -50,10 +52,14 @@ class PlayedLink:
     def acknowledge(self, connection: int, packet_ids: Sequence[int]) -> None:
         self.acknowledged += [(connection, packet_id) for packet_id in packet_ids]
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, expires_in_s: int | None = None
+    ) -> None:
         if not self.up:
             raise NotConnected("the test has cut it")
         self.published.append((topic, payload))
+        if expires_in_s is not None:
+            self.expiring[topic] = expires_in_s
         if retain and payload:
             self.retained[topic] = payload
         elif retain:

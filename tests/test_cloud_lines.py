@@ -372,6 +372,23 @@ def test_a_text_where_a_number_belongs_never_leaves() -> None:
     assert point.fields == {"current": 1.5}
 
 
+def test_a_text_where_a_number_belongs_takes_nothing_from_its_neighbours() -> None:
+    said = [
+        reading("c1/charger/p1", {"power": 5.0, "status": "Charging", "session": "s-1"}),
+        reading("c1/charger/p2", {"power": "1,rider=2"}),
+        reading("c1/smoke/sm9", {"smoke": False}),
+    ]
+    assert lines().readings(said) == [*lines().readings(said[:1]), *lines().readings(said[2:])]
+
+
+def test_names_that_never_come_again_change_nothing() -> None:
+    """What is remembered of names is bounded."""
+    said = [reading("c1/charger/p1", {f"x{n}": 1, "power": n, "status": "Charging"}) for n in range(2_500)]
+    written = lines().readings(said)
+    assert len(written) == len(said)
+    assert all(line.count(b"=") == 5 and b" power=%d," % n in line for n, line in enumerate(written))
+
+
 def test_of_people_and_homes_nothing_but_the_building_leaves() -> None:
     write = lines()
     told = [

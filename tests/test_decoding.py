@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -200,3 +201,30 @@ def test_any_json_gives_a_reading_or_a_reason_and_known_points_only(
         return
     assert reading.values.keys() <= set(KINDS[kind].telemetry.__struct_fields__)
     assert all(isinstance(value, bool | int | float | str) for value in reading.values.values())
+
+
+WORDS = [True, False, None, "x", "open", "Charging", "NoError", "critical", "ok", "emergency"]
+
+
+def points() -> list[str]:
+    return sorted({name for kind in KINDS.values() for name in kind.telemetry.__struct_fields__})
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(sorted(KINDS.keys() - {"gateway"})),
+    st.dictionaries(
+        st.sampled_from([*points(), "id", "ts"]),
+        st.integers(-50, 600) | st.floats(-50, 600) | st.sampled_from(WORDS),
+        max_size=6,
+    ),
+)
+def test_an_unknown_field_changes_nothing_of_what_is_known(kind: str, payload: dict[str, object]) -> None:
+    def outcome(told: dict[str, object]) -> object:
+        try:
+            reading = say(kind, told)
+        except Rejected as rejected:
+            return rejected.reason
+        return repr(msgspec.structs.replace(reading, extra=None))  # so that 1, 1.0 and true are three things
+
+    assert outcome(payload) == outcome(payload | {"unknown": 1})

@@ -13,6 +13,7 @@ from devices.kinds import KINDS, Kind
 from devices.readings import Scalar
 from rules.definitions import Condition, Truth
 from rules.expressions import LENGTH_LIMIT, NODE_LIMIT, ExpressionError, compile_condition
+from rules.guards import guard_of
 from rules.vocabulary import Sort, Vocabulary
 
 CHARGER, SMOKE, BUTTON, ELEVATOR = (
@@ -347,6 +348,46 @@ def test_learning_a_point_never_changes_what_was_known(tree: Tree, values: dict[
         full: dict[str, Scalar] = {"x": 1, "y": 2, "p": True, "q": False, **values}
         known = condition.evaluate(values)
         assert known is None or condition.evaluate(full) is known
+
+
+@settings(max_examples=400)
+@given(st.lists(TREES, max_size=4), VALUES)
+def test_where_a_guard_says_no_none_of_its_conditions_is_true(
+    trees: list[Tree], values: dict[str, Scalar]
+) -> None:
+    conditions = [condition for condition in map(compiled, trees) if condition is not None]
+    if not guard_of(conditions)(values):
+        assert not any(condition.evaluate(values) for condition in conditions)
+
+
+@pytest.mark.parametrize(
+    ("source", "points", "answer"),
+    [
+        ("temperature >= 65", {"temperature": 64.9}, False),
+        ("temperature >= 65", {}, False),
+        ("temperature >= 65", {"temperature": 65}, True),
+        ("not 40 <= temperature < 80", {}, False),
+        ("not 40 <= temperature < 80", {"temperature": 80}, True),
+        ("status == 'Charging' and not power > 5", {"status": "Charging", "power": 6}, False),
+        ("power / current > 250", {"power": 600, "current": 3}, False),
+        (
+            "power / current > 250",
+            {"power": 600, "current": 0},
+            True,
+        ),  # a division by zero: ask the condition
+        ("(power > 5) == false", {"power": 6}, False),
+        ("- - -temperature > 5", {"temperature": -6}, True),
+    ],
+)
+def test_a_guard_says_no_to_what_is_false_or_unknown(
+    source: str, points: dict[str, Scalar], answer: bool
+) -> None:
+    assert guard_of([compile_condition(source, CHARGER)])(points) is answer
+
+
+def test_a_guard_bears_the_deepest_condition() -> None:
+    deep = f"temperature > {'(1 + ' * 60}power{')' * 60}"
+    assert guard_of([compile_condition(deep, CHARGER)])({"temperature": 90, "power": 1}) is True
 
 
 # What a rule may speak of

@@ -34,7 +34,9 @@ from edge.mqtt.link import (
 )
 from edge.mqtt.session import Session
 from edge.mqtt.three import mqtt311_link
+from tests.node_world import until as soon
 from tests.servers import HOST, OPEN, Mosquitto, free_port
+from tests.wire import Wire
 
 TIMEOUT_S = 15.0
 FILTERS = ("community/c1/charger/+/telemetry", "community/c1/charger/+/status")
@@ -56,6 +58,7 @@ class Inbox:
     def __init__(self) -> None:
         self.connections: list[Connected] = []
         self.received_in: list[tuple[int, Delivery]] = []
+        self.notices: list[tuple[str, bytes, bool]] = []
         self.losses: list[str] = []
         self.attempts = 0
         """Connections that failed or ended."""
@@ -69,6 +72,10 @@ class Inbox:
         assert lane is Lane.BULK
         assert self.connections[-1].connection == connection, "a delivery before its connection"
         self.received_in += [(connection, delivery) for delivery in deliveries]
+        self._changed.set()
+
+    def noticed(self, topic: str, payload: bytes, *, retained: bool) -> None:
+        self.notices.append((topic, payload, retained))
         self._changed.set()
 
     def disconnected(self, lane: Lane, connection: int, reason: str) -> None:
@@ -417,6 +424,22 @@ def test_publishing_fails_when_the_broker_dies_before_it_answers(make: MakeLink)
         asyncio.run(scenario(broker))
 
 
+@both
+def test_a_message_that_expires_carries_its_time_where_the_protocol_has_one(make: MakeLink) -> None:
+    async def scenario(broker: Mosquitto) -> None:
+        async with running(make, broker.port) as (link, _):
+            await link.publish("community/c1/charger/p01/command", b"{}", expires_in_s=30)
+            await link.publish("community/c1/charger/p01/command", b"{}")
+
+    with Mosquitto() as broker, Wire(broker.port) as device:
+        device.subscribe("charger/p01/command")
+        asyncio.run(scenario(broker))
+        device.wait(lambda: len(device.heard) == 2)
+        expiring, lasting = device.heard
+        assert expiring.message_expiry_interval in ({29, 30} if make is mqtt5_link else {None})
+        assert lasting.message_expiry_interval is None
+
+
 def test_a_message_the_broker_does_not_want_is_refused_for_good(tmp_path: Path) -> None:
     (tmp_path / "acl").write_text("topic readwrite community/#\n")
 
@@ -430,6 +453,94 @@ def test_a_message_the_broker_does_not_want_is_refused_for_good(tmp_path: Path) 
             assert inbox.losses == []
 
     with Mosquitto(f"{OPEN}\nmax_packet_size 2000\nacl_file {tmp_path}/acl\n") as broker:
+        asyncio.run(scenario(broker))
+
+
+# --- what the broker says of itself -----------------------------------------------------------------------
+
+UPTIME = "$SYS/broker/uptime"
+
+
+@both
+def test_notices_come_apart_from_messages_and_again_on_each_connection(make: MakeLink) -> None:
+    async def scenario(broker: Mosquitto) -> None:
+        async with running(make, broker.port, notices=(UPTIME,)) as (link, inbox):
+            await inbox.until(lambda: len(inbox.notices) >= 2)
+            assert [topic for topic, _, _ in inbox.notices[:2]] == [UPTIME] * 2
+            assert [retained for _, _, retained in inbox.notices[:2]] == [True, False]
+            seen = len(inbox.notices)
+            link.reconnect("to hear it again")
+            await inbox.until(lambda: any(retained for _, _, retained in inbox.notices[seen:]))
+            await publish(broker.port, *numbered(3))
+            await inbox.until(lambda: len(inbox.deliveries) == 3)
+            assert inbox.payloads == payloads(3)
+            assert inbox.connections[0].broker_maximum == (4_096 if make is mqtt5_link else None)
+
+    with Mosquitto(f"{OPEN}\nsys_interval 1\n") as broker:
+        asyncio.run(scenario(broker))
+
+
+@both
+@pytest.mark.parametrize("closes", [False, True], ids=["refuses", "closes the connection"])
+def test_a_broker_that_tells_nothing_of_itself_is_as_good(
+    make: MakeLink, closes: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "anlin.mqtt")
+    properties = b"\0" * (make is mqtt5_link)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            await reader.read(1_024)
+            writer.write(CONNACK[make])
+            while said := await reader.read(1_024):
+                if said[0] == 0x82:
+                    refused = b"$SYS" in said
+                    if refused and closes:
+                        break
+                    answer = said[2:4] + properties + (b"\x80" if refused else b"\x01")
+                    writer.write(bytes([0x90, len(answer)]) + answer)
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(serve, HOST, 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with running(make, port, filters=FILTERS[:1], notices=(UPTIME,)) as (link, inbox):
+                if not closes:
+                    await soon(lambda: said(caplog, "does not tell") == 1)
+                    link.reconnect("to be refused again")
+                wanted = 3 if closes else 2
+                await inbox.until(lambda: len(inbox.connections) == wanted)
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.3):
+                        await inbox.until(lambda: len(inbox.losses) == wanted)
+                assert inbox.notices == []
+        assert said(caplog, "does not tell") == 1
+
+    asyncio.run(scenario())
+
+
+@both
+def test_a_link_connects_when_it_is_its_turn(make: MakeLink) -> None:
+    async def scenario(broker: Mosquitto) -> None:
+        turn, inbox = asyncio.Event(), Inbox()
+
+        async def wait() -> None:
+            inbox.waited()
+            await turn.wait()
+
+        link = make(Lane.BULK, settings(broker.port), inbox, backoff=Backoff(0.05), turn=wait)
+        running = asyncio.create_task(link.run())
+        await inbox.until(lambda: inbox.attempts == 1)
+        assert inbox.connections == []
+        turn.set()
+        await inbox.until(lambda: len(inbox.connections) == 1)
+        link.reconnect("to wait again")
+        await inbox.until(lambda: len(inbox.connections) == 2)
+        assert inbox.attempts == 2
+        running.cancel()
+        await asyncio.wait({running})
+
+    with Mosquitto() as broker:
         asyncio.run(scenario(broker))
 
 

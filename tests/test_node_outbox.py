@@ -26,19 +26,24 @@ class Broker:
     def __init__(self) -> None:
         self.taken: list[tuple[str, bytes]] = []
         self.held: dict[str, bytes] = {}
+        self.expiring: dict[str, int] = {}
         self.breaks_after: int | None = None
         self.refuses = ""
         self.hides_alarms = False
         self.waits = asyncio.Event()
         self.waits.set()
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, expires_in_s: int | None = None
+    ) -> None:
         await self.waits.wait()
         if self.breaks_after is not None and len(self.taken) >= self.breaks_after:
             raise NotConnected("broken")
         if topic == self.refuses:
             raise PublishRefusedError("not authorised")
         self.taken.append((topic, payload))
+        if expires_in_s is not None:
+            self.expiring[topic] = expires_in_s
         if retain:
             self.held[topic] = payload
 
@@ -148,6 +153,17 @@ def test_an_order_is_never_sent_after_it_has_expired_and_holds_up_nothing() -> N
             await until(lambda: world.sent == [1, 2, 3, 4])
             assert [payload for _, payload in world.broker.taken] == [b"2", b"{}", b"4"]
             assert world.orders == [("O1", OrderStatus.EXPIRED), ("O3", OrderStatus.SENT)]
+
+    asyncio.run(scene())
+
+
+def test_the_broker_hears_how_long_an_order_counts_and_keeps_alarms_for_ever() -> None:
+    async def scene() -> None:
+        async with outbox() as world:
+            world.outbox.add([row(1), order(2, NOW + 29_999)])
+            world.outbox.connected()
+            await until(lambda: world.sent == [1, 2])
+            assert world.broker.expiring == {TOPICS.command("charger", "p1"): 29}
 
     asyncio.run(scene())
 

@@ -8,7 +8,7 @@ from devices.decoding import decode
 from devices.readings import Address, Channel, Flag, Reading
 from devices.topics import Lane, Route, Topics
 from edge.store import codec
-from edge.store.errors import ReadFailed
+from edge.store.errors import JournalDamaged
 from rules.decisions import Acknowledge, Close, Input, Listening
 from tests.store_samples import alarm, readings_of
 
@@ -121,9 +121,19 @@ def test_a_damaged_value_is_an_error_of_the_store(damage: bytes) -> None:
         codec.decode_packets,
         codec.decode_alarm,
     ):
-        with pytest.raises(ReadFailed):
+        with pytest.raises(JournalDamaged):
             decode_(damage)
 
 
 def test_a_batch_of_50_readings_takes_less_than_60_bytes_a_reading() -> None:
     assert len(codec.encode_inputs(readings_of(1, 50), [])) < 50 * 60
+
+
+def test_a_flipped_bit_never_changes_an_alarm_unnoticed() -> None:
+    blob = codec.encode_alarm(alarm(1))
+    for place in range(len(blob)):
+        for bit in range(8):
+            flipped = bytearray(blob)
+            flipped[place] ^= 1 << bit
+            with pytest.raises(JournalDamaged):
+                codec.decode_alarm(bytes(flipped))

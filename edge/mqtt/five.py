@@ -22,6 +22,7 @@ from edge.mqtt.session import (
     Deliver,
     Loss,
     Session,
+    Turn,
 )
 
 _PUBACK = 0x4002_0000
@@ -37,10 +38,15 @@ _BUFFER_SIZE = (
 
 
 def mqtt5_link(
-    lane: Lane, settings: LinkSettings, inbox: Inbox, *, backoff: Backoff | None = None
+    lane: Lane,
+    settings: LinkSettings,
+    inbox: Inbox,
+    *,
+    backoff: Backoff | None = None,
+    turn: Turn | None = None,
 ) -> Session:
     """A `Link` that speaks MQTT 5."""
-    return Session(lane, settings, inbox, connect=_connect, backoff=backoff)
+    return Session(lane, settings, inbox, connect=_connect, backoff=backoff, turn=turn)
 
 
 class MalformedPacketError(LinkError):
@@ -234,6 +240,7 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
             return
         self.session_present = packet.session_present
         self.receive_maximum = min(self._settings.receive_maximum, packet.receive_max)
+        self.broker_maximum = packet.receive_max
         self.send_maximum = min(_SEND_MAXIMUM, packet.receive_max)
         self._broker_maximum = packet.max_packet_size
         if packet.server_keep_alive is not None:
@@ -271,9 +278,18 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
             # PUBACK with reason code 0 and no properties is four bytes (MQTT 5, section 3.4.2.1).
             self._transport.write(pack(f">{len(packet_ids)}I", *[_PUBACK | each for each in packet_ids]))
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool, expires_in_s: int | None
+    ) -> asyncio.Future[None]:
         packet_id = self._packet_id()
-        message = PublishPacket(topic, payload, qos=QoS.AT_LEAST_ONCE, retain=retain, packet_id=packet_id)
+        message = PublishPacket(
+            topic,
+            payload,
+            qos=QoS.AT_LEAST_ONCE,
+            retain=retain,
+            packet_id=packet_id,
+            message_expiry_interval=expires_in_s,
+        )
         packet, maximum = message.write(), self._broker_maximum
         if maximum is not None and len(packet) > maximum:
             raise PublishRefusedError(f"a message of {len(packet):,} bytes; the broker takes {maximum:,}")

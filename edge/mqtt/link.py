@@ -32,6 +32,8 @@ class Connected:
     session_present: bool
     receive_maximum: int
     """The smaller of what we offered and what the broker allows (20 is assumed under MQTT 3.1.1)."""
+    broker_maximum: int | None = None
+    """What the broker itself says that it allows; None under MQTT 3.1.1, which has no word for it."""
 
 
 class Inbox(Protocol):
@@ -42,6 +44,9 @@ class Inbox(Protocol):
 
     def received(self, lane: Lane, connection: int, deliveries: Sequence[Delivery]) -> None:
         """Messages in the order of their arrival. Each is ours to acknowledge once it is on disk."""
+
+    def noticed(self, topic: str, payload: bytes, *, retained: bool) -> None:
+        """The broker says something of itself, under one of `LinkSettings.notices`; nothing to acknowledge."""
 
     def disconnected(self, lane: Lane, connection: int, reason: str) -> None:
         """The connection is gone; what it delivered and we have not acknowledged will come again."""
@@ -60,10 +65,13 @@ class Link(Protocol):
     def acknowledge(self, connection: int, packet_ids: Sequence[int]) -> None:
         """PUBACK in this order. Those of a connection that is gone are dropped silently."""
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, expires_in_s: int | None = None
+    ) -> None:
         """Publish at QoS 1; returns when the broker has acknowledged. Raises `NotConnected` if the link is
         down or goes down before that: the message may or may not have gone out, send it again. Raises
-        `PublishRefusedError` where that would not help.
+        `PublishRefusedError` where that would not help. After ``expires_in_s`` the broker gives it to nobody
+        any more (MQTT 5; 3.1.1 has no such thing, so whoever gets it must look at the time in it).
         """  # noqa: D205
 
     async def read_retained(self, topic_filter: str) -> dict[str, bytes]:
@@ -127,6 +135,8 @@ class LinkSettings:
     client_id: str
     """Fixed: ``{site}-{node}-{lane}``; the broker keeps the session under it."""
     filters: Sequence[str]
+    notices: Sequence[str] = ()
+    """Filters below ``$SYS``, read at QoS 0 for `Inbox.noticed`; a broker that refuses them is as good."""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: Tls | None = None

@@ -10,6 +10,7 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from devices.topics import Lane
@@ -29,6 +30,7 @@ STABLE_S = 5.0
 """A connection that lasted this long was a good one."""
 
 _SUBSCRIBE_TIMEOUT_S = 30.0
+_NOTICE_TRIES = 2  # connections that may end while they ask for notices, before nobody asks any more
 _CLOSE_TIMEOUT_S = 1.0
 _FIGHTS = 3
 _QUIET_S = 0.5
@@ -55,6 +57,7 @@ class Connection(ABC):
         self.number = number
         self.session_present = False
         self.receive_maximum = 20
+        self.broker_maximum: int | None = None
         self.send_maximum = 20
         """Publishes that may wait for PUBACK; 20 is what brokers allow under MQTT 3.1.1 unless configured."""
         loop = asyncio.get_running_loop()
@@ -69,7 +72,9 @@ class Connection(ABC):
         """PUBACK; nothing if the connection is gone."""
 
     @abstractmethod
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool, expires_in_s: int | None
+    ) -> asyncio.Future[None]:
         """Publish at QoS 1; the future is done by PUBACK. Raises `NotConnected`, `PublishRefusedError`."""
 
     @abstractmethod
@@ -142,10 +147,12 @@ class Connection(ABC):
 Deliver = Callable[[Connection, list[Delivery]], None]
 Connect = Callable[[LinkSettings, int, Deliver], Awaitable[Connection]]
 """Opens the network connection with this number and sends CONNECT; raises `RejectedError` or `OSError`."""
+Turn = Callable[[], Awaitable[None]]
+"""Returns when it is this link's turn to connect; must be bounded."""
 
 
 class Session:
-    """A `Link` over whatever ``connect`` opens."""
+    """A `Link` over whatever ``connect`` opens. ``turn`` is waited for before each connection."""
 
     def __init__(
         self,
@@ -155,12 +162,14 @@ class Session:
         *,
         connect: Connect,
         backoff: Backoff | None = None,
+        turn: Turn | None = None,
     ) -> None:
         self._lane = lane
         self._settings = settings
         self._inbox = inbox
         self._connect = connect
         self._backoff = backoff or Backoff()
+        self._turn = turn
         self._number = 0
         self._fights = 0
         self._current: Connection | None = None
@@ -168,11 +177,15 @@ class Session:
         self._paused = False
         self._collecting = asyncio.Lock()
         self._collection: _Collection | None = None
+        self._notices_unanswered = 0
+        self._without_notices = False
         self._said = ""
 
     async def run(self) -> None:
         """See `Link`."""
         while True:
+            if self._turn is not None:
+                await self._turn()
             self._number += 1
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -194,6 +207,7 @@ class Session:
             since = clock()
             await self._subscribe(connection)
             self._announce(connection)
+            await self._subscribe_to_notices(connection)
             await asyncio.shield(connection.lost)
         except NotConnected:
             pass  # `lost` says why
@@ -241,6 +255,22 @@ class Session:
                     " raise the maximum QoS in the broker's configuration"
                 )
 
+    async def _subscribe_to_notices(self, connection: Connection) -> None:
+        """Not insisted on: messages of devices come without it, so no broker may fail us because of it."""
+        notices = self._settings.notices
+        if not notices:
+            return
+        refused = True
+        if self._notices_unanswered < _NOTICE_TRIES:
+            self._notices_unanswered += 1  # some brokers close the connection instead of refusing
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_S):
+                    refused = any(code >= _REFUSED for code in await connection.subscribe(notices, 0))
+                self._notices_unanswered = 0
+        if refused and not self._without_notices:
+            self._without_notices = True
+            log.info("%s: the broker does not tell what it drops (%s)", self._lane, ", ".join(notices))
+
     def _announce(self, connection: Connection) -> None:
         if self._current is connection:
             return
@@ -251,27 +281,46 @@ class Session:
         session = "session resumed" if connection.session_present else "new session"
         self._say(logging.INFO, f"connected to {self._where()}, {session}")
         self._inbox.connected(
-            Connected(self._lane, connection.number, connection.session_present, connection.receive_maximum)
+            Connected(
+                self._lane,
+                connection.number,
+                connection.session_present,
+                connection.receive_maximum,
+                connection.broker_maximum,
+            )
         )
 
     def _deliver(self, connection: Connection, deliveries: list[Delivery]) -> None:
         self._announce(connection)
         if self._collection is not None:
             deliveries = self._collection.take(deliveries)
+        if self._settings.notices:
+            deliveries = self._take_notices(deliveries)
         if deliveries:
             self._inbox.received(self._lane, connection.number, deliveries)
+
+    def _take_notices(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """The others. No wildcard matches a topic that begins with ``$``, so each of them was asked for."""
+        others = [each for each in deliveries if each.packet_id is not None or each.topic[:1] != "$"]
+        if len(others) < len(deliveries):
+            for each in deliveries:
+                if each.packet_id is None and each.topic[:1] == "$":
+                    self._inbox.noticed(each.topic, each.payload, retained=each.retain)
+        return others
 
     def acknowledge(self, connection: int, packet_ids: Sequence[int]) -> None:
         """See `Link`."""
         if self._current is not None and self._current.number == connection:
             self._current.acknowledge(packet_ids)
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    async def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, expires_in_s: int | None = None
+    ) -> None:
         """See `Link`."""
         connection, window = self._connected(), self._window
         await window.acquire()
         try:
-            published = connection.publish(topic, payload, retain=retain)
+            published = connection.publish(topic, payload, retain=retain, expires_in_s=expires_in_s)
         except BaseException:
             window.release()
             raise

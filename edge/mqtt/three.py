@@ -21,7 +21,7 @@ from devices.topics import Lane
 from edge.mqtt.backoff import Backoff
 from edge.mqtt.link import Delivery, Inbox, LinkSettings, NotConnected, PublishRefusedError
 from edge.mqtt.rejections import CONNECT_TIMEOUT_S, refusal, tls_context
-from edge.mqtt.session import Connection, Deliver, Loss, Session
+from edge.mqtt.session import Connection, Deliver, Loss, Session, Turn
 
 _WAITING_MESSAGES = 512
 _WAITING_BYTES = 512 * 1024
@@ -30,10 +30,15 @@ _PAUSED_S = 0.05  # how often a thread that does not read looks whether there is
 
 
 def mqtt311_link(
-    lane: Lane, settings: LinkSettings, inbox: Inbox, *, backoff: Backoff | None = None
+    lane: Lane,
+    settings: LinkSettings,
+    inbox: Inbox,
+    *,
+    backoff: Backoff | None = None,
+    turn: Turn | None = None,
 ) -> Session:
     """A `Link` that speaks MQTT 3.1.1."""
-    return Session(lane, settings, inbox, connect=_connect, backoff=backoff)
+    return Session(lane, settings, inbox, connect=_connect, backoff=backoff, turn=turn)
 
 
 async def _connect(settings: LinkSettings, number: int, deliver: Deliver) -> Connection:
@@ -211,7 +216,14 @@ class _Connection311(Connection):
             for packet_id in packet_ids:
                 self._client.ack(packet_id, 1)
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[None]:
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool,
+        expires_in_s: int | None,  # noqa: ARG002 - the protocol knows no expiry
+    ) -> asyncio.Future[None]:
         self._need()
         try:
             info = self._client.publish(topic, payload, qos=1, retain=retain)

@@ -44,3 +44,7 @@ class JournalClosed(StoreError):
 
 class ReadFailed(StoreError):
     """The journal could not be read now: the disk, or a row that makes no sense. Try again or report it."""
+
+
+class JournalDamaged(ReadFailed):
+    """What the journal holds makes no sense any more; `edge.store.salvage` saves what does."""

@@ -117,8 +117,8 @@ class Gap(msgspec.Struct, frozen=True):
 
     at: int
     lane: str
-    """`safety` or `bulk` for messages that never came in, `readings` or `alarms` for what the journal or the
-    cloud lacks."""
+    """`safety` or `bulk` for messages that never came in (`any` where it is not known which), `readings` or
+    `alarms` for what the journal or the cloud lacks."""
     count: int
     """How many; 0 where nobody can know."""
     from_ms: int

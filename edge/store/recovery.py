@@ -9,6 +9,7 @@ from pathlib import Path
 
 from devices.topics import Lane
 from edge.store import codec
+from edge.store.errors import JournalDamaged
 from edge.store.reader import JournalReader, decode_row
 from edge.store.records import Marks, Outgoing, OutgoingKind, RecentId, Recovered, ReplayBatch
 
@@ -37,7 +38,7 @@ def recover(path: Path) -> Recovered:
             last_outgoing_id=outgoing[-1].id if outgoing else 0,
             snapshot_seq=snapshot_seq,
             rules_hash=rules_hash,
-            header=header,
+            header=None if header is None else codec.decode_header(header),
             devices=list(devices.items()),
             alarms=reader.standing_alarms(),
             outgoing=outgoing,
@@ -78,12 +79,14 @@ def _before(reader: JournalReader, since: int) -> int:
 
 
 def _outgoing(reader: JournalReader) -> list[Outgoing]:
-    return [
-        Outgoing(id_, OutgoingKind(kind), subject, topic, payload, bool(retain), expires_at)
-        for id_, kind, subject, topic, payload, retain, expires_at in reader.rows(
-            "SELECT * FROM outbox ORDER BY id"
-        )
-    ]
+    rows = reader.rows("SELECT * FROM outbox ORDER BY id")
+    try:
+        return [
+            Outgoing(id_, OutgoingKind(kind), subject, topic, payload, bool(retain), expires_at)
+            for id_, kind, subject, topic, payload, retain, expires_at in rows
+        ]
+    except ValueError as error:
+        raise JournalDamaged(f"the outbox holds what nobody wrote: {error}") from error
 
 
 def _packets(reader: JournalReader) -> Marks:

@@ -127,6 +127,11 @@ MIGRATIONS: Sequence[Sequence[str]] = (
 
 VERSION = len(MIGRATIONS)
 
+FAULTS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading may raise: `sqlite3` cannot even decode the message about a damaged table's text."""
+
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+
 
 def open_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes; makes the database and migrates it where needed.
@@ -204,14 +209,21 @@ def _recognise(connection: sqlite3.Connection, path: Path) -> int:
     return version
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether the file is damaged, and not the disk unwilling just now."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return code in _DAMAGED or "UTF-8" in str(error)
+
+
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """What SQLite says on opening, with the remedy."""
     try:
         yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+    except FAULTS as error:
+        if is_damage(error):
             remedy = "damaged: move it away, the gateway begins a new one"
         else:
             remedy = "cannot be used: check that its directory is writable and has room"

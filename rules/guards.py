@@ -1,0 +1,111 @@
+"""One function for all conditions of a kind that says, in one call, that none of them can be true.
+
+Nearly every message leaves every condition false, so this is asked first; where the answer is no, nothing
+else is. It may say yes too often, never too seldom: the closures of `rules.expressions` alone decide.
+
+Its code is written from syntax trees that `rules.expressions` has checked: names of points, operators and
+constants, each spelled anew here; no text of a rule file gets into it.
+"""
+
+import ast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import nan
+from types import MappingProxyType
+from typing import Any
+
+from rules.definitions import Condition, Points
+
+Guard = Callable[[Points], bool]
+
+_SIGNS: Mapping[type[ast.AST], str] = MappingProxyType(
+    {
+        ast.Lt: "<",
+        ast.LtE: "<=",
+        ast.Gt: ">",
+        ast.GtE: ">=",
+        ast.Eq: "==",
+        ast.NotEq: "!=",
+        ast.Add: "+",
+        ast.Sub: "-",
+        ast.Mult: "*",
+        ast.Div: "/",
+    }
+)
+_CONTRARY: Mapping[type[ast.cmpop], ast.cmpop] = MappingProxyType(
+    {
+        ast.Lt: ast.GtE(),
+        ast.LtE: ast.Gt(),
+        ast.Gt: ast.LtE(),
+        ast.GtE: ast.Lt(),
+        ast.Eq: ast.NotEq(),
+        ast.NotEq: ast.Eq(),
+    }
+)
+
+
+def guard_of(conditions: Sequence[Condition]) -> Guard:
+    """Whether any of these conditions can be true of the points it is given."""
+    names = sorted(frozenset().union(*(condition.names for condition in conditions)))
+    # Unknown is NaN: neither less nor more than anything nor equal to it, like all arithmetic with it.
+    lines = [
+        "def guard(points):",
+        "    get = points.get",
+        *(f"    p_{name} = get({name!r}, nan)" for name in names),
+        "    try:",
+        f"        return {' or '.join(_holds(condition.tree) for condition in conditions) or False}",
+        "    except ArithmeticError:",
+        "        return True",
+    ]
+    scope: dict[str, Any] = {"nan": nan}
+    exec("\n".join(lines), scope)  # noqa: S102 - written above from checked trees
+    guard: Guard = scope["guard"]
+    return guard
+
+
+def _holds(node: ast.expr) -> str:
+    """Code that is true wherever the condition is true."""
+    match node:
+        case ast.BoolOp(op=op, values=values):
+            return _joined("and" if isinstance(op, ast.And) else "or", map(_holds, values))
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _fails(operand)
+        case ast.Compare():
+            return _joined("and", _comparisons(node, contrary=False))
+    return f"({_operand(node)} is True)"
+
+
+def _fails(node: ast.expr) -> str:
+    """Code that is true wherever the condition is false."""
+    match node:
+        case ast.BoolOp(op=op, values=values):
+            return _joined("or" if isinstance(op, ast.And) else "and", map(_fails, values))
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _holds(operand)
+        case ast.Compare():
+            return _joined("or", _comparisons(node, contrary=True))
+    return f"({_operand(node)} is False)"
+
+
+def _comparisons(node: ast.Compare, *, contrary: bool) -> Iterator[str]:
+    for left, sign, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
+        told = _CONTRARY[type(sign)] if contrary else sign
+        yield f"({_operand(left)} {_SIGNS[type(told)]} {_operand(right)})"
+
+
+def _operand(node: ast.expr) -> str:
+    match node:
+        case ast.Name(id="true" | "false" as word):
+            return word.capitalize()
+        case ast.Name(id=name):
+            return f"p_{name}"
+        case ast.Constant(value=value):
+            return repr(value)
+        case ast.UnaryOp(operand=operand):
+            return f"-{_operand(operand)}"
+        case ast.BinOp(left=left, op=op, right=right):
+            return f"({_operand(left)} {_SIGNS[type(op)]} {_operand(right)})"
+    return _holds(node)  # a condition compared with true or false
+
+
+def _joined(word: str, parts: Iterable[str]) -> str:
+    return f"({f' {word} '.join(parts)})"
