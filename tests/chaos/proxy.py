@@ -91,7 +91,7 @@ class Proxy:
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
         with suppress(asyncio.CancelledError):
-            self._loop.run_until_complete(asyncio.sleep(0.05))
+            self._loop.run_until_complete(asyncio.sleep(0.1))
         self._loop.close()
 
     def _become(self, weather: Weather) -> None:
@@ -125,9 +125,9 @@ class Proxy:
             pass
         finally:
             self._pairs.discard(pair)
-            writer.close()
-            if pair.far is not None:
-                pair.far.close()
+            for side in (writer, pair.far):
+                if side is not None:
+                    side.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: _Pair) -> None:
         try:

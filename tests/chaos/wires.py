@@ -45,19 +45,24 @@ class Connection:
             receive_max=4_096,
         )
         self.socket.setblocking(False)
-        self.send(connect.write())
-        deadline = time.monotonic() + PATIENCE_S
-        self.early: list[mqtt5.Packet] = []
-        while not self.early:
-            if time.monotonic() > deadline:
-                self.close()
-                raise TimeoutError("no CONNACK")
-            self.early = self.exchange(0.1)
+        try:
+            self.early = self._greeted(connect.write())
+        except BaseException:
+            self.close()
+            raise
         first = self.early.pop(0)
         if not isinstance(first, mqtt5.ConnAckPacket) or first.reason_code.value:
             self.close()
             raise ConnectionError(f"the broker answered {first}")
         self.session_present = first.session_present
+
+    def _greeted(self, connect: bytes) -> list[mqtt5.Packet]:
+        self.send(connect)
+        deadline = time.monotonic() + PATIENCE_S
+        while not (packets := self.exchange(0.1)):
+            if time.monotonic() > deadline:
+                raise TimeoutError("no CONNACK")
+        return packets
 
     def send(self, data: bytes) -> None:
         """Now or with `exchange`."""

@@ -21,7 +21,7 @@ from typing import Self
 
 import psutil
 
-from edge.control_client import NodeAwayError
+from edge.control_client import NodeAwayError, OrderRefusedError
 from edge.store.reader import JournalReader
 from tests.chaos.clock import SteppedClock
 from tests.chaos.disk import Disk
@@ -186,7 +186,7 @@ class World:
         """A person acknowledges an alarm now and then, if the gateway answers."""
         chance = Random(self._seed)
         while not self._over.wait(PEOPLE_EVERY_S):
-            with suppress(NodeAwayError, OSError, KeyError):
+            with suppress(NodeAwayError, OrderRefusedError, OSError, KeyError):
                 board = sorted(self.gateway.board())
                 if board:
                     alarm_id = chance.choice(board)
