@@ -8,11 +8,13 @@ keeps old and new bytes of every change until the file is synced; `Disk.lose_pow
 last sync and lets a random part of what came after it survive, in pages of 4 KiB, as a real disk may.
 """
 
+import math
 import mmap
 import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
@@ -24,6 +26,7 @@ from tools.servers import BUILD, locate
 
 SOURCE = Path(__file__).with_name("disk.c")
 PAGE = 4_096
+RECOVERY_S = 3.0
 
 _CONTROL = struct.Struct("=IIIIq")
 _RECORD = struct.Struct("=IIIIqq")
@@ -81,6 +84,8 @@ class Disk:
         self._control = folder / "disk.control"
         self._log = folder / "disk.log"
         self._control.write_bytes(bytes(_CONTROL.size))
+        self.mode = Mode.WELL
+        self._ordered_at = -math.inf
         with self._control.open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), _CONTROL.size)
 
@@ -95,6 +100,11 @@ class Disk:
         }
 
     @property
+    def lately_sick(self) -> bool:
+        """It fails, or did a moment ago."""
+        return self.mode is not Mode.WELL or time.monotonic() - self._ordered_at < RECOVERY_S
+
+    @property
     def refusals(self) -> int:
         """How often it has said no."""
         count: int = _CONTROL.unpack_from(self._shared)[3]
@@ -103,6 +113,7 @@ class Disk:
     def order(self, mode: Mode, *, delay_ms: int = 0, free_bytes: int = 0, freed_counts: bool = True) -> None:
         """From now on. ``free_bytes`` and ``freed_counts`` (room given back can be used) are for `Mode.FULL`."""
         _CONTROL.pack_into(self._shared, 0, 0, delay_ms, freed_counts, self.refusals, free_bytes)
+        self.mode, self._ordered_at = mode, time.monotonic()
         _CONTROL.pack_into(self._shared, 0, mode, delay_ms, freed_counts, self.refusals, free_bytes)
 
     def lose_power(self, chance: Random) -> int:

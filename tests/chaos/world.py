@@ -147,9 +147,10 @@ class World:
         """Called often: a gateway that has ended is started again, and it is noted."""
         if self.supervised and self.gateway.ended:
             assert self.gateway.process is not None
-            self.notes.complaints.append(
-                f"the gateway ended by itself with {self.gateway.process.returncode}"
-            )
+            if not self.disk.lately_sick:  # one that starts on a disk that it cannot write refuses to
+                self.notes.complaints.append(
+                    f"the gateway ended by itself with {self.gateway.process.returncode}"
+                )
             self.gateway.process = None
             self.gateway.launch()
             self.notes.restarts += 1
