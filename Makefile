@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench lock servers clean
+.PHONY: help setup demo test check bench chaos lock servers clean
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ check: $(STAMP) ## Lint, format, types and layers
 
 bench: servers ## Measure; prints JSON lines and writes bench/RESULTS.md
 	$(BIN)/python -m bench
+
+chaos: servers ## The whole system under faults, and a ledger that decides (MINUTES=60, SEED=7 repeats a run, ONLY=fault,…)
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)") $(if $(ONLY),--only "$(ONLY)")
 
 lock: build/lock/.complete ## Bring requirements.lock up to pyproject.toml (UPGRADE=1: newest versions; needs Python 3.11)
 	env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null CUSTOM_COMPILE_COMMAND="make lock" \

@@ -1,4 +1,4 @@
-"""The real servers that tests and the bench talk to, and a real browser, from Debian's packages.
+"""The real servers that tests and the bench talk to, a real browser and a compiler, from Debian's packages.
 
 ``python3 tools/servers.py`` makes sure that each of them exists and writes where to ``build/servers.json``.
 What the machine has is used. What it lacks is installed with apt, as root or by ``sudo -n``; without either
@@ -26,6 +26,7 @@ PACKAGES: Mapping[str, str] = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "faketime": "faketime",
+    "gcc": "build-essential",  # with the headers of the C library, which Debian's gcc only recommends
     "mosquitto": "mosquitto",
     "strace": "strace",
     "victoria-metrics": "victoria-metrics",
@@ -34,6 +35,9 @@ PACKAGES: Mapping[str, str] = {
 
 # Packages whose files a program looks for beside itself: unpacked with it even where they are installed.
 _PARTS: Mapping[str, tuple[str, ...]] = {"chromium": ("chromium-common",), "faketime": ("libfaketime",)}
+
+# A dozen packages that depend on one another: unpacked only where they are missing.
+_MANY = frozenset({"gcc"})
 
 # Debian keeps daemons where an ordinary user's PATH does not look.
 _SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
@@ -68,7 +72,9 @@ def ensure(build: Path = BUILD, *, unpack: bool = False) -> dict[str, Path]:
     Raises:
         ServerMissingError: one could not be brought.
     """
-    missing = [name for name in sorted(PACKAGES) if unpack or _find(name, build) is None]
+    missing = [
+        name for name in sorted(PACKAGES) if (unpack and name not in _MANY) or _find(name, build) is None
+    ]
     if "chromedriver" in missing and "chromium" not in missing:
         missing.append("chromium")  # a driver drives the version that it came with
     if missing:

@@ -1,0 +1,331 @@
+"""The judgement: what was promised, against what came of it. Pure, so that made-up histories can test it.
+
+Everything in a `History` was seen from outside the gateway, or read from its journal afterwards.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+MOST_SHOWN = 20
+UNKNOWN = 0
+"""The losses of a gap of which nobody can know how many."""
+
+
+class Said(NamedTuple):
+    """A message that the broker has acknowledged."""
+
+    number: int
+    lane: str
+    """`safety` or `bulk`."""
+    at_ms: int
+    """When it was acknowledged."""
+    repeatable: bool
+    """It has an id, so it must be stored once at most."""
+
+
+class Cause(NamedTuple):
+    """A danger that was staged: it must raise each of its alarms, once."""
+
+    device: str
+    keys: Sequence[str]
+    raised_by: Sequence[int]
+    ended_by: Sequence[int]
+    certain: bool
+    """Its alarm is raised whenever its messages arrive (no delay that a late arrival could make vain)."""
+    stands_after_end: bool
+
+
+class Raise(NamedTuple):
+    """The journal: an alarm was raised, or raised again while it stood."""
+
+    key: str
+    alarm_id: str
+    again: bool
+
+
+class Telling(NamedTuple):
+    """What a subscriber heard of an alarm; without key at its end."""
+
+    alarm_id: str
+    key: str | None
+    version: int
+    retained: bool = False
+
+
+class GapRow(NamedTuple):
+    """A loss to which the gateway owns up."""
+
+    lane: str
+    losses: int
+    from_ms: int
+    to_ms: int
+    reason: str
+
+
+class Span(NamedTuple):
+    """From … to, Unix ms."""
+
+    from_ms: int
+    to_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What there was."""
+
+    said: Sequence[Said] = ()
+    stored: Mapping[int, int] = field(default_factory=dict)
+    """How often the journal has each number."""
+    causes: Sequence[Cause] = ()
+    raises: Sequence[Raise] = ()
+    told: Sequence[Telling] = ()
+    orders: Mapping[tuple[str, str], Collection[str]] = field(default_factory=dict)
+    """Ids of the orders that were heard, by device and command."""
+    standing: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """The board of the gateway at the end: key and version by id."""
+    retained: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """The same, as the broker holds it."""
+    ended_by_people: Collection[str] = ()
+    """Ids of alarms that a person has acknowledged or closed."""
+    forgotten: Sequence[Span] = ()
+    """The broker was killed at the end of each, and had saved itself last at its beginning."""
+    gaps: Sequence[GapRow] = ()
+    slack_ms: int = 3_000
+    """Between the clock of the ledger and that of the gaps."""
+    cloud_missing: Sequence[str] = ()
+    """What the journal has and the cloud store lacks."""
+    cloud_checked: int = 0
+    reports_expected: bool = True
+    """A loss by the broker's death must be reported; without it that is forgiven unsaid."""
+    complaints: Sequence[str] = ()
+    """What went wrong beside the books: the gateway ended by itself, a traceback."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the verdict. ``bad`` is empty when the promise was kept."""
+
+    promise: str
+    checked: int
+    bad: Sequence[str]
+    note: str = ""
+
+    def __str__(self) -> str:
+        mark = "FAIL" if self.bad else "ok"
+        return f"{mark:4}  {self.promise:52} {self.checked:>9} {len(self.bad):>6}  {self.note}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All lines."""
+
+    rows: Sequence[Row]
+
+    @property
+    def kept(self) -> bool:
+        """Every promise."""
+        return not any(row.bad for row in self.rows)
+
+    def __str__(self) -> str:
+        lines = [f"{'':4}  {'promise':52} {'checked':>9} {'broken':>6}", *map(str, self.rows)]
+        for row in self.rows:
+            lines += [f"      {row.promise}: {each}" for each in row.bad[:MOST_SHOWN]]
+            if len(row.bad) > MOST_SHOWN:
+                lines.append(f"      … and {len(row.bad) - MOST_SHOWN} more")
+        return "\n".join(lines)
+
+    def table(self) -> str:
+        """As Markdown."""
+        lines = ["| promise | checked | broken | |", "|---|---:|---:|---|"]
+        lines += [f"| {row.promise} | {row.checked:,} | {len(row.bad)} | {row.note} |" for row in self.rows]
+        return "\n".join(lines)
+
+
+def judge(history: History) -> Verdict:
+    """Hold what came of it against what was promised."""
+    missing = [said for said in history.said if not history.stored.get(said.number)]
+    at_risk = [said for said in missing if any(_in(said.at_ms, span) for span in history.forgotten)]
+    rest = [said for said in missing if not any(_in(said.at_ms, span) for span in history.forgotten)]
+    owned, lost = _forgive(rest, history, lambda gap: gap.reason not in ("session_lost", "broker_dropped"))
+    if history.reports_expected:
+        excused, unreported = _forgive(at_risk, history, lambda _: True)
+    else:
+        excused, unreported = at_risk, []
+    anew = _given_anew(history)
+    return Verdict(
+        (
+            Row(
+                "acknowledged messages lost",
+                len(history.said),
+                [f"{_name(said)} is not in the journal" for said in lost],
+                f"{len(owned)} owned up to by a gap row",
+            ),
+            Row(
+                "losses not reported",
+                len(missing),
+                [f"{_name(said)} went with the broker and no gap says so" for said in unreported],
+                f"{len(excused)} lost by a killed broker",
+            ),
+            Row(
+                "messages stored twice",
+                sum(said.repeatable for said in history.said),
+                [
+                    f"{_name(said)} is in the journal {history.stored[said.number]} times"
+                    for said in history.said
+                    if said.repeatable and history.stored.get(said.number, 0) > 1
+                ],
+                f"{sum(history.stored.get(said.number, 0) > 1 for said in history.said if not said.repeatable)}"
+                " without an id came twice",
+            ),
+            *_alarms(history, {said.number for said in missing}),
+            _orphans(history),
+            Row(
+                "orders given twice",
+                len(history.orders),
+                [
+                    f"{device} was told {command} by {len(ids)} orders"
+                    for (device, command), ids in history.orders.items()
+                    if len(ids) > 1 + anew.get(device, 0)
+                ],
+            ),
+            Row("stored, but not in the cloud", history.cloud_checked, history.cloud_missing),
+            Row("the gateway ran on", 1, history.complaints),
+        )
+    )
+
+
+def _name(said: Said) -> str:
+    return f"message {said.number} ({said.lane}, acknowledged at {said.at_ms})"
+
+
+def _in(at_ms: int, span: Span, slack_ms: int = 0) -> bool:
+    return span.from_ms - slack_ms <= at_ms <= span.to_ms + slack_ms
+
+
+def _forgive(
+    missing: Sequence[Said], history: History, counts: Callable[[GapRow], bool]
+) -> tuple[list[Said], list[Said]]:
+    """Those that a gap row owns up to, and the others. A row covers no more than it counts."""
+    left = list(missing)
+    owned: list[Said] = []
+    for gap in filter(counts, history.gaps):
+        room = len(left) if gap.losses == UNKNOWN else gap.losses
+        span = Span(gap.from_ms, gap.to_ms)
+        covered = [
+            said
+            for said in left
+            if gap.lane in (said.lane, "readings") and _in(said.at_ms, span, history.slack_ms)
+        ][:room]
+        owned += covered
+        numbers = {said.number for said in covered}
+        left = [said for said in left if said.number not in numbers]
+    return owned, left
+
+
+def _given_anew(history: History) -> dict[str, int]:
+    """By device: how many messages that raise its alarm a killed broker gave again. Without an id, and without the
+    mark of a redelivery (it had not saved that it had sent them), nobody can tell them from new ones.
+    """
+    if not history.forgotten:
+        return {}
+    nameless = {said.number for said in history.said if not said.repeatable}
+    return {
+        cause.device: sum(
+            history.stored.get(number, 1) - 1 for number in cause.raised_by if number in nameless
+        )
+        for cause in history.causes
+    }
+
+
+def _alarms(history: History, missing: Collection[int]) -> list[Row]:
+    known = {said.number for said in history.said}
+    anew = _given_anew(history)
+    raised: dict[str, set[str]] = defaultdict(set)
+    raisings: dict[str, int] = defaultdict(int)
+    again: dict[str, int] = defaultdict(int)
+    for raise_ in history.raises:
+        raised[raise_.key].add(raise_.alarm_id)
+        raisings[raise_.key] += not raise_.again
+        again[raise_.key] += raise_.again
+    heard: dict[str, set[str]] = defaultdict(set)
+    for telling in history.told:
+        if telling.key is not None:
+            heard[telling.key].add(telling.alarm_id)
+    on_board = {key for key, _ in history.standing.values()}
+    lost, twice, untold, fallen, stuck = [], [], [], [], []
+    checked = 0
+    for cause in history.causes:
+        must = all(number in known and number not in missing for number in cause.raised_by)
+        over = bool(cause.ended_by) and all(
+            number in known and number not in missing for number in cause.ended_by
+        )
+        for key in cause.keys:
+            ids = raised[key] | heard[key]
+            excused = anew.get(cause.device, 0)
+            if max(len(ids), raisings[key]) > 1 + excused:
+                twice.append(f"{key} was raised as {', '.join(sorted(ids))}")
+            elif again[key] > excused:
+                twice.append(f"{key} was raised again {again[key]} times without a cause")
+            if not must or not cause.raised_by:
+                continue
+            certain = cause.certain or not cause.ended_by
+            checked += certain
+            if certain and not ids:
+                lost.append(f"{key} was never raised")
+            elif ids and not heard[key]:
+                untold.append(f"{key} was raised and no subscriber heard of it")
+            by_people = bool(ids & set(history.ended_by_people))
+            stands = not cause.ended_by or cause.stands_after_end
+            if certain and ids and stands and not by_people and key not in on_board:
+                fallen.append(f"{key} does not stand although nobody ended it")
+            if over and not cause.stands_after_end and key in on_board:
+                stuck.append(f"{key} stands although its cause is over")
+    return [
+        Row("alarms lost", checked, [*lost, *fallen]),
+        Row("alarms that nobody heard", checked, untold),
+        Row(
+            "alarms raised twice",
+            sum(len(cause.keys) for cause in history.causes),
+            twice,
+            f"{sum(map(bool, anew.values()))} devices without ids repeated by a killed broker",
+        ),
+        Row("alarms that outlive their cause", len(history.causes), stuck),
+        Row("versions that ran backwards", len(history.told), _backwards(history.told)),
+    ]
+
+
+def _backwards(told: Sequence[Telling]) -> list[str]:
+    """A publication may be repeated, a receiver ignores it; after a newer one an older must not stay the last."""
+    highest: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for telling in told:
+        if telling.key is None:
+            highest.pop(telling.alarm_id, None)
+        elif not telling.retained:
+            highest[telling.alarm_id] = max(highest.get(telling.alarm_id, 0), telling.version)
+            last[telling.alarm_id] = telling.version
+    return [
+        f"alarm {alarm_id} was told last as version {last[alarm_id]}, after {version}"
+        for alarm_id, version in highest.items()
+        if last[alarm_id] < version
+    ]
+
+
+def _orphans(history: History) -> Row:
+    standing, retained = history.standing, history.retained
+    bad = [
+        f"{retained[id_][0]} ({id_}) is retained and does not stand"
+        for id_ in retained
+        if id_ not in standing
+    ]
+    bad += [
+        f"{standing[id_][0]} ({id_}) stands and is not retained" for id_ in standing if id_ not in retained
+    ]
+    bad += [
+        f"{key} ({id_}) is retained as version {retained[id_][1]} and stands as {version}"
+        for id_, (key, version) in standing.items()
+        if id_ in retained and retained[id_][1] != version
+    ]
+    return Row("retained alarms orphaned", len(standing.keys() | retained.keys()), bad)

@@ -1,0 +1,395 @@
+"""The fault suite: its plan, its ledger and its disk, and the whole system under a short storm of faults."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.chaos.__main__ import SHORT_MINUTES, Run
+from tests.chaos.disk import Disk, Mode
+from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, judge
+from tests.chaos.plan import Fault, faults_of, make_plan, target_of
+from tests.chaos.proxy import HOST, Proxy, Weather
+from tests.chaos.traffic import Traffic
+
+SEEDS = (20_261_122,)
+
+# --- the plan -----------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_plan_and_another_seed_another() -> None:
+    faults = faults_of([])
+    assert make_plan(7, 600, faults) == make_plan(7, 600, faults)
+    assert make_plan(7, 600, faults) != make_plan(8, 600, faults)
+
+
+def test_every_fault_comes_in_a_long_run_and_none_outlasts_it() -> None:
+    plan = make_plan(1, 3_600, tuple(Fault))
+    assert {step.fault for step in plan} == set(Fault)
+    assert max(step.until_s for step in plan) <= 3_600
+    assert max(step.for_s for step in plan) <= 30
+    assert max(step.for_s for step in plan) > 25
+
+
+def test_faults_of_one_target_never_overlap() -> None:
+    busy: dict[str, float] = {}
+    for step in make_plan(3, 3_600, tuple(Fault)):
+        target = target_of(step.fault)
+        assert step.at_s >= busy.get(target, 0)
+        busy[target] = step.until_s
+
+
+def test_a_fault_that_does_not_exist_is_refused_with_the_known_ones() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", "--only", "earthquake"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "earthquake" in done.stderr
+
+
+# --- the ledger: histories that it must condemn ---------------------------------------------------------------
+
+KEY = "smoke-alarm:c1/smoke/d0"
+PRESS = "button-emergency:c1/button/d1"
+GOOD = History(
+    said=[Said(0, "safety", 1_000, True), Said(1, "safety", 2_000, False), Said(2, "bulk", 3_000, True)],
+    stored={0: 1, 1: 1, 2: 1},
+    causes=[Cause("d0", (KEY,), (0,), (), True, True), Cause("d1", (PRESS,), (1,), (), True, True)],
+    raises=[Raise(KEY, "A", False), Raise(PRESS, "B", False)],
+    told=[Telling("A", KEY, 1), Telling("B", PRESS, 1), Telling("B", PRESS, 2)],
+    orders={("d1", "confirm"): {"O"}},
+    standing={"A": (KEY, 1), "B": (PRESS, 2)},
+    retained={"A": (KEY, 1), "B": (PRESS, 2)},
+    cloud_checked=3,
+)
+
+
+def condemned(history: History) -> Mapping[str, int]:
+    """Promises that were broken, with how often."""
+    return {row.promise: len(row.bad) for row in judge(history).rows if row.bad}
+
+
+def test_a_good_history_is_acquitted() -> None:
+    assert judge(GOOD).kept
+
+
+def test_an_acknowledged_message_that_the_journal_lacks_is_lost() -> None:
+    assert condemned(replace(GOOD, stored={0: 1, 1: 1})) == {"acknowledged messages lost": 1}
+
+
+@pytest.mark.parametrize(
+    ("gap", "forgiven"),
+    [
+        (GapRow("bulk", 1, 2_500, 3_500, "store_failed"), True),
+        (GapRow("readings", 0, 2_500, 3_500, "store_damaged"), True),
+        (GapRow("safety", 1, 2_500, 3_500, "store_failed"), False),
+        (GapRow("bulk", 1, 20_000, 30_000, "store_failed"), False),
+        (GapRow("bulk", 0, 2_500, 3_500, "session_lost"), False),
+    ],
+    ids=["the gateway owns up", "number unknown", "another lane", "another time", "no broker was killed"],
+)
+def test_a_loss_is_forgiven_only_by_a_gap_row_that_can_mean_it(gap: GapRow, forgiven: bool) -> None:
+    assert judge(replace(GOOD, stored={0: 1, 1: 1}, gaps=[gap])).kept is forgiven
+
+
+def test_a_gap_row_covers_no_more_than_it_counts() -> None:
+    said = [Said(number, "bulk", 3_000, True) for number in range(10, 15)]
+    history = replace(GOOD, said=[*GOOD.said, *said], gaps=[GapRow("bulk", 3, 2_000, 4_000, "throttled")])
+    assert condemned(history) == {"acknowledged messages lost": 2}
+
+
+def test_what_a_killed_broker_took_must_be_reported() -> None:
+    history = replace(GOOD, stored={0: 1, 1: 1}, forgotten=[Span(2_500, 3_500)])
+    assert condemned(history) == {"losses not reported": 1}
+    assert judge(replace(history, gaps=[GapRow("bulk", 0, 2_000, 9_000, "session_lost")])).kept
+
+
+def test_what_the_broker_had_saved_before_it_was_killed_is_lost_if_it_is_missing() -> None:
+    history = replace(GOOD, stored={0: 1, 1: 1}, forgotten=[Span(3_100, 3_500)])
+    assert condemned(history) == {"acknowledged messages lost": 1}
+
+
+def test_a_message_with_an_id_that_is_stored_twice_is_condemned_and_one_without_is_not() -> None:
+    assert condemned(replace(GOOD, stored={0: 1, 1: 1, 2: 2})) == {"messages stored twice": 1}
+    assert judge(replace(GOOD, stored={0: 1, 1: 2, 2: 1})).kept
+
+
+def test_an_alarm_that_was_never_raised_is_lost() -> None:
+    history = replace(GOOD, raises=GOOD.raises[1:], told=GOOD.told[1:], standing={"B": (PRESS, 2)})
+    history = replace(history, retained=history.standing)
+    assert condemned(history) == {"alarms lost": 1}
+
+
+def test_an_alarm_whose_message_is_lost_is_counted_once_as_the_lost_message() -> None:
+    history = replace(
+        GOOD, raises=GOOD.raises[1:], told=GOOD.told[1:], standing={"B": (PRESS, 2)}, stored={1: 1, 2: 1}
+    )
+    history = replace(history, retained=history.standing)
+    assert condemned(history) == {"acknowledged messages lost": 1}
+
+
+def test_an_alarm_that_fell_off_the_board_is_lost_unless_people_took_it_off() -> None:
+    history = replace(GOOD, standing={"B": (PRESS, 2)}, retained={"B": (PRESS, 2)})
+    assert condemned(history) == {"alarms lost": 1}
+    assert judge(replace(history, ended_by_people={"A"})).kept
+
+
+def test_an_alarm_of_which_no_subscriber_heard_is_condemned() -> None:
+    assert condemned(replace(GOOD, told=GOOD.told[1:])) == {"alarms that nobody heard": 1}
+
+
+@pytest.mark.parametrize(
+    "again",
+    [Raise(KEY, "A2", False), Raise(KEY, "A", False), Raise(KEY, "A", True)],
+    ids=["new", "same", "re"],
+)
+def test_an_alarm_raised_twice_by_one_cause_is_condemned(again: Raise) -> None:
+    assert condemned(replace(GOOD, raises=[*GOOD.raises, again])) == {"alarms raised twice": 1}
+
+
+def test_an_alarm_that_was_told_under_an_id_which_the_journal_forgot_is_raised_twice() -> None:
+    assert condemned(replace(GOOD, told=[Telling("A0", KEY, 1), *GOOD.told])) == {"alarms raised twice": 1}
+
+
+def test_a_nameless_message_that_a_killed_broker_gave_again_raises_again() -> None:
+    history = replace(GOOD, raises=[*GOOD.raises, Raise(PRESS, "B", True)], stored={0: 1, 1: 2, 2: 1})
+    assert condemned(history) == {"alarms raised twice": 1}
+    assert judge(replace(history, forgotten=[Span(0, 1)])).kept
+
+
+def test_orphans_on_the_broker_and_on_the_board_are_condemned() -> None:
+    assert condemned(replace(GOOD, retained={**GOOD.retained, "C": ("x", 1)})) == {
+        "retained alarms orphaned": 1
+    }
+    assert condemned(replace(GOOD, retained={"A": (KEY, 1)})) == {"retained alarms orphaned": 1}
+    assert condemned(replace(GOOD, retained={"A": (KEY, 1), "B": (PRESS, 1)})) == {
+        "retained alarms orphaned": 1
+    }
+
+
+def test_an_alarm_that_stands_although_its_cause_is_over_is_condemned() -> None:
+    cause = Cause("d0", (KEY,), (0,), (2,), True, False)
+    assert condemned(replace(GOOD, causes=[cause])) == {"alarms that outlive their cause": 1}
+
+
+def test_an_older_version_told_after_a_newer_is_condemned() -> None:
+    told = [*GOOD.told, Telling("B", PRESS, 1)]
+    assert condemned(replace(GOOD, told=told)) == {"versions that ran backwards": 1}
+
+
+def test_two_orders_for_one_danger_are_condemned() -> None:
+    assert condemned(replace(GOOD, orders={("d1", "confirm"): {"O", "P"}})) == {"orders given twice": 1}
+
+
+def test_what_the_cloud_lacks_and_what_went_wrong_beside_the_books_is_condemned() -> None:
+    assert condemned(replace(GOOD, cloud_missing=["reading 2"])) == {"stored, but not in the cloud": 1}
+    assert condemned(replace(GOOD, complaints=["a traceback"])) == {"the gateway ran on": 1}
+
+
+# --- the disk -------------------------------------------------------------------------------------------------
+
+WRITER = """
+import os, sqlite3, sys
+base = sqlite3.connect(sys.argv[1], isolation_level=None)
+base.execute("PRAGMA journal_mode = WAL")
+base.execute(f"PRAGMA synchronous = {sys.argv[2]}")
+base.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY, x BLOB)")
+for line in sys.stdin:
+    try:
+        base.execute("INSERT INTO t VALUES (?, randomblob(3000))", (int(line),))
+        print("ok", flush=True)
+    except sqlite3.OperationalError as error:
+        print(error, flush=True)
+"""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    (tmp_path / "data").mkdir()
+    disk = Disk(tmp_path / "data", tmp_path)
+    yield disk
+    disk.close()
+
+
+class Writer:
+    """A process that commits to a database on the disk."""
+
+    def __init__(self, disk: Disk, folder: Path, synchronous: str = "FULL") -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, folder / "data" / "t.db", synchronous],
+            env={**os.environ, **disk.environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def commit(self, number: int) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{number}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+    def kill9(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+READER = """
+import sqlite3, sys
+base = sqlite3.connect(sys.argv[1])
+there = base.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+print(*(number for number, in base.execute("SELECT n FROM t" if there else "SELECT 1 WHERE 0")))
+"""
+
+
+def on_disk(folder: Path) -> list[int]:
+    """What a process without the shim finds."""
+    said = subprocess.run(
+        [sys.executable, "-c", READER, folder / "data" / "t.db"], capture_output=True, text=True, check=True
+    )
+    return [int(number) for number in said.stdout.split()]
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [
+        (Mode.FULL, "database or disk is full"),
+        (Mode.READ_ONLY, "disk I/O error"),
+        (Mode.FAILING, "disk I/O error"),
+    ],
+)
+def test_the_disk_fails_on_command_and_works_again(disk: Disk, tmp_path: Path, mode: Mode, told: str) -> None:
+    writer = Writer(disk, tmp_path)
+    try:
+        assert writer.commit(1) == "ok"
+        disk.order(mode)
+        assert writer.commit(2) == told
+        assert disk.refusals > 0
+        disk.order(Mode.WELL)
+        assert writer.commit(3) == "ok"
+    finally:
+        writer.kill9()
+    assert on_disk(tmp_path) == [1, 3]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_power_cut_takes_nothing_that_was_synced(disk: Disk, tmp_path: Path, seed: int) -> None:
+    writer = Writer(disk, tmp_path)
+    try:
+        assert [writer.commit(number) for number in range(5)] == ["ok"] * 5
+    finally:
+        writer.kill9()
+    disk.lose_power(Random(seed))
+    assert on_disk(tmp_path) == [0, 1, 2, 3, 4]
+
+
+def test_a_power_cut_takes_what_was_not_synced(disk: Disk, tmp_path: Path) -> None:
+    writer = Writer(disk, tmp_path, synchronous="NORMAL")
+    try:
+        assert [writer.commit(number) for number in range(5)] == ["ok"] * 5
+    finally:
+        writer.kill9()
+    assert disk.lose_power(Random(2)) > 5
+    assert len(on_disk(tmp_path)) < 5  # or the test before this one would prove nothing
+
+
+# --- the network ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """A port where everything said comes back."""
+    with socket.create_server((HOST, 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+        def answer(connection: socket.socket) -> None:
+            with suppress(OSError), connection:
+                while data := connection.recv(100):
+                    connection.sendall(data)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+
+
+def silent(near: socket.socket) -> bool:
+    near.settimeout(0.3)
+    try:
+        near.recv(100)
+    except TimeoutError:
+        return True
+    finally:
+        near.settimeout(5)
+    return False
+
+
+def test_a_partition_passes_nothing_and_loses_nothing(echo: int) -> None:
+    with Proxy(echo, 1) as proxy, socket.create_connection((HOST, proxy.port), 5) as near:
+        near.sendall(b"one")
+        assert near.recv(100) == b"one"
+        proxy.be(Weather.PARTITION)
+        near.sendall(b"two")
+        assert silent(near)
+        proxy.be(Weather.FAIR)
+        assert near.recv(100) == b"two"
+
+
+def test_a_half_open_connection_is_silent_until_it_is_told_and_new_ones_work(echo: int) -> None:
+    with Proxy(echo, 1) as proxy, socket.create_connection((HOST, proxy.port), 5) as near:
+        near.sendall(b"one")
+        assert near.recv(100) == b"one"
+        proxy.half_open()
+        assert silent(near)
+        near.sendall(b"two")
+        assert silent(near)
+        with socket.create_connection((HOST, proxy.port), 5) as again:
+            again.sendall(b"three")
+            assert again.recv(100) == b"three"
+        proxy.forget_half_open()
+        assert near.recv(100) == b""
+
+
+# --- what is said ---------------------------------------------------------------------------------------------
+
+
+def test_dangers_have_devices_of_their_own_and_every_message_a_number_of_its_own() -> None:
+    traffic = Traffic(1, rate=200, dangers_per_s=5)
+    traffic.duplicating = traffic.corrupting = traffic.reordering = True
+    said = [message for tick in range(2_000) for message in traffic.due(1_000 + tick * 0.05)]
+    assert [message.number for message in traffic.messages] == list(range(len(traffic.messages)))
+    assert len(said) == len(traffic.messages)
+    assert len({danger.device for danger in traffic.dangers}) == len(traffic.dangers) > 100
+    assert {danger.kind for danger in traffic.dangers} == {"smoke", "button", "charger", "elevator"}
+    raising = [number for danger in traffic.dangers for number in danger.raising]
+    assert len(raising) == len(set(raising))
+    assert {message.copies for message in said if not message.repeatable} == {1}
+    assert {message.copies for message in said} == {1, 2, 3}
+
+
+# --- the whole system -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_through_a_short_storm_of_faults_nothing_is_lost_and_nothing_is_raised_twice(
+    tmp_path: Path, seed: int
+) -> None:
+    outcome = Run(seed, SHORT_MINUTES, faults_of([]), tmp_path).play()
+    assert outcome.verdict.kept, f"\n{outcome.verdict}\nplan:\n" + "\n".join(map(str, outcome.plan))
+    assert outcome.said > 2_000
+    assert outcome.dangers > 20
