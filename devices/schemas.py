@@ -4,7 +4,7 @@ What people read are the structs of `devices.kinds`. What the engine works on ar
 made into a typed dict here, with ``id`` and ``ts`` beside its points. A number stays whole where it was.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import EnumType
 from functools import cache, reduce
 from operator import or_
@@ -54,5 +54,15 @@ def _exact(hint: Any) -> Any:  # noqa: ANN401 - a type is a value here
         return Literal[tuple(word.value for word in words)]
     if get_origin(hint) is Annotated and get_args(hint)[0] is float:
         bounds = get_args(hint)[1:]
-        return Annotated[(int, *bounds)] | Annotated[(float, *bounds)]
+        return Annotated[(int, *bounds, *_machine_sized(bounds))] | Annotated[(float, *bounds)]
     return hint
+
+
+def _machine_sized(bounds: Sequence[msgspec.Meta]) -> Sequence[msgspec.Meta]:
+    """Longer whole numbers take the slow way: whether a float can hold them is seen there."""
+    below = any(each.ge is not None or each.gt is not None for each in bounds)
+    above = any(each.le is not None or each.lt is not None for each in bounds)
+    return [
+        *([] if below else [msgspec.Meta(ge=-(2**63))]),
+        *([] if above else [msgspec.Meta(le=2**63 - 1)]),
+    ]

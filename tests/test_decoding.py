@@ -66,6 +66,7 @@ BAD: list[tuple[str, str, object, Reason]] = [
     ("charger", "telemetry", {"energy": -1}, Reason.BAD_VALUE),
     ("charger", "telemetry", b'{"energy": 1e999}', Reason.MALFORMED),
     ("charger", "telemetry", b'{"energy": NaN}', Reason.MALFORMED),
+    ("charger", "telemetry", b'{"energy": 1%s}' % (b"0" * 400), Reason.BAD_VALUE),
     ("charger", "telemetry", {"temperature": 201}, Reason.BAD_VALUE),
     ("charger", "telemetry", {"temperature": "41"}, Reason.BAD_VALUE),
     ("charger", "telemetry", {"temperature": True}, Reason.BAD_VALUE),
