@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 import msgspec
 
@@ -26,7 +27,7 @@ from edge.checking import load_registry
 from edge.control_client import SOCKET_NAME, ControlError, request
 from edge.logs import configure
 from edge.settings import Config
-from edge.store.errors import StoreError
+from edge.store.errors import JournalDamaged, JournalReplaced, StoreError
 from edge.store.reader import JournalReader, PackedBatch
 from edge.store.records import Gap
 from edge.store.schema import FILE
@@ -36,6 +37,7 @@ from rules.decisions import Input
 log = logging.getLogger("anlin.bridge")
 
 EXIT_SETTINGS = 2
+EXIT_DAMAGED = 3
 ANSWER_S = 10.0
 NICENESS = 10
 """The node comes first: a backlog drains with what it leaves of the processor."""
@@ -65,6 +67,14 @@ class NodeLedger:
         """See `Ledger`."""
         self._ask("report", status=msgspec.to_builtins(status))
 
+    def damaged(self, error: StoreError) -> NoReturn:
+        """The node must know that the journal is damaged, unless it has replaced it already."""
+        log.error("the journal is not what it was; the bridge begins anew", extra={"reason": str(error)})
+        if isinstance(error, JournalDamaged):
+            with suppress(JournalUnavailableError):
+                self._ask("damaged", reason=str(error))
+        raise SystemExit(EXIT_DAMAGED)
+
     def _ask(self, op: str, **arguments: object) -> msgspec.Raw:
         try:
             return request(self._socket, op, timeout_s=ANSWER_S, **arguments)
@@ -75,8 +85,9 @@ class NodeLedger:
 class UnpackedBatch:
     """`cloud_bridge.source.JournalBatch`, decoded when its inputs are asked for."""
 
-    def __init__(self, packed: PackedBatch) -> None:
+    def __init__(self, packed: PackedBatch, source: "JournalSource") -> None:
         self._packed = packed
+        self._source = source
 
     @property
     def seq(self) -> int:
@@ -91,43 +102,50 @@ class UnpackedBatch:
     @property
     def inputs(self) -> Sequence[Input]:
         """See `JournalBatch`."""
-        with _unavailable():
+        with self._source.reading():
             return self._packed.inputs
 
 
 class JournalSource:
-    """`cloud_bridge.source.Source` over the read-only journal."""
+    """`cloud_bridge.source.Source` over the read-only journal.
 
-    def __init__(self, reader: JournalReader) -> None:
+    ``damaged`` is told why the journal cannot be read any more; it ends this process, whose positions belong
+    to that journal: the node begins a new one, and a new bridge.
+    """
+
+    def __init__(self, reader: JournalReader, damaged: Callable[[StoreError], NoReturn]) -> None:
         self._reader = reader
+        self._damaged = damaged
 
     def readings_after(self, position: int, limit: int) -> Sequence[UnpackedBatch]:
         """See `Source`."""
-        with _unavailable():
-            return [UnpackedBatch(packed) for packed in self._reader.packed_after(position, limit)]
+        with self.reading():
+            return [UnpackedBatch(packed, self) for packed in self._reader.packed_after(position, limit)]
 
     def alarm_changes_after(self, position: int, limit: int) -> Sequence[tuple[int, AlarmChange]]:
         """See `Source`."""
-        with _unavailable():
+        with self.reading():
             return self._reader.changes_after(position, limit)
 
     def gaps_after(self, position: int, limit: int) -> Sequence[tuple[int, Gap]]:
         """See `Source`."""
-        with _unavailable():
+        with self.reading():
             return self._reader.gaps_after(position, limit)
 
     def behind(self, feed: Feed, position: int) -> int:
         """See `Source`."""
-        with _unavailable():
+        with self.reading():
             return self._reader.behind(feed.value, position)
 
-
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    try:
-        yield
-    except StoreError as error:
-        raise JournalUnavailableError(str(error)) from error
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raises `JournalUnavailableError` for what may be over soon."""
+        try:
+            yield
+        except (JournalDamaged, JournalReplaced) as error:
+            self._damaged(error)
+        except StoreError as error:
+            raise JournalUnavailableError(str(error)) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,9 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cloud = config.cloud
     reader = JournalReader(config.data_dir / FILE)
     reader.open()
+    ledger = NodeLedger(config)
     bridge = Bridge(
-        JournalSource(reader),
-        NodeLedger(config),
+        JournalSource(reader, ledger.damaged),
+        ledger,
         CloudStore(StoreSettings(url, cloud.org, cloud.bucket, token, cloud.gzip)),
         Lines(config.site, config.node, place_of, forward_activity=cloud.forward_activity),
     )

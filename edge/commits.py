@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from devices.topics import Lane
 from edge.intake import Intake
 from edge.owed import READINGS, Owed, extend
+from edge.store.errors import StoreError
 from edge.store.records import Batch, Committed, OutgoingKind, Snapshot, no_marks
+from edge.store.salvage import is_damage
 from edge.storing import Flight, Follower, Store, Storing, is_full, resolve, worth_writing
 from rules.decisions import time_of
 from rules.state import freeze
@@ -175,6 +177,12 @@ class Commits:
         if self.storing is Storing.NONE:
             self._probe()
         await self._idle.wait()
+
+    def abandon(self, error: BaseException) -> None:
+        """As if a commit had failed; nothing may be on its way to the store."""
+        if not self._failed:
+            self._failed = True
+            self._follower.failed(error)
 
     def shut(self) -> None:
         """Give nothing more to the store."""
@@ -358,8 +366,9 @@ class Commits:
         told = bool(flight.told or self._open.told)
         full = is_full(error) or not self._store.has_room()
         alarms = bool(flight.batch.changes or self._open.batch.changes)
-        if self.storing is Storing.ALL and self._patient and not full and not told:
-            if alarms:  # to be brought again takes the broker a second
+        damaged = isinstance(error, StoreError) and is_damage(error)
+        if self.storing is Storing.ALL and (self._patient or damaged) and not full and not told:
+            if alarms and not damaged:  # to be brought again takes the broker a second
                 self._patient = False
                 self._store.reset()
                 self._doubts[flight.batch.seq] = 0

@@ -90,6 +90,10 @@ class CloudReport(msgspec.Struct, frozen=True):
     dead_letters: int = 0
 
 
+class _Damaged(msgspec.Struct, frozen=True):
+    reason: str
+
+
 class _Report(msgspec.Struct, frozen=True):
     status: CloudReport
 
@@ -131,6 +135,7 @@ class Desk:
             "advance": self._advance,
             "dead_letter": self._dead_letter,
             "report": self._report,
+            "damaged": self._damaged,
         }
 
     async def answer(self, request: Request, line: bytes) -> object:
@@ -342,6 +347,10 @@ class Desk:
         letter = DeadLetter(self._node.clock.now_ms(), given.feed, given.line, given.status, given.words)
         self._node.intake.batch.dead_letters.append(letter)
         self._refusals.add(letter)
+        return None
+
+    async def _damaged(self, line: bytes) -> object:
+        await self._node.mend(msgspec.json.decode(line, type=_Damaged).reason)
         return None
 
     async def _report(self, line: bytes) -> object:

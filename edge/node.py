@@ -30,7 +30,7 @@ from edge.mqtt.link import Connected, Delivery, Link, NotConnected, PublishRefus
 from edge.outbox import UNSTORED, Outbox
 from edge.owed import READINGS, extend, publications, undurable
 from edge.recovery import restore
-from edge.store.errors import StoreError
+from edge.store.errors import JournalDamaged, StoreError
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
 from edge.store.records import (
@@ -42,6 +42,7 @@ from edge.store.records import (
     Outgoing,
     OutgoingKind,
 )
+from edge.store.salvage import is_damage
 from edge.storing import Flight, Storing
 from edge.throttle import Throttle
 from edge.timekeeping import WATCH_S, Timekeeper
@@ -124,6 +125,7 @@ class Node:
         self._rebuilding = asyncio.Event()
         self._failure: BaseException | None = None
         self.rebuild_failures = 0
+        self._salvages_told = 0
         self._greet = asyncio.Event()
         self._stopping = asyncio.Event()
         self.online = asyncio.Event()
@@ -142,6 +144,17 @@ class Node:
             self.positions, self.intake.state.now, keeps_sessions=not who.embedded_broker
         )
         self._awake_at = asyncio.get_running_loop().time()
+        self._tell_salvaged()
+
+    def _tell_salvaged(self) -> None:
+        """What was done about a damaged journal; the gap of a torn log is put on record here."""
+        for each in self.journal.salvaged[self._salvages_told :]:
+            log.error("the journal was damaged", extra={"what": each.message})
+            self.troubles.say(Code.STORE_DAMAGED, each.message)
+            if each.kept.name.endswith("-wal"):
+                for gap in each.gaps:
+                    self.lost(gap.lane, gap.count, gap.from_ms, self.clock.now_ms(), gap.reason)
+        self._salvages_told = len(self.journal.salvaged)
 
     def _begin(self, failed: Commits | None = None, error: BaseException | None = None) -> None:
         """From the store to a running engine: at the start and after a failed commit.
@@ -575,7 +588,7 @@ class Node:
             self._rebuilding.clear()
             try:
                 self.journal.reset()
-                self._begin(self.commits, self._failure)
+                await self._rebuild()
             except Exception as error:  # the task's top: nobody else would rebuild
                 self.rebuild_failures += 1
                 log.exception("the engine could not be rebuilt; it goes on without the store")
@@ -589,6 +602,26 @@ class Node:
             self._resume(0)
             self.commits.touched()
             self._arm()
+
+    async def _rebuild(self) -> None:
+        damaged = isinstance(self._failure, StoreError) and is_damage(self._failure)
+        if not damaged:
+            try:
+                self._begin(self.commits, self._failure)
+            except JournalDamaged:
+                damaged = True
+        if damaged:
+            await self.journal.mend(self.clock.now_ms())
+            self._begin(self.commits, self._failure)
+            self._tell_salvaged()
+
+    async def mend(self, reason: str) -> None:
+        """Somebody who reads the journal says that it is damaged: begin it anew. Once in a run: then it is the disk."""
+        if self.deaf or self.journal.salvaged or self.commits.storing is not Storing.ALL:
+            self.troubles.say(Code.STORE_DAMAGED, reason)
+            return
+        await self.commits.drain()
+        self.commits.abandon(JournalDamaged(reason))
 
     async def saved(self) -> bool:
         """Wait until everything said so far is on disk; false if it had to be let go without.

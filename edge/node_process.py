@@ -31,7 +31,7 @@ from edge.node import Identity, Node
 from edge.refusals import Refusals
 from edge.safety_first import SafetyFirst
 from edge.settings import Config
-from edge.store.errors import ReadFailed, StoreError, StoreUnusable, StoreUnwritable
+from edge.store.errors import JournalDamaged, ReadFailed, StoreError, StoreUnusable, StoreUnwritable
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
 from edge.store.records import DeadLetter
@@ -110,7 +110,8 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: N
         )
         topics = Topics(config.mqtt.prefix, config.site)
         who = Identity(config.site, config.node, topics, config.store.commit_ms, config.mqtt.embedded)
-        node = await _node(partial(Node, who, engine, registry, journal, Clock()))
+        clock = Clock()
+        node = await _node(partial(Node, who, engine, registry, journal, clock), journal, clock)
         children = _children(config)
         refusals = Refusals(node, partial(_uncounted_letters, journal.path))
         desk = Desk(
@@ -156,11 +157,24 @@ def _uncounted_letters(path: Path) -> Sequence[DeadLetter]:
         return []
 
 
-async def _node(make: Callable[[], Node]) -> Node:
-    """The node on its store; waits where the store can just now not be read: to end would help nobody."""
+async def _node(make: Callable[[], Node], journal: Journal, clock: Clock) -> Node:
+    """The node on its store; waits where the store can just now not be read: to end would help nobody.
+
+    A damaged journal is mended, once: a second time it is the disk.
+    """
+    damaged = journal.damage
+    mended = False
     while True:
+        if damaged is not None and not mended:
+            log.error("the journal is damaged; what can be read is carried over", extra={"reason": damaged})
+            await journal.mend(clock.now_ms())
+            mended = True
         try:
             return make()
+        except JournalDamaged as error:
+            if mended:
+                raise StoreUnusable(f"{error}: replace the disk, or set another data_dir") from error
+            damaged = str(error)
         except (ReadFailed, StoreUnwritable) as error:
             log.error(  # noqa: TRY400 - the remedy is in it, the traceback helps nobody
                 "nothing is watched: the store cannot be read; tried again", extra={"reason": str(error)}

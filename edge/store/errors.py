@@ -52,3 +52,7 @@ class ReadFailed(StoreError):
 
 class JournalDamaged(ReadFailed):
     """What the journal holds makes no sense any more; `edge.store.salvage` saves what does."""
+
+
+class JournalReplaced(ReadFailed):
+    """A damaged journal was begun anew: positions of the old one mean nothing, open the new one."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from edge.store import recovery, schema
+from edge.store import recovery, salvage, schema
 from edge.store.ballast import SIZE, Ballast
 from edge.store.errors import (
     CommitFailed,
@@ -76,6 +76,12 @@ class Journal:
         self.path = directory / schema.FILE
         self.unwritable: str | None = None
         """Why the database that is there could not be opened for writing at the start."""
+        self.damage: str | None = None
+        """Why the database that is there cannot be opened at all: `mend` it first."""
+        self.salvaged: list[salvage.Salvaged] = []
+        """What was done about damage, since the start."""
+        self._mending: asyncio.Future[None] | None = None
+        self._mend_at = 0
         self._ballast = Ballast(directory, ballast_bytes)
         self._keep_ballast = True
         self._ballast_due = True
@@ -175,6 +181,19 @@ class Journal:
         """After a failed commit: the engine has taken notice, batches given from now on count."""
         self._epoch += 1
 
+    async def mend(self, now: int) -> None:
+        """Begin the journal anew with all that can be read of it (`edge.store.salvage`), at ``now`` (Unix ms).
+
+        Before the first commit, or between a failed one and the next. Raises `StoreError`, `OSError`.
+        """
+        assert self._loop is not None, "mend before open"  # noqa: S101 - a caller's mistake
+        mended: asyncio.Future[None] = self._loop.create_future()
+        with self._wake:
+            self._mending, self._mend_at = mended, now
+            self._wake.notify()
+        await mended
+        self.damage = None
+
     def keep_ballast(self, *, keep: bool) -> None:
         """Give up the room that is kept for alarms before the next batch, or make it again in a quiet moment."""
         with self._wake:
@@ -218,6 +237,15 @@ class Journal:
 
     def _open_writer(self) -> None:
         try:
+            salvage.finish(self.path)
+            self.damage = salvage.look(self.path)
+            if self.damage is None and (torn := salvage.torn_log(self.path)) is not None:
+                self.salvaged.append(torn)
+        except OSError:
+            _log.exception("the journal could not be looked through for damage")
+        if self.damage is not None:
+            return
+        try:
             self._writer.open()
         except StoreUnwritable as error:
             if not self.path.exists() or not self.path.stat().st_size:
@@ -228,6 +256,21 @@ class Journal:
                 self._writer.open()
             except StoreUnwritable:
                 self.unwritable = str(error)
+        except StoreUnusable as error:
+            if not salvage.is_damage(error):
+                raise
+            self.damage = str(error)
+
+    def _mend(self, mended: asyncio.Future[None]) -> None:
+        self._mending = None
+        try:
+            self._writer.close()
+            self.salvaged.append(salvage.salvage(self.path, self._mend_at))
+            self._writer.open()
+        except Exception as error:  # noqa: BLE001 - the thread's top; whoever waits is told
+            self._tell(mended, error)
+        else:
+            self._tell(mended, None)
 
     def _tend_ballast(self) -> None:
         self._ballast_due = False
@@ -242,6 +285,9 @@ class Journal:
         failed_epoch = -1
         while True:
             job = self._next(quiet)
+            if job is None and self._mending is not None:
+                self._mend(self._mending)
+                continue
             if job is None:
                 if not self._open:
                     return
@@ -266,7 +312,9 @@ class Journal:
     def _next(self, quiet: float | None) -> _Job | None:
         """The next job, left in the queue until it is settled; None after ``quiet`` seconds without one."""
         with self._wake:
-            self._wake.wait_for(lambda: self._jobs or not self._open or self._ballast_due, quiet)
+            self._wake.wait_for(
+                lambda: self._jobs or not self._open or self._ballast_due or self._mending, quiet
+            )
             return self._jobs[0] if self._jobs else None
 
     def _pressure(self) -> Pressure:

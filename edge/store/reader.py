@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from devices.readings import Address
 from edge.store import codec, schema
-from edge.store.errors import JournalDamaged, ReadFailed
+from edge.store.errors import JournalDamaged, JournalReplaced, ReadFailed
 from edge.store.records import DeadLetter, Gap, GapReason, OrderRecord, OrderStatus, Quarantined, ReplayBatch
 from rules.alarms import Alarm, AlarmChange, Transition
 from rules.decisions import Input, Order
@@ -68,15 +68,22 @@ class PackedBatch:
 
 
 class JournalReader:
-    """Reads ``path`` from `open` on. Every method raises `ReadFailed` where the disk or a row fails."""
+    """Reads ``path`` from `open` on. Every method raises `ReadFailed` where the disk or a row fails.
 
-    def __init__(self, path: Path) -> None:
+    ``follow``: when a damaged journal has been begun anew, go on with the new one; else `JournalReplaced`.
+    """
+
+    def __init__(self, path: Path, *, follow: bool = False) -> None:
+        self._follow = follow
         self._path = path
+        self._file: tuple[int, int] | None = None
+        """Which file it is: a damaged one is replaced while we read."""
         self._connection: sqlite3.Connection | None = None
         self._turn = threading.Lock()
 
     def open(self) -> None:
         """Raises `StoreUnusable` where there is no journal that this version can read."""
+        self._file = self._found()
         self._connection = schema.open_reader(self._path)
 
     def close(self) -> None:
@@ -246,11 +253,24 @@ class JournalReader:
             for number, transition, at, body in self.rows(statement, *values)
         ]
 
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._turn:
             if self._connection is None:
                 raise ReadFailed(f"{self._path}: not open")
+            if (found := self._found()) not in (None, self._file):
+                if self._follow:
+                    self._connection.close()
+                    self._connection, self._file = schema.open_reader(self._path), found
+                else:
+                    raise JournalReplaced(f"{self._path}: another file since it was opened: open it again")
             try:
                 yield self._connection
             except schema.FAULTS as error:

@@ -68,7 +68,7 @@ class Salvaged:
     kept: Path
     """The damaged file, or its log."""
     gaps: tuple[Gap, ...]
-    """What is missing; already in the new journal."""
+    """What is missing; already in a new journal."""
     message: str
 
 
@@ -108,11 +108,12 @@ def look(path: Path) -> str | None:
     return None
 
 
-def torn_log(path: Path, at: int) -> Salvaged | None:
+def torn_log(path: Path) -> Salvaged | None:
     """Commits that the log holds and SQLite cannot take, because something before them is damaged.
 
     Ask before the journal is opened for writing: from then on the log is used again. The damaged log is
-    copied aside. None if all is well, also after a crash in the middle of a commit.
+    copied aside, its gap is still to be put on record. None if all is well, also after a crash in the middle
+    of a commit.
     """
     log = _wal(path)
     if not path.exists() or not log.exists() or log.stat().st_size < _WAL_HEADER.size:
@@ -128,7 +129,7 @@ def torn_log(path: Path, at: int) -> Salvaged | None:
         return None
     kept = _wal(_aside(path))
     kept.write_bytes(log.read_bytes())
-    gap = Gap(at, "readings", 0, last, at, GapReason.STORE_DAMAGED)
+    gap = Gap(last, "readings", 0, last, last, GapReason.STORE_DAMAGED)
     return Salvaged(
         kept, (gap,), f"{lost} commits or more of a damaged log are lost; it is kept as {kept.name}"
     )

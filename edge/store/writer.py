@@ -95,7 +95,7 @@ class Writer:
         """Checkpoint and close."""
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._standing = None
 
     def commit(self, batch: Batch) -> Committed:
         """Write ``batch`` whole, to the disk; or raise, and nothing of it is there."""

@@ -50,7 +50,7 @@ class Database:
 
     def _opened(self) -> JournalReader:
         if self._journal is None:
-            journal = JournalReader(self._path)
+            journal = JournalReader(self._path, follow=True)
             journal.open()
             self._journal = journal
         return self._journal
