@@ -2,7 +2,9 @@
 
 import json
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +126,11 @@ def test_a_path_too_long_for_the_control_socket_is_named(tmp_path: Path) -> None
     assert "shorter" in said
 
 
-def test_a_foreign_or_damaged_database_is_named(tmp_path: Path) -> None:
+def test_a_foreign_database_is_named_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     journal = tmp_path / "data" / "journal.db"
-    journal.write_bytes(b"certainly no database" * 1_000)
+    with closing(sqlite3.connect(journal)) as foreign:
+        foreign.execute("CREATE TABLE recipes (name TEXT)")
     said = refusal(Gateway(tmp_path, free_port()), 2)
     assert str(journal) in said
     assert "move it away" in said

@@ -229,8 +229,10 @@ def test_a_snapshot_overlays_the_devices_of_earlier_ones(tmp_path: Path) -> None
 
 def test_a_journal_that_cannot_be_opened_leaves_the_directory_free(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
-    path.write_bytes(b"no database" * 1_000)
-    with pytest.raises(StoreUnusable, match="damaged: move it away"):
+    with sqlite3.connect(path) as foreign:
+        foreign.execute("CREATE TABLE recipes (name TEXT)")
+    foreign.close()
+    with pytest.raises(StoreUnusable, match="move it away"):
         with_journal(tmp_path, commit_all)
     path.unlink()
     with_journal(tmp_path, lambda journal: commit_all(journal, telemetry(1)))
