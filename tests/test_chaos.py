@@ -65,7 +65,7 @@ PRESS = "button-emergency:c1/button/d1"
 GOOD = History(
     said=[Said(0, "safety", 1_000, True), Said(1, "safety", 2_000, False), Said(2, "bulk", 3_000, True)],
     stored={0: 1, 1: 1, 2: 1},
-    causes=[Cause("d0", (KEY,), (0,), (), True, True), Cause("d1", (PRESS,), (1,), (), True, True)],
+    causes=[Cause("d0", (KEY,), (0,), (), True), Cause("d1", (PRESS,), (1,), (), True)],
     raises=[Raise(KEY, "A", False), Raise(PRESS, "B", False)],
     told=[Telling("A", KEY, 1), Telling("B", PRESS, 1), Telling("B", PRESS, 2)],
     orders={("d1", "confirm"): {"O"}},
@@ -105,8 +105,45 @@ def test_a_loss_is_forgiven_only_by_a_gap_row_that_can_mean_it(gap: GapRow, forg
 
 def test_a_gap_row_covers_no_more_than_it_counts() -> None:
     said = [Said(number, "bulk", 3_000, True) for number in range(10, 15)]
-    history = replace(GOOD, said=[*GOOD.said, *said], gaps=[GapRow("bulk", 3, 2_000, 4_000, "throttled")])
+    history = replace(GOOD, said=[*GOOD.said, *said], gaps=[GapRow("bulk", 3, 2_000, 4_000, "store_failed")])
     assert condemned(history) == {"acknowledged messages lost": 2}
+
+
+def test_only_a_babbling_device_can_be_throttled() -> None:
+    history = replace(GOOD, stored={0: 1, 1: 1}, gaps=[GapRow("bulk", 1, 2_500, 3_500, "throttled")])
+    assert condemned(history) == {"acknowledged messages lost": 1}
+    babbling = [*GOOD.said[:2], GOOD.said[2]._replace(babbling=True)]
+    assert judge(replace(history, said=babbling)).kept
+
+
+@pytest.mark.parametrize(("crash_ms", "forgiven"), [(30_000, True), (90_000, False), (2_000, False)])
+def test_a_crash_takes_the_count_of_a_babbling_device_of_the_last_minute(crash_ms: int, forgiven: bool) -> None:
+    said = [*GOOD.said[:2], GOOD.said[2]._replace(babbling=True)]
+    history = replace(GOOD, said=said, stored={0: 1, 1: 1}, crashes=[crash_ms])
+    assert judge(history).kept is forgiven
+    assert not judge(replace(history, said=GOOD.said)).kept
+
+
+def test_a_gap_row_covers_what_came_to_the_gateway_in_its_time_however_late_that_was() -> None:
+    history = replace(GOOD, stored={0: 1, 1: 1}, gaps=[GapRow("bulk", 1, 8_000, 9_000, "store_failed")])
+    assert not judge(history).kept
+    late = [*GOOD.said[:2], GOOD.said[2]._replace(arrived_by_ms=8_500)]
+    assert judge(replace(history, said=late)).kept
+
+
+@pytest.mark.parametrize("reason", ["cloud_refused", "journal_full", "broker_dropped"])
+def test_a_loss_of_somebody_else_forgives_no_message_that_the_gateway_acknowledged(reason: str) -> None:
+    history = replace(GOOD, stored={0: 1, 1: 1}, gaps=[GapRow("readings", 9, 2_500, 3_500, reason)])
+    assert condemned(history) == {"acknowledged messages lost": 1}
+
+
+def test_what_the_gateway_told_twice_under_one_version_is_one_alarm() -> None:
+    assert judge(replace(GOOD, told=[Telling("A", KEY, 1), *GOOD.told])).kept
+
+
+def test_a_trouble_that_is_left_at_the_end_is_condemned() -> None:
+    history = replace(GOOD, left_over=["/healthz answers 503"])
+    assert condemned(history) == {"all is well again at the end": 1}
 
 
 def test_what_a_killed_broker_took_must_be_reported() -> None:
@@ -179,7 +216,7 @@ def test_orphans_on_the_broker_and_on_the_board_are_condemned() -> None:
 
 
 def test_an_alarm_that_stands_although_its_cause_is_over_is_condemned() -> None:
-    cause = Cause("d0", (KEY,), (0,), (2,), True, False)
+    cause = Cause("d0", (KEY,), (0,), (2,), False)
     assert condemned(replace(GOOD, causes=[cause])) == {"alarms that outlive their cause": 1}
 
 
