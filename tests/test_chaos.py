@@ -117,11 +117,20 @@ def test_only_a_babbling_device_can_be_throttled() -> None:
 
 
 @pytest.mark.parametrize(("crash_ms", "forgiven"), [(30_000, True), (90_000, False), (2_000, False)])
-def test_a_crash_takes_the_count_of_a_babbling_device_of_the_last_minute(crash_ms: int, forgiven: bool) -> None:
+def test_a_crash_takes_the_count_of_a_babbling_device_of_the_last_minute(
+    crash_ms: int, forgiven: bool
+) -> None:
     said = [*GOOD.said[:2], GOOD.said[2]._replace(babbling=True)]
     history = replace(GOOD, said=said, stored={0: 1, 1: 1}, crashes=[crash_ms])
     assert judge(history).kept is forgiven
     assert not judge(replace(history, said=GOOD.said)).kept
+
+
+def test_a_crash_on_a_disk_that_cannot_be_written_takes_what_was_not_stored() -> None:
+    history = replace(GOOD, stored={0: 1, 1: 1}, unwritable=[Span(2_000, 5_000)])
+    assert condemned(history) == {"acknowledged messages lost": 1}
+    assert judge(replace(history, crashes=[4_000])).kept
+    assert not judge(replace(history, crashes=[6_000])).kept
 
 
 def test_a_gap_row_covers_what_came_to_the_gateway_in_its_time_however_late_that_was() -> None:

@@ -22,12 +22,20 @@ CALM_MS = 6_000
 LANES_APART_MS = 10_000
 """A lane without a session is subscribed again only after the other has been read (safety first)."""
 LOOK_AGAIN_S = 1.0
+PROBED_MS = 9_000
+"""A store that failed is tried again at the latest after so long (`edge.commits.PROBE_S`)."""
 STORM_MS = 20_000
 """A device of a storm waits so long for its acknowledgement."""
 OK = 200
 TEN_YEARS_MS = 10 * 365 * 86_400_000
 _CUTTING = {Target.BROKER, Target.GATEWAY_NETWORK}
 _DISTURBING = {Target.GATEWAY, Target.BROKER, Target.GATEWAY_NETWORK, Target.DEVICE_NETWORK}
+_UNWRITABLE = {
+    Fault.DISK_FULL,
+    Fault.DISK_READ_ONLY,
+    Fault.DISK_FAILING,
+    Fault.SYNC_HANGS,
+}
 _ENERGY = re.compile(rb"^charger,.*[ ,]energy=([0-9.]+)", re.MULTILINE)
 _GAP = re.compile(
     rb'^gap,.*lane=([a-z]+).* count=(\d+)i?,from=(\d+)i?,to=(\d+)i?,(?:.*,)?reason="([a-z_]+)"', re.MULTILINE
@@ -133,6 +141,7 @@ class Books:
             forgotten=_forgotten(world),
             gaps=self._gaps,
             crashes=world.notes.crashes,
+            unwritable=self._unwritable(),
             left_over=left_over,
             slack_ms=500 if world.clock is None else TEN_YEARS_MS,
             cloud_missing=missing,
@@ -208,6 +217,16 @@ class Books:
         ]
         return over
 
+    def _unwritable(self) -> list[Span]:
+        return [
+            Span(
+                int(self._begun_ms + step.at_s * 1_000),
+                int(self._begun_ms + step.until_s * 1_000 + PROBED_MS),
+            )
+            for step in self._steps
+            if step.fault in _UNWRITABLE
+        ]
+
     def _arrived_by(self, at_ms: int) -> int:
         """When the gateway has certainly met what the broker had at ``at_ms``."""
         by = at_ms
@@ -215,6 +234,7 @@ class Books:
             if begin <= by <= end:
                 by = end
         return by
+
 
 def _cause(danger: Danger) -> Cause:
     return Cause(

@@ -106,6 +106,10 @@ class History:
     """When the gateway was killed or ended by itself: what it had counted of babbling devices since the last row
     of theirs goes with it (docs/adr/0012).
     """
+    unwritable: Sequence[Span] = ()
+    """The disk could not be written, or was perhaps not tried again yet: a crash then takes what was not stored and
+    that it was not.
+    """
     slack_ms: int = 500
     """Between the clock of the ledger and that of the gaps."""
     left_over: Sequence[str] = ()
@@ -170,6 +174,7 @@ def judge(history: History) -> Verdict:
     else:
         excused, unreported = at_risk, []
     lost, uncounted = _uncounted(lost, history)
+    lost, untold = _untold(lost, history)
     throttled = sum(said.babbling for said in owned)
     anew = _given_anew(history)
     return Verdict(
@@ -179,7 +184,7 @@ def judge(history: History) -> Verdict:
                 len(history.said),
                 [f"{_name(said)} is not in the journal" for said in lost],
                 f"{len(owned) - throttled} owned up to by a gap row; of babbling devices {throttled}, and "
-                f"{len(uncounted)} uncounted at a crash",
+                f"{len(uncounted)} uncounted at a crash; {len(untold)} by a crash on a disk that could not be written",
             ),
             Row(
                 "losses not reported",
@@ -237,6 +242,16 @@ def _uncounted(lost: Sequence[Said], history: History) -> tuple[list[Said], list
     uncounted = [said for said in lost if said.babbling and any(_met(said, span, 0) for span in spans)]
     numbers = {said.number for said in uncounted}
     return [said for said in lost if said.number not in numbers], uncounted
+
+
+def _untold(lost: Sequence[Said], history: History) -> tuple[list[Said], list[Said]]:
+    """Those really lost, and those that a gateway took with it which was killed while it could not write: that it
+    had left them out is nowhere (docs/adr/0008).
+    """
+    spans = [Span(span.from_ms, at) for span in history.unwritable for at in history.crashes if _in(at, span)]
+    untold = [said for said in lost if any(_met(said, span, history.slack_ms) for span in spans)]
+    numbers = {said.number for said in untold}
+    return [said for said in lost if said.number not in numbers], untold
 
 
 def _forgive(
