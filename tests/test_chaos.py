@@ -13,14 +13,32 @@ from random import Random
 
 import pytest
 
-from tests.chaos.__main__ import SHORT_MINUTES, Run
+from tests.chaos.__main__ import BEGIN, END, Run, written
 from tests.chaos.disk import Disk, Mode
 from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, judge
 from tests.chaos.plan import Fault, faults_of, make_plan, target_of
 from tests.chaos.proxy import HOST, Proxy, Weather
 from tests.chaos.traffic import Traffic
 
-SEEDS = (20_261_122,)
+STORM_MINUTES = 0.4
+STORM_FAULTS = (
+    Fault.GATEWAY_KILLED,
+    Fault.POWER_CUT,
+    Fault.SYNC_HANGS,
+    Fault.BROKER_RESTARTED,
+    Fault.GATEWAY_HALF_OPEN,
+    Fault.GATEWAY_STALLS,
+    Fault.DEVICE_HALF_OPEN,
+    Fault.BRIDGE_KILLED,
+    Fault.CLOUD_ERRORS,
+    Fault.CLOUD_PARTITION,
+    Fault.FLOOD,
+    Fault.DUPLICATES,
+    Fault.CORRUPT,
+)
+"""None after which less is promised: a killed broker forgets, a stepped clock blurs the times of gaps."""
+
+SEED = 20_261_122
 
 # --- the plan -----------------------------------------------------------------------------------------------
 
@@ -56,6 +74,14 @@ def test_a_fault_that_does_not_exist_is_refused_with_the_known_ones() -> None:
     )
     assert done.returncode == 2
     assert "earthquake" in done.stderr
+
+
+def test_results_are_written_between_their_comments_and_nothing_else_changes() -> None:
+    page = f"before\n\n{BEGIN}\nold\n{END}\nafter\n"
+    assert written(page, "new") == f"before\n\n{BEGIN}\n\nnew\n{END}\nafter\n"
+    assert written(written(page, "x"), "new") == written(page, "new")
+    with pytest.raises(ValueError, match="lacks"):
+        written("before\n", "new")
 
 
 # --- the ledger: histories that it must condemn ---------------------------------------------------------------
@@ -431,11 +457,10 @@ def test_dangers_have_devices_of_their_own_and_every_message_a_number_of_its_own
 # --- the whole system -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_through_a_short_storm_of_faults_nothing_is_lost_and_nothing_is_raised_twice(
-    tmp_path: Path, seed: int
-) -> None:
-    outcome = Run(seed, SHORT_MINUTES, faults_of([]), tmp_path).play()
+def test_through_a_short_storm_of_faults_nothing_is_lost_and_nothing_is_raised_twice(tmp_path: Path) -> None:
+    run = Run(SEED, STORM_MINUTES, STORM_FAULTS, tmp_path)
+    assert {step.fault for step in run.plan} == set(STORM_FAULTS)
+    outcome = run.play()
     assert outcome.verdict.kept, f"\n{outcome.verdict}\nplan:\n" + "\n".join(map(str, outcome.plan))
     assert outcome.said > 2_000
-    assert outcome.dangers > 20
+    assert outcome.dangers > 15

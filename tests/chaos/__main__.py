@@ -68,7 +68,7 @@ class Run:
             injector = Injector(world, self.seed, storm=STORM if self.long else SMALL_STORM)
             begun, begun_ms = time.monotonic(), time.time_ns() // 1_000_000
             self._inject(world, injector, plan, begun)
-            patience_s = 120.0 if self.long else 30.0
+            patience_s = 120.0 if self.long else 60.0  # spent only where something is wrong
             world.settle(patience_s)
             history, verdict = Books(world, plan, begun_ms).close(patience_s)
             if not verdict.kept:
