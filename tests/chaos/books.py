@@ -27,10 +27,8 @@ _ENERGY = re.compile(rb"^charger,.*[ ,]energy=([0-9.]+)", re.MULTILINE)
 _ALARM = re.compile(rb'^alarm,.*transition=([a-z]+).* id="([0-9A-Z]+)"', re.MULTILINE)
 
 
-PENDING_REPORTS: tuple[Fault, ...] = (Fault.BROKER_KILLED,)
-"""Faults whose losses the gateway does not report yet: the ledger forgives them unsaid. A killed broker whose
-session comes back older than it was (docs/promises.md, what stays unseen) loses without a word.
-"""
+PENDING_REPORTS: tuple[Fault, ...] = ()
+"""Faults whose losses the gateway does not report yet: the ledger forgives them unsaid."""
 
 DELAYS_BY_ARRIVAL = True
 """A delay is judged by when messages arrive: a danger whose end came late, together with its begin, raises nothing.
