@@ -85,7 +85,10 @@ class BrokerWatch:
         self.positions = {
             name: positions[name] for name in (_COUNTER, _FAREWELL, *map(_session, Lane)) if name in positions
         }
-        """All that must outlive a restart."""
+        """All that must outlive a restart; for the first commit, which takes the journal on without the lanes."""
+        for lane in Lane:
+            if self.positions.get(_session(lane)) == _CONNECTED:
+                self.positions[_session(lane)] = last_now
         self._last_now = last_now
         self._known_at = last_now
         """When the counter stood where we know it to."""

@@ -150,6 +150,7 @@ class Node:
         self._broker_watch = BrokerWatch(
             self.positions, self.intake.state.now, keeps_sessions=not who.embedded_broker
         )
+        self.intake.batch.positions.update(self._broker_watch.positions)
         self._awake_at = asyncio.get_running_loop().time()
 
     def _begin(self, failed: Commits | None = None, error: BaseException | None = None) -> None:

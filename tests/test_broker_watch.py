@@ -74,6 +74,13 @@ def test_a_session_that_is_missing_is_a_gap_since_it_was_last_heard() -> None:
     assert "bulk since 2026-" in bulk.said[Code.SESSION_LOST]
 
 
+def test_a_gateway_that_came_and_went_without_the_broker_has_heard_nothing() -> None:
+    between = known(session_safety=0)
+    again = BrokerWatch(between.positions, NOW + 60_000)
+    found = again.connected(connected(session_present=False), NOW + 70_000)
+    assert [(gap.from_ms, gap.to_ms) for gap in found.gaps] == [(NOW, NOW + 70_000)]
+
+
 def test_a_session_lost_while_we_run_is_missed_since_its_last_message() -> None:
     watch = BrokerWatch({}, 0)
     watch.connected(connected(session_present=False), NOW)
