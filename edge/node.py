@@ -26,7 +26,16 @@ from edge.commits import ALL_KNOWN, MOST_MESSAGES, UNSTORED_SINCE, Commits
 from edge.control import ControlServer
 from edge.health import Code, Troubles
 from edge.intake import Intake
-from edge.mqtt.link import Connected, Delivery, Link, NotConnected, PublishRefusedError
+from edge.mqtt.link import (
+    SESSION_EXPIRY_S,
+    Connected,
+    Delivery,
+    Link,
+    LinkError,
+    NotConnected,
+    PublishRefusedError,
+    Will,
+)
 from edge.outbox import UNSTORED, Outbox
 from edge.owed import READINGS, extend, publications, undurable
 from edge.recovery import restore
@@ -143,6 +152,7 @@ class Node:
         self._broker_watch = BrokerWatch(
             self.positions, self.intake.state.now, keeps_sessions=not who.embedded_broker
         )
+        self.intake.batch.positions.update(self._broker_watch.positions)
         self._awake_at = asyncio.get_running_loop().time()
         self._tell_salvaged()
 
@@ -274,6 +284,26 @@ class Node:
             self._greet.clear()
             with suppress(NotConnected):
                 await self._publish_status(b"online")
+            await self._look_for_farewell()
+
+    def farewell(self) -> Will:
+        """What the broker is to leave behind when it ends in good order; see `edge.broker_watch`."""
+        number = self._broker_watch.farewell(self.clock.now_ms())
+        return Will(self._farewell_topic, b"%d" % number, delay_s=SESSION_EXPIRY_S)
+
+    @property
+    def _farewell_topic(self) -> str:
+        return self.who.topics.gateway(self.who.node, "farewell")
+
+    async def _look_for_farewell(self) -> None:
+        try:
+            held = await self.links[Lane.SAFETY].read_retained(self._farewell_topic)
+        except NotConnected:
+            return  # the next connection looks
+        except LinkError as error:
+            log.error("a broker that goes back is not noticed", extra={"reason": str(error)})  # noqa: TRY400
+        else:
+            self._find(self._broker_watch.looked(held.get(self._farewell_topic)))
 
     async def _publish_status(self, status: bytes) -> None:
         topic = self.who.topics.gateway(self.who.node, "status")

@@ -1,6 +1,8 @@
 """What the broker keeps for an absent gateway, what it does not, and whether the gateway finds that out."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -159,6 +161,88 @@ def test_a_session_that_went_while_the_gateway_was_down_is_a_loss_too(
         gateway.start()
         eventually(lambda: len(gaps(gateway)) == 2)
         assert gateway.reasons() == {"session_lost"}
+
+
+@pytest.fixture
+def talkative() -> Iterator[Mosquitto]:
+    """As shipped, but it looks at itself every second and saves only when the test says so."""
+    broker = Mosquitto.as_shipped()
+    broker.config = broker.config.replace("\nsys_interval 10\n", "\nsys_interval 1\n")
+    broker.config = broker.config.replace("\nautosave_interval 30\n", "\nautosave_interval 1800\n")
+    with broker:
+        yield broker
+
+
+def save(broker: Mosquitto) -> None:
+    """SIGUSR1: write the database now."""
+    database = broker.folder / "mosquitto.db"
+    before = database.stat().st_mtime_ns if database.exists() else 0
+    os.kill(broker.pid, signal.SIGUSR1)
+    eventually(lambda: database.exists() and database.stat().st_mtime_ns != before and not unfinished(broker))
+
+
+def unfinished(broker: Mosquitto) -> bool:
+    return (broker.folder / "mosquitto.db.new").exists()
+
+
+def judged(gateway: Gateway) -> bool:
+    """Both lanes are as old as they were: what they lack before now would be said."""
+    found = set(rows(gateway.data_dir, "SELECT name, seq FROM positions WHERE name <> 'broker.dropped'"))
+    return {("session.safety", 0), ("session.bulk", 0)} < found and ("broker.farewell", 0) not in found
+
+
+def say(broker: Mosquitto, energy: int) -> None:
+    with Wire(broker.port) as device:
+        device.publish("charger/p1/telemetry", {"energy": energy})
+        device.settle()
+
+
+def test_a_session_that_comes_back_older_than_it_was_is_a_loss_that_is_said(
+    talkative: Mosquitto, tmp_path: Path
+) -> None:
+    with Gateway(tmp_path / "gw", talkative.port) as gateway:
+        eventually(lambda: judged(gateway))
+        save(talkative)
+        gateway.kill9()
+        said_at = time.time_ns() // 1_000_000
+        say(talkative, 1)
+        talkative.kill9()
+        talkative.start()
+        gateway.start()
+        eventually(lambda: len(gaps(gateway)) == 2)
+        assert {(gap[0], gap[1], gap[4]) for gap in gaps(gateway)} == {
+            ("safety", 0, "session_lost"),
+            ("bulk", 0, "session_lost"),
+        }
+        assert all(int(str(gap[2])) < said_at + 1_000 < int(str(gap[3])) + 3_000 for gap in gaps(gateway))
+        assert stored(gateway) == 0
+        assert "without having saved" in eventually(lambda: message(gateway, "session_lost"))
+        eventually(lambda: judged(gateway))
+        talkative.kill9()  # and again, while the gateway is there
+        talkative.start()
+        eventually(lambda: len(gaps(gateway)) == 4)
+
+
+def test_a_broker_that_ends_in_good_order_has_lost_nothing_whoever_is_there(
+    talkative: Mosquitto, tmp_path: Path
+) -> None:
+    with Gateway(tmp_path / "gw", talkative.port) as gateway:
+        eventually(lambda: judged(gateway))
+        talkative.restart()
+        eventually(lambda: "broker_away" not in gateway.reasons() and judged(gateway))
+        for leave in (gateway.terminate, gateway.kill9):
+            before = stored(gateway)
+            leave()
+            say(talkative, before)
+            talkative.restart()
+            gateway.start()
+            eventually(lambda: stored(gateway) == before + 1 and judged(gateway))  # noqa: B023 - called at once
+        assert gaps(gateway) == []
+        save(talkative)  # with the farewell of the last time in it
+        say(talkative, 3)
+        talkative.kill9()
+        talkative.start()
+        eventually(lambda: {gap[4] for gap in gaps(gateway)} == {"session_lost"})
 
 
 def test_a_loss_outlives_the_failure_of_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,13 @@ def test_a_session_that_is_missing_is_a_gap_since_it_was_last_heard() -> None:
     assert "bulk since 2026-" in bulk.said[Code.SESSION_LOST]
 
 
+def test_a_gateway_that_came_and_went_without_the_broker_has_heard_nothing() -> None:
+    between = known(session_safety=0)
+    again = BrokerWatch(between.positions, NOW + 60_000)
+    found = again.connected(connected(session_present=False), NOW + 70_000)
+    assert [(gap.from_ms, gap.to_ms) for gap in found.gaps] == [(NOW, NOW + 70_000)]
+
+
 def test_a_session_lost_while_we_run_is_missed_since_its_last_message() -> None:
     watch = BrokerWatch({}, 0)
     watch.connected(connected(session_present=False), NOW)
@@ -99,6 +106,88 @@ def test_a_broker_that_keeps_no_session_by_nature_loses_none() -> None:
     watch = BrokerWatch({"session.safety": 0}, NOW, keeps_sessions=False)
     found = watch.connected(connected(session_present=False, maximum=None), NOW)
     assert (found.gaps, found.said) == ((), {})
+
+
+# --- sessions that are older than they were -----------------------------------------------------------------
+
+
+def tell_age(watch: BrokerWatch, age_s: int, at: int) -> Findings:
+    return watch.noticed(UPTIME, b"%d seconds" % age_s, at, retained=False)
+
+
+def left_behind(farewell: int) -> BrokerWatch:
+    """A gateway that was last heard at NOW comes back 60 s later; both sessions are there."""
+    watch = known(session_safety=NOW, session_bulk=NOW, broker_farewell=farewell)
+    for lane in Lane:
+        if lane is Lane.BULK:
+            watch.farewell(NOW + 60_000)
+        assert watch.connected(connected(lane), NOW + 60_000).gaps == ()
+    return watch
+
+
+def test_a_broker_that_began_anew_and_left_no_farewell_has_lost_what_it_had_not_saved() -> None:
+    watch = left_behind(7)
+    assert tell_age(watch, 20, NOW + 60_000) == SILENCE  # it has not been looked for the farewell
+    watch.looked(None)
+    found = tell_age(watch, 20, NOW + 61_000)
+    assert found.gaps == tuple(
+        Gap(NOW + 61_000, lane.value, 0, NOW, NOW + 42_000, GapReason.SESSION_LOST) for lane in Lane
+    )
+    assert "without having saved" in found.said[Code.SESSION_LOST]
+    assert found.positions == {"session.safety": 0, "session.bulk": 0}
+    assert tell_age(watch, 30, NOW + 71_000) == SILENCE
+
+
+def test_a_farewell_of_the_last_connection_tells_of_a_good_end_once() -> None:
+    watch = left_behind(7)
+    watch.looked(b"7")
+    assert tell_age(watch, 20, NOW + 61_000).gaps == ()
+    for lane in Lane:
+        watch.disconnected(lane, NOW + 62_000)
+        watch.connected(connected(lane), NOW + 70_000)
+    watch.looked(b"7")  # the broker was killed and has gone back to what it saved at its good end
+    assert [gap.from_ms for gap in tell_age(watch, 5, NOW + 71_000).gaps] == [NOW + 62_000] * 2
+
+
+@pytest.mark.parametrize("farewell", [b"6", b"", b"-7", b"seven", b"7" * 40, b"0", None])
+def test_no_other_farewell_counts(farewell: bytes | None) -> None:
+    watch = left_behind(7)
+    watch.looked(farewell)
+    assert len(tell_age(watch, 20, NOW + 61_000).gaps) == len(Lane)
+
+
+def test_a_broker_that_is_older_than_the_last_contact_has_lost_nothing() -> None:
+    watch = left_behind(7)
+    watch.looked(None)
+    assert tell_age(watch, 63, NOW + 61_000).gaps == ()
+
+
+def test_a_silent_lane_is_not_lost_with_its_line_soon_after_the_broker_began() -> None:
+    watch = left_behind(7)
+    watch.looked(b"7")
+    for at_s in (61, 71, 81):
+        tell_age(watch, at_s - 59, NOW + at_s * 1000)
+    for lane in Lane:
+        watch.disconnected(lane, NOW + 60_000)
+        watch.connected(connected(lane), NOW + 90_000)
+    watch.looked(b"7")
+    assert tell_age(watch, 32, NOW + 91_000).gaps == ()
+
+
+def test_what_was_not_decided_before_a_crash_of_the_gateway_is_decided_after_it() -> None:
+    again = BrokerWatch(left_behind(7).positions, NOW + 62_000)
+    for lane in Lane:
+        again.connected(connected(lane), NOW + 63_000)
+    again.looked(None)
+    assert [gap.from_ms for gap in tell_age(again, 23, NOW + 64_000).gaps] == [NOW] * 2
+
+
+def test_under_a_protocol_without_farewells_nothing_is_concluded_from_their_absence() -> None:
+    watch = known(session_safety=NOW, session_bulk=NOW)
+    for lane in Lane:
+        watch.connected(connected(lane), NOW + 60_000)
+    watch.looked(None)
+    assert tell_age(watch, 20, NOW + 61_000) == SILENCE
 
 
 # --- what it dropped ----------------------------------------------------------------------------------------

@@ -146,7 +146,8 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        settings, will = self._settings, self._settings.will
+        settings = self._settings
+        will = settings.will if settings.farewell is None else settings.farewell()
         packet = mqtt5.ConnectPacket(
             settings.client_id,
             username=settings.username,
@@ -154,7 +155,13 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
             clean_start=False,
             will=None
             if will is None
-            else mqtt5.Will(will.topic, payload=will.payload, qos=QoS.AT_LEAST_ONCE, retain=will.retain),
+            else mqtt5.Will(
+                will.topic,
+                payload=will.payload,
+                qos=QoS.AT_LEAST_ONCE,
+                retain=will.retain,
+                will_delay_interval=will.delay_s,
+            ),
             keep_alive=settings.keep_alive_s,
             session_expiry_interval=settings.session_expiry_s,
             receive_max=settings.receive_maximum,
@@ -321,7 +328,10 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
     def disconnect(self) -> None:
         if self._loss is None:
             self._loss = Loss("closed by the gateway")
-            self._transport.write(mqtt5.DisconnectPacket().write())
+            code = DisconnectReasonCode.NORMAL_DISCONNECTION
+            if self._settings.farewell is not None:
+                code = DisconnectReasonCode.DISCONNECT_WITH_WILL_MESSAGE
+            self._transport.write(mqtt5.DisconnectPacket(reason_code=code).write())
             self._let_go()
 
     def abort(self) -> None:

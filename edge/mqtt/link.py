@@ -4,12 +4,15 @@ Two implementations keep this promise, `edge.mqtt.five` (MQTT 5, what a site run
 (MQTT 3.1.1 over paho-mqtt); the same contract tests run against both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from devices.topics import Lane
+
+SESSION_EXPIRY_S = 7 * 86_400
+"""How long the broker keeps what waits for a gateway that is away: over a long weekend."""
 
 
 class Delivery(NamedTuple):
@@ -115,6 +118,8 @@ class Will:
     topic: str
     payload: bytes
     retain: bool = True
+    delay_s: int = 0
+    """How long it waits for us to come back (MQTT 5). A broker that ends in good order publishes it before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +146,10 @@ class LinkSettings:
     password: str | None = field(default=None, repr=False)
     tls: Tls | None = None
     will: Will | None = None
+    farewell: Callable[[], Will] | None = None
+    """Instead of ``will``: one for each connection, which stays when we go in good order (MQTT 5; 3.1.1 has no
+    such thing and never asks for it)."""
     keep_alive_s: int = 30
-    session_expiry_s: int = 7 * 86_400
-    """How long the broker keeps what waits for a gateway that is away: over a long weekend."""
+    session_expiry_s: int = SESSION_EXPIRY_S
     receive_maximum: int = 4_096
     maximum_packet_size: int = 2 * 1024 * 1024

@@ -43,10 +43,8 @@ _GAP = re.compile(
 _ALARM = re.compile(rb'^alarm,.*transition=([a-z]+).* id="([0-9A-Z]+)"', re.MULTILINE)
 
 
-PENDING_REPORTS: tuple[Fault, ...] = (Fault.BROKER_KILLED,)
-"""Faults whose losses the gateway does not report yet: the ledger forgives them unsaid. A killed broker whose
-session comes back older than it was (docs/promises.md, what stays unseen) loses without a word.
-"""
+PENDING_REPORTS: tuple[Fault, ...] = ()
+"""Faults whose losses the gateway does not report yet: the ledger forgives them unsaid."""
 
 REST_S = 4.0
 """Longer than the delay of any rule that dangers are staged for."""

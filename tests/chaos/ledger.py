@@ -331,7 +331,7 @@ def _alarms(history: History, missing: Collection[int]) -> list[Row]:
             stands = not cause.ended_by or cause.stands_after_end
             if ids and stands and not by_people and key not in on_board:
                 fallen.append(f"{key} does not stand although nobody ended it")
-            if over and not cause.stands_after_end and key in on_board:
+            if over and not cause.stands_after_end and key in on_board and not excused:
                 stuck.append(f"{key} stands although its cause is over")
     return [
         Row("alarms lost", checked, [*lost, *fallen]),
