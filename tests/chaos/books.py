@@ -141,6 +141,7 @@ class Books:
             forgotten=_forgotten(world),
             gaps=self._gaps,
             crashes=world.notes.crashes,
+            rivals=world.notes.rivals,
             unwritable=self._unwritable(),
             left_over=left_over,
             slack_ms=500 if world.clock is None else TEN_YEARS_MS,

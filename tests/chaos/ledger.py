@@ -106,6 +106,8 @@ class History:
     """When the gateway was killed or ended by itself: what it had counted of babbling devices since the last row
     of theirs goes with it (docs/adr/0012).
     """
+    rivals: int = 0
+    """How often it ended itself because it took a broker that fell again and again for a second gateway."""
     unwritable: Sequence[Span] = ()
     """The disk could not be written, or was perhaps not tried again yet: a crash then takes what was not stored and
     that it was not.
@@ -216,7 +218,13 @@ def judge(history: History) -> Verdict:
             ),
             Row("stored, but not in the cloud", history.cloud_checked, history.cloud_missing),
             Row("all is well again at the end", 1, history.left_over),
-            Row("the gateway ran on", 1, history.complaints, f"{len(history.crashes)} times it was killed"),
+            Row(
+                "the gateway ran on",
+                1,
+                history.complaints,
+                f"{len(history.crashes) - history.rivals} times it was killed; {history.rivals} times it took cut "
+                "connections for a second gateway of its name and was started again",
+            ),
         )
     )
 
