@@ -255,6 +255,19 @@ def test_an_alarm_that_stands_although_its_cause_is_over_is_condemned() -> None:
     assert condemned(replace(GOOD, causes=[cause])) == {"alarms that outlive their cause": 1}
 
 
+def test_an_alarm_begun_anew_by_a_killed_broker_may_outlive_its_cause() -> None:
+    causes = [GOOD.causes[0], Cause("d1", (PRESS,), (1,), (2,), False)]
+    history = replace(GOOD, causes=causes, stored={0: 1, 1: 2, 2: 1})
+    assert condemned(history) == {"alarms that outlive their cause": 1}
+    assert judge(replace(history, forgotten=[Span(0, 1)])).kept
+
+
+def test_a_danger_that_its_device_told_when_it_was_over_need_not_raise() -> None:
+    causes = [Cause("d9", ("k",), (1,), (2,), False), *GOOD.causes]
+    assert condemned(replace(GOOD, causes=causes)) == {"alarms lost": 1}
+    assert judge(replace(GOOD, causes=[causes[0]._replace(certain=False), *GOOD.causes])).kept
+
+
 def test_an_older_version_told_after_a_newer_is_condemned() -> None:
     told = [*GOOD.told, Telling("B", PRESS, 1)]
     assert condemned(replace(GOOD, told=told)) == {"versions that ran backwards": 1}

@@ -12,7 +12,7 @@ from edge.health import Code
 from rules.alarms import Transition
 from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, Verdict, judge
 from tests.chaos.plan import Fault, Step, Target, target_of
-from tests.chaos.traffic import Danger
+from tests.chaos.traffic import Danger, Message
 from tests.chaos.wires import Told
 from tests.chaos.world import World
 from tests.wire import retained_alarms
@@ -22,6 +22,7 @@ CALM_MS = 6_000
 LANES_APART_MS = 10_000
 """A lane without a session is subscribed again only after the other has been read (safety first)."""
 LOOK_AGAIN_S = 1.0
+MARGIN_MS = 1_000
 PROBED_MS = 9_000
 """A store that failed is tried again at the latest after so long (`edge.commits.PROBE_S`)."""
 STORM_MS = 20_000
@@ -125,7 +126,7 @@ class Books:
                 for number, at in world.stormed.items()
             ],
             stored=self._stored,
-            causes=[_cause(danger) for danger in world.traffic.dangers],
+            causes=[_cause(danger, world.traffic.messages) for danger in world.traffic.dangers],
             raises=[
                 Raise(key, id_, transition is Transition.RERAISED)
                 for transition, key, id_ in self._transitions
@@ -139,6 +140,7 @@ class Books:
             forgotten=_forgotten(world),
             gaps=self._gaps,
             crashes=world.notes.crashes,
+            rivals=world.notes.rivals,
             unwritable=self._unwritable(),
             left_over=left_over,
             slack_ms=500 if world.clock is None else TEN_YEARS_MS,
@@ -234,9 +236,20 @@ class Books:
         return by
 
 
-def _cause(danger: Danger) -> Cause:
+def _cause(danger: Danger, messages: Sequence[Message]) -> Cause:
+    certain = True
+    if danger.delay_s and danger.ending:
+        begun = [messages[each].acknowledged_ms for each in danger.raising]
+        ended = [messages[each].sent_ms for each in danger.ending]
+        known = [each for each in begun if each is not None], [each for each in ended if each is not None]
+        certain = not all(known) or min(known[1]) - max(known[0]) > danger.delay_s * 1_000 + MARGIN_MS
     return Cause(
-        danger.device, danger.keys, tuple(danger.raising), tuple(danger.ending), danger.stands_after_end
+        danger.device,
+        danger.keys,
+        tuple(danger.raising),
+        tuple(danger.ending),
+        danger.stands_after_end,
+        certain,
     )
 
 
