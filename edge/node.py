@@ -453,8 +453,9 @@ class Node:
         self.positions.update(batch.positions)
         self.timekeeper.committed(batch.seq)
         early = late or bool(flight.told)
+        told = {row.subject for row, _ in publications(batch) if row.id in flight.told} if early else set()
         for number, change in committed.changes:
-            self._put_on_board(change.alarm, early=early)
+            self._put_on_board(change.alarm, early=late or change.alarm.id in told)
             if self.control is not None:
                 self.control.push(AlarmPush(number, change.transition, msgspec.Raw(change.alarm.wire())))
         if batch.outgoing:
@@ -468,7 +469,7 @@ class Node:
         shown = self.board.get(alarm.id)
         if not alarm.on_board:
             self.board.pop(alarm.id, None)
-        elif not early or (shown is not None and shown.version <= alarm.version):
+        elif (not early) if shown is None else (shown.version <= alarm.version):
             self.board[alarm.id] = alarm
 
     def _not_overtaken(self, flight: Flight) -> list[Outgoing]:

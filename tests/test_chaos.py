@@ -13,14 +13,32 @@ from random import Random
 
 import pytest
 
-from tests.chaos.__main__ import SHORT_MINUTES, Run
+from tests.chaos.__main__ import BEGIN, END, Run, written
 from tests.chaos.disk import Disk, Mode
 from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, judge
 from tests.chaos.plan import Fault, faults_of, make_plan, target_of
 from tests.chaos.proxy import HOST, Proxy, Weather
 from tests.chaos.traffic import Traffic
 
-SEEDS = (20_261_122,)
+STORM_MINUTES = 0.4
+STORM_FAULTS = (
+    Fault.GATEWAY_KILLED,
+    Fault.POWER_CUT,
+    Fault.SYNC_HANGS,
+    Fault.BROKER_RESTARTED,
+    Fault.GATEWAY_HALF_OPEN,
+    Fault.GATEWAY_STALLS,
+    Fault.DEVICE_HALF_OPEN,
+    Fault.BRIDGE_KILLED,
+    Fault.CLOUD_ERRORS,
+    Fault.CLOUD_PARTITION,
+    Fault.FLOOD,
+    Fault.DUPLICATES,
+    Fault.CORRUPT,
+)
+"""None after which less is promised: a killed broker forgets, a stepped clock blurs the times of gaps."""
+
+SEED = 20_261_122
 
 # --- the plan -----------------------------------------------------------------------------------------------
 
@@ -58,6 +76,14 @@ def test_a_fault_that_does_not_exist_is_refused_with_the_known_ones() -> None:
     assert "earthquake" in done.stderr
 
 
+def test_results_are_written_between_their_comments_and_nothing_else_changes() -> None:
+    page = f"before\n\n{BEGIN}\nold\n{END}\nafter\n"
+    assert written(page, "new") == f"before\n\n{BEGIN}\n\nnew\n{END}\nafter\n"
+    assert written(written(page, "x"), "new") == written(page, "new")
+    with pytest.raises(ValueError, match="lacks"):
+        written("before\n", "new")
+
+
 # --- the ledger: histories that it must condemn ---------------------------------------------------------------
 
 KEY = "smoke-alarm:c1/smoke/d0"
@@ -65,7 +91,7 @@ PRESS = "button-emergency:c1/button/d1"
 GOOD = History(
     said=[Said(0, "safety", 1_000, True), Said(1, "safety", 2_000, False), Said(2, "bulk", 3_000, True)],
     stored={0: 1, 1: 1, 2: 1},
-    causes=[Cause("d0", (KEY,), (0,), (), True, True), Cause("d1", (PRESS,), (1,), (), True, True)],
+    causes=[Cause("d0", (KEY,), (0,), (), True), Cause("d1", (PRESS,), (1,), (), True)],
     raises=[Raise(KEY, "A", False), Raise(PRESS, "B", False)],
     told=[Telling("A", KEY, 1), Telling("B", PRESS, 1), Telling("B", PRESS, 2)],
     orders={("d1", "confirm"): {"O"}},
@@ -105,8 +131,54 @@ def test_a_loss_is_forgiven_only_by_a_gap_row_that_can_mean_it(gap: GapRow, forg
 
 def test_a_gap_row_covers_no_more_than_it_counts() -> None:
     said = [Said(number, "bulk", 3_000, True) for number in range(10, 15)]
-    history = replace(GOOD, said=[*GOOD.said, *said], gaps=[GapRow("bulk", 3, 2_000, 4_000, "throttled")])
+    history = replace(GOOD, said=[*GOOD.said, *said], gaps=[GapRow("bulk", 3, 2_000, 4_000, "store_failed")])
     assert condemned(history) == {"acknowledged messages lost": 2}
+
+
+def test_only_a_babbling_device_can_be_throttled() -> None:
+    history = replace(GOOD, stored={0: 1, 1: 1}, gaps=[GapRow("bulk", 1, 2_500, 3_500, "throttled")])
+    assert condemned(history) == {"acknowledged messages lost": 1}
+    babbling = [*GOOD.said[:2], GOOD.said[2]._replace(babbling=True)]
+    assert judge(replace(history, said=babbling)).kept
+
+
+@pytest.mark.parametrize(("crash_ms", "forgiven"), [(30_000, True), (90_000, False), (2_000, False)])
+def test_a_crash_takes_the_count_of_a_babbling_device_of_the_last_minute(
+    crash_ms: int, forgiven: bool
+) -> None:
+    said = [*GOOD.said[:2], GOOD.said[2]._replace(babbling=True)]
+    history = replace(GOOD, said=said, stored={0: 1, 1: 1}, crashes=[crash_ms])
+    assert judge(history).kept is forgiven
+    assert not judge(replace(history, said=GOOD.said)).kept
+
+
+def test_a_crash_on_a_disk_that_cannot_be_written_takes_what_was_not_stored() -> None:
+    history = replace(GOOD, stored={0: 1, 1: 1}, unwritable=[Span(2_000, 5_000)])
+    assert condemned(history) == {"acknowledged messages lost": 1}
+    assert judge(replace(history, crashes=[4_000])).kept
+    assert not judge(replace(history, crashes=[6_000])).kept
+
+
+def test_a_gap_row_covers_what_came_to_the_gateway_in_its_time_however_late_that_was() -> None:
+    history = replace(GOOD, stored={0: 1, 1: 1}, gaps=[GapRow("bulk", 1, 8_000, 9_000, "store_failed")])
+    assert not judge(history).kept
+    late = [*GOOD.said[:2], GOOD.said[2]._replace(arrived_by_ms=8_500)]
+    assert judge(replace(history, said=late)).kept
+
+
+@pytest.mark.parametrize("reason", ["cloud_refused", "journal_full", "broker_dropped"])
+def test_a_loss_of_somebody_else_forgives_no_message_that_the_gateway_acknowledged(reason: str) -> None:
+    history = replace(GOOD, stored={0: 1, 1: 1}, gaps=[GapRow("readings", 9, 2_500, 3_500, reason)])
+    assert condemned(history) == {"acknowledged messages lost": 1}
+
+
+def test_what_the_gateway_told_twice_under_one_version_is_one_alarm() -> None:
+    assert judge(replace(GOOD, told=[Telling("A", KEY, 1), *GOOD.told])).kept
+
+
+def test_a_trouble_that_is_left_at_the_end_is_condemned() -> None:
+    history = replace(GOOD, left_over=["/healthz answers 503"])
+    assert condemned(history) == {"all is well again at the end": 1}
 
 
 def test_what_a_killed_broker_took_must_be_reported() -> None:
@@ -179,7 +251,7 @@ def test_orphans_on_the_broker_and_on_the_board_are_condemned() -> None:
 
 
 def test_an_alarm_that_stands_although_its_cause_is_over_is_condemned() -> None:
-    cause = Cause("d0", (KEY,), (0,), (2,), True, False)
+    cause = Cause("d0", (KEY,), (0,), (2,), False)
     assert condemned(replace(GOOD, causes=[cause])) == {"alarms that outlive their cause": 1}
 
 
@@ -385,11 +457,10 @@ def test_dangers_have_devices_of_their_own_and_every_message_a_number_of_its_own
 # --- the whole system -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_through_a_short_storm_of_faults_nothing_is_lost_and_nothing_is_raised_twice(
-    tmp_path: Path, seed: int
-) -> None:
-    outcome = Run(seed, SHORT_MINUTES, faults_of([]), tmp_path).play()
+def test_through_a_short_storm_of_faults_nothing_is_lost_and_nothing_is_raised_twice(tmp_path: Path) -> None:
+    run = Run(SEED, STORM_MINUTES, STORM_FAULTS, tmp_path)
+    assert {step.fault for step in run.plan} == set(STORM_FAULTS)
+    outcome = run.play()
     assert outcome.verdict.kept, f"\n{outcome.verdict}\nplan:\n" + "\n".join(map(str, outcome.plan))
     assert outcome.said > 2_000
-    assert outcome.dangers > 20
+    assert outcome.dangers > 15

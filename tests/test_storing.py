@@ -187,6 +187,35 @@ def test_without_a_store_alarms_are_told_people_act_and_all_of_it_is_stored_late
     asyncio.run(scene())
 
 
+def test_an_alarm_that_comes_into_a_batch_of_which_another_was_told_early_stands_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk(monkeypatch)
+    for name, value in {"HUNG_S": 60, "AGAIN_S": 2}.items():  # looked at rarely, and not given up
+        monkeypatch.setattr(f"edge.commits.{name}", value)
+
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect()
+            await world.node.saved()
+            disk.answers.clear()
+            world.say("button/b1/event", PRESS, 1)
+            await until(disk.hung.is_set)
+            world.say("button/b2/event", PRESS, 2)
+            await until(lambda: told_of(world, "b1") and told_of(world, "b2"))
+            world.say("button/b3/event", PRESS, 3)  # into the batch of which b2 was told
+            disk.answers.set()
+            await until(lambda: acknowledged(world) == 3)
+            assert await world.node.saved()
+            await until(lambda: len(world.node.outbox) == 0)
+            assert told_of(world, "b2") == [(1, False, "unacked"), (1, True, "unacked")]
+            assert told_of(world, "b3") == [(1, True, "unacked")]
+            assert {alarm.device for alarm in world.node.board.values()} == {"b1", "b2", "b3"}
+            consistent(world, tmp_path)
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("landed", [True, False], ids=["and writes it", "and fails"])
 def test_a_commit_that_hangs_keeps_nobody_waiting_and_may_end_either_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, landed: bool

@@ -22,7 +22,8 @@ from tests.chaos.ledger import Verdict
 from tests.chaos.plan import Fault, Step, faults_of, make_plan
 from tests.chaos.world import World
 
-RESULTS = Path(__file__).resolve().parents[2] / "docs" / "chaos-results.md"
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "promises.md"
+BEGIN, END = "<!-- fault suite: begin -->", "<!-- fault suite: end -->"
 SHORT_MINUTES = 0.5
 LONG_MINUTES = 5.0
 """From here on faults last up to 30 s and a storm has 8,000 devices."""
@@ -67,7 +68,7 @@ class Run:
             injector = Injector(world, self.seed, storm=STORM if self.long else SMALL_STORM)
             begun, begun_ms = time.monotonic(), time.time_ns() // 1_000_000
             self._inject(world, injector, plan, begun)
-            patience_s = 120.0 if self.long else 30.0
+            patience_s = 120.0 if self.long else 60.0  # spent only where something is wrong
             world.settle(patience_s)
             history, verdict = Books(world, plan, begun_ms).close(patience_s)
             if not verdict.kept:
@@ -109,13 +110,22 @@ class Outcome:
         """For docs: the verdict and what was injected."""
         counts = Counter(step.fault for step in self.plan)
         faults = ", ".join(f"{fault.value} {count}" for fault, count in sorted(counts.items()))
+        only = "" if len(self.run.faults) == len(Fault) else f" of {len(self.run.faults)} kinds"
         return (
-            "# Results of the fault suite\n\n"
-            "Written by `make chaos MINUTES=…`; read beside the promises.\n\n"
-            f"{self.run.minutes:g} minutes, seed {self.run.seed}: {self.said:,} acknowledged messages, "
-            f"{self.dangers:,} staged dangers, {len(self.plan)} faults; power cuts put {self.unsynced:,} unsynced "
-            f"changes in danger.\n\n{self.verdict.table()}\n\nInjected: {faults}.\n"
+            f"{self.run.minutes:g} minutes of faults{only}, seed {self.run.seed} "
+            f"(`make chaos MINUTES={self.run.minutes:g} SEED={self.run.seed}`): {self.said:,} acknowledged "
+            f"messages, {self.dangers:,} staged dangers, {len(self.plan)} faults; power cuts put "
+            f"{self.unsynced:,} unsynced changes in danger.\n\n{self.verdict.table()}\n\nInjected: {faults}.\n"
         )
+
+
+def written(page: str, results: str) -> str:
+    """``page`` with the results between its two comments. Raises `ValueError` if it has none."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page lacks {BEGIN} or {END}")
+    return f"{before}{BEGIN}\n\n{results}\n{END}{after}"
 
 
 def _say(line: str) -> None:
@@ -134,7 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--minutes", type=float, default=SHORT_MINUTES, help="of faults (default: %(default)s)"
     )
     parser.add_argument("--only", default="", metavar="FAULT,…", help=f"of {', '.join(Fault)}")
-    parser.add_argument("--document", action="store_true", help=f"write {RESULTS.name}, also of a short run")
+    parser.add_argument(
+        "--document", action="store_true", help=f"write the results into {RESULTS.name}, also of a short run"
+    )
     given = parser.parse_args(arguments)
     try:
         faults = faults_of([name for name in given.only.split(",") if name])
@@ -151,7 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcome = run.play()
     _say(str(outcome.verdict))
     if given.document or run.long:
-        RESULTS.write_text(outcome.document(), encoding="utf-8")
+        page = RESULTS.read_text(encoding="utf-8")
+        RESULTS.write_text(written(page, outcome.document()), encoding="utf-8")
     if outcome.verdict.kept:
         shutil.rmtree(folder)
         return 0

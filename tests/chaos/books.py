@@ -8,6 +8,7 @@ from typing import Any
 
 from devices.readings import Reading
 from edge.control_client import NodeAwayError, OrderRefusedError
+from edge.health import Code
 from rules.alarms import Transition
 from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, Verdict, judge
 from tests.chaos.plan import Fault, Step, Target, target_of
@@ -21,20 +22,30 @@ CALM_MS = 6_000
 LANES_APART_MS = 10_000
 """A lane without a session is subscribed again only after the other has been read (safety first)."""
 LOOK_AGAIN_S = 1.0
+PROBED_MS = 9_000
+"""A store that failed is tried again at the latest after so long (`edge.commits.PROBE_S`)."""
+STORM_MS = 20_000
+"""A device of a storm waits so long for its acknowledgement."""
+OK = 200
 TEN_YEARS_MS = 10 * 365 * 86_400_000
+_CUTTING = {Target.BROKER, Target.GATEWAY_NETWORK}
 _DISTURBING = {Target.GATEWAY, Target.BROKER, Target.GATEWAY_NETWORK, Target.DEVICE_NETWORK}
+_UNWRITABLE = {
+    Fault.DISK_FULL,
+    Fault.DISK_READ_ONLY,
+    Fault.DISK_FAILING,
+    Fault.SYNC_HANGS,
+}
 _ENERGY = re.compile(rb"^charger,.*[ ,]energy=([0-9.]+)", re.MULTILINE)
+_GAP = re.compile(
+    rb'^gap,.*lane=([a-z]+).* count=(\d+)i?,from=(\d+)i?,to=(\d+)i?,(?:.*,)?reason="([a-z_]+)"', re.MULTILINE
+)
 _ALARM = re.compile(rb'^alarm,.*transition=([a-z]+).* id="([0-9A-Z]+)"', re.MULTILINE)
 
 
 PENDING_REPORTS: tuple[Fault, ...] = (Fault.BROKER_KILLED,)
 """Faults whose losses the gateway does not report yet: the ledger forgives them unsaid. A killed broker whose
 session comes back older than it was (docs/promises.md, what stays unseen) loses without a word.
-"""
-
-DELAYS_BY_ARRIVAL = True
-"""A delay is judged by when messages arrive: a danger whose end came late, together with its begin, raises nothing.
-False once delays are judged by event times (issue 3, stops and deadlines).
 """
 
 REST_S = 4.0
@@ -48,6 +59,12 @@ class Books:
         self._world = world
         self._steps = steps
         self._begun_ms = begun_ms
+        self._disturbed = sorted(
+            (int(begun_ms + step.at_s * 1_000), int(begun_ms + step.until_s * 1_000 + CALM_MS))
+            for step in steps
+            if target_of(step.fault) in _DISTURBING
+        )
+        self._gaps: list[GapRow] = []
         self._stored: Counter[int] = Counter()
         self._energies: set[int] = set()
         self._transitions: list[tuple[Transition, str, str]] = []
@@ -68,32 +85,49 @@ class Books:
         """What there is now."""
         world = self._world
         self._read_journal()
+        with world.journal() as reader:
+            self._gaps = [
+                GapRow(gap.lane, gap.count, gap.from_ms, gap.to_ms, gap.reason.value)
+                for _, gap in reader.gaps_after(0, 10_000)
+            ]
         checked, missing = self._in_cloud()
         complaints = list(world.notes.complaints)
         standing: dict[str, tuple[str, int]] = {}
+        retained = retained_alarms(world.broker.port)
+        left_over: list[str] = []
         try:
             health = world.gateway.ask("health")
             if health["status"] == "failed":
                 complaints.append(f"it says at the end: {health['reasons']}")
-            standing = _board(world.gateway.board())
+            board = world.gateway.board()
+            standing = _board(board)
+            left_over = self._left_over(health, board, retained)
         except (NodeAwayError, OrderRefusedError, KeyError) as error:
             complaints.append(f"it does not answer at the end: {error}")
+        if world.notes.rivals and not any(target_of(step.fault) in _CUTTING for step in self._steps):
+            complaints.append("it took something else for a second gateway of its name")
         if "\nTraceback" in f"\n{world.gateway.stderr}":
             complaints.append("a traceback in its log")
-        with world.journal() as reader:
-            gaps = [
-                GapRow(gap.lane, gap.count, gap.from_ms, gap.to_ms, gap.reason.value)
-                for _, gap in reader.gaps_after(0, 1_000)
-            ]
         return History(
             said=[
-                Said(each.number, each.lane, each.acknowledged_ms, each.repeatable)
+                Said(
+                    each.number,
+                    each.lane,
+                    each.acknowledged_ms,
+                    each.repeatable,
+                    each.sent_ms,
+                    self._arrived_by(each.acknowledged_ms),
+                    each.babbling,
+                )
                 for each in world.traffic.messages
                 if each.acknowledged_ms is not None and not each.garbage
             ]
-            + [Said(number, "safety", at, repeatable=True) for number, at in world.stormed.items()],
+            + [
+                Said(number, "safety", at, True, at - STORM_MS, self._arrived_by(at))
+                for number, at in world.stormed.items()
+            ],
             stored=self._stored,
-            causes=[self._cause(danger) for danger in world.traffic.dangers],
+            causes=[_cause(danger) for danger in world.traffic.dangers],
             raises=[
                 Raise(key, id_, transition is Transition.RERAISED)
                 for transition, key, id_ in self._transitions
@@ -102,11 +136,14 @@ class Books:
             told=[_telling(told) for told in world.ear.heard.alarms],
             orders=_orders(world),
             standing=standing,
-            retained=_board(retained_alarms(world.broker.port)),
+            retained=_board(retained),
             ended_by_people=world.notes.by_people,
             forgotten=_forgotten(world),
-            gaps=gaps,
-            slack_ms=3_000 if world.clock is None else TEN_YEARS_MS,
+            gaps=self._gaps,
+            crashes=world.notes.crashes,
+            unwritable=self._unwritable(),
+            left_over=left_over,
+            slack_ms=500 if world.clock is None else TEN_YEARS_MS,
             cloud_missing=missing,
             cloud_checked=checked,
             reports_expected=Fault.BROKER_KILLED not in PENDING_REPORTS,
@@ -137,32 +174,79 @@ class Books:
         lines = self._world.cloud.lines
         energies = {int(float(number)) for number in _ENERGY.findall(lines)}
         alarms = {(transition.decode(), id_.decode()) for transition, id_ in _ALARM.findall(lines)}
-        changes = {(transition.value, id_) for transition, _, id_ in self._transitions}
+        changes = {
+            (transition.value, id_)
+            for transition, _, id_ in self._transitions
+            if transition is not Transition.CORRECTED  # those before it are sent right
+        }
         missing = [f"reading {number}" for number in sorted(self._energies - energies)]
         missing += [f"alarm {id_} {transition}" for transition, id_ in sorted(changes - alarms)]
-        return len(self._energies) + len(changes), missing
+        sent = Counter(_GAP.findall(lines))
+        held: Counter[tuple[bytes, ...]] = Counter()
+        for gap in self._gaps:
+            figures = (gap.losses, gap.from_ms, gap.to_ms)
+            held[gap.lane.encode(), *(b"%d" % each for each in figures), gap.reason.encode()] += 1
+        if self._world.clock is not None:  # a gap may be sent before its times are corrected
+            sent, held = _timeless(sent), _timeless(held)
+        missing += [f"gap {b' '.join(gap).decode()}" for gap in (held - sent).elements()]
+        return len(self._energies) + len(changes) + held.total(), missing
 
-    def _cause(self, danger: Danger) -> Cause:
-        messages = self._world.traffic.messages
-        certain = True
-        if danger.delay_s and danger.ending and DELAYS_BY_ARRIVAL:
-            times = [messages[each].acknowledged_ms for each in (*danger.raising, *danger.ending)]
-            known = [each for each in times if each is not None]
-            begun, ended = min(known, default=0), max(known, default=0)
-            certain = not any(
-                target_of(step.fault) in _DISTURBING
-                and self._begun_ms + step.at_s * 1000 <= ended
-                and self._begun_ms + step.until_s * 1000 + CALM_MS >= begun
-                for step in self._steps
+    def _left_over(
+        self, health: Mapping[str, Any], board: Mapping[str, Any], retained: Mapping[str, Any]
+    ) -> list[str]:
+        """What should have passed."""
+        lasting: set[str] = set()
+        if any(step.fault is Fault.BROKER_KILLED for step in self._steps):
+            lasting = {Code.SESSION_LOST}  # until the session is resumed once, or for a day
+        over = [f"trouble {each['code']}" for each in health["reasons"] if each["code"] not in lasting]
+        status, _ = self._world.gateway.get("/healthz")
+        if status != OK:
+            over.append(f"/healthz answers {status}")
+        for where, alarms in (("stands", board), ("is retained", retained)):
+            for id_, alarm in alarms.items():
+                over += [
+                    f"{alarm['key']} ({id_}) {where} with {name}: {alarm[name]}"
+                    for name, wrong in (("durable", False), ("provisional", True))
+                    if alarm.get(name) is wrong
+                ]
+        lasting_rules = {f"gateway-{code.replace('_', '-')}" for code in lasting}
+        over += [
+            f"{alarm['key']} is not cleared"
+            for alarm in board.values()
+            if alarm["kind"] == "gateway" and not alarm["cleared_at"] and alarm["rule"] not in lasting_rules
+        ]
+        return over
+
+    def _unwritable(self) -> list[Span]:
+        return [
+            Span(
+                int(self._begun_ms + step.at_s * 1_000),
+                int(self._begun_ms + step.until_s * 1_000 + PROBED_MS),
             )
-        return Cause(
-            danger.device,
-            danger.keys,
-            tuple(danger.raising),
-            tuple(danger.ending),
-            certain,
-            danger.stands_after_end,
-        )
+            for step in self._steps
+            if step.fault in _UNWRITABLE
+        ]
+
+    def _arrived_by(self, at_ms: int) -> int:
+        """When the gateway has certainly met what the broker had at ``at_ms``."""
+        by = at_ms
+        for begin, end in self._disturbed:
+            if begin <= by <= end:
+                by = end
+        return by
+
+
+def _cause(danger: Danger) -> Cause:
+    return Cause(
+        danger.device, danger.keys, tuple(danger.raising), tuple(danger.ending), danger.stands_after_end
+    )
+
+
+def _timeless(gaps: Counter[tuple[bytes, ...]]) -> Counter[tuple[bytes, ...]]:
+    without: Counter[tuple[bytes, ...]] = Counter()
+    for (lane, losses, _, _, reason), count in gaps.items():
+        without[lane, losses, reason] += count
+    return without
 
 
 def _board(alarms: Mapping[str, dict[str, Any]]) -> dict[str, tuple[str, int]]:

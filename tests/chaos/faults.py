@@ -10,6 +10,7 @@ from tests.chaos.cloud import ANSWERS
 from tests.chaos.disk import Mode
 from tests.chaos.plan import Fault, Step
 from tests.chaos.proxy import Proxy, Weather
+from tests.chaos.traffic import BABBLER
 from tests.chaos.world import World
 
 STORM = 8_000
@@ -68,7 +69,7 @@ class Injector:
         match step.fault:
             case Fault.GATEWAY_KILLED:
                 world.supervised = False
-                world.gateway.kill9()
+                world.crash()
                 return self._launch
             case Fault.GATEWAY_RESTARTED:
                 world.supervised = False
@@ -130,7 +131,7 @@ class Injector:
                 traffic.corrupting = True
                 return lambda: setattr(traffic, "corrupting", False)
             case Fault.FLOOD:
-                traffic.flooding = f"flood{int(step.amount * 10)}"
+                traffic.flooding = f"{BABBLER}{int(step.amount * 10)}"
                 return lambda: setattr(traffic, "flooding", None)
             case Fault.CLOCK_FORWARD | Fault.CLOCK_BACK | Fault.CLOCK_1970:
                 return self._step_clock(step)
@@ -185,7 +186,7 @@ class Injector:
         assert clock is not None, "clock faults need libfaketime"
         if step.fault is Fault.CLOCK_1970:
             world.supervised = False
-            world.gateway.kill9()
+            world.crash()
             clock.begin_in_1970()
             self._launch()
         else:

@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MOST_SHOWN = 20
+_OWN = ("store_failed", "store_damaged", "throttled")
+"""Reasons of a gap by which the gateway itself leaves out of its journal what it has acknowledged."""
+
+UNCOUNTED_MS = 61_000
+"""A row of a babbling device is written each minute, a second after what it counts."""
+
 UNKNOWN = 0
 """The losses of a gap of which nobody can know how many."""
 
@@ -23,6 +29,12 @@ class Said(NamedTuple):
     """When it was acknowledged."""
     repeatable: bool
     """It has an id, so it must be stored once at most."""
+    sent_ms: int | None = None
+    """When it was first sent; None: just before it was acknowledged."""
+    arrived_by_ms: int | None = None
+    """The gateway has met it by then, through whatever stood in its way; None: at once."""
+    babbling: bool = False
+    """Of a device that says more than it may: what is left out of it is a gap `throttled`."""
 
 
 class Cause(NamedTuple):
@@ -32,8 +44,6 @@ class Cause(NamedTuple):
     keys: Sequence[str]
     raised_by: Sequence[int]
     ended_by: Sequence[int]
-    certain: bool
-    """Its alarm is raised whenever its messages arrive (no delay that a late arrival could make vain)."""
     stands_after_end: bool
 
 
@@ -92,8 +102,18 @@ class History:
     forgotten: Sequence[Span] = ()
     """The broker was killed at the end of each, and had saved itself last at its beginning."""
     gaps: Sequence[GapRow] = ()
-    slack_ms: int = 3_000
+    crashes: Sequence[int] = ()
+    """When the gateway was killed or ended by itself: what it had counted of babbling devices since the last row
+    of theirs goes with it (docs/adr/0012).
+    """
+    unwritable: Sequence[Span] = ()
+    """The disk could not be written, or was perhaps not tried again yet: a crash then takes what was not stored and
+    that it was not.
+    """
+    slack_ms: int = 500
     """Between the clock of the ledger and that of the gaps."""
+    left_over: Sequence[str] = ()
+    """What should have passed by the end: alarms that are not durable, troubles, a /healthz that is not 200."""
     cloud_missing: Sequence[str] = ()
     """What the journal has and the cloud store lacks."""
     cloud_checked: int = 0
@@ -148,11 +168,14 @@ def judge(history: History) -> Verdict:
     missing = [said for said in history.said if not history.stored.get(said.number)]
     at_risk = [said for said in missing if any(_in(said.at_ms, span) for span in history.forgotten)]
     rest = [said for said in missing if not any(_in(said.at_ms, span) for span in history.forgotten)]
-    owned, lost = _forgive(rest, history, lambda gap: gap.reason not in ("session_lost", "broker_dropped"))
+    owned, lost = _forgive(rest, history, lambda gap: gap.reason in _OWN)
     if history.reports_expected:
         excused, unreported = _forgive(at_risk, history, lambda _: True)
     else:
         excused, unreported = at_risk, []
+    lost, uncounted = _uncounted(lost, history)
+    lost, untold = _untold(lost, history)
+    throttled = sum(said.babbling for said in owned)
     anew = _given_anew(history)
     return Verdict(
         (
@@ -160,7 +183,8 @@ def judge(history: History) -> Verdict:
                 "acknowledged messages lost",
                 len(history.said),
                 [f"{_name(said)} is not in the journal" for said in lost],
-                f"{len(owned)} owned up to by a gap row",
+                f"{len(owned) - throttled} owned up to by a gap row; of babbling devices {throttled}, and "
+                f"{len(uncounted)} uncounted at a crash; {len(untold)} by a crash on a disk that could not be written",
             ),
             Row(
                 "losses not reported",
@@ -191,7 +215,8 @@ def judge(history: History) -> Verdict:
                 ],
             ),
             Row("stored, but not in the cloud", history.cloud_checked, history.cloud_missing),
-            Row("the gateway ran on", 1, history.complaints),
+            Row("all is well again at the end", 1, history.left_over),
+            Row("the gateway ran on", 1, history.complaints, f"{len(history.crashes)} times it was killed"),
         )
     )
 
@@ -202,6 +227,31 @@ def _name(said: Said) -> str:
 
 def _in(at_ms: int, span: Span, slack_ms: int = 0) -> bool:
     return span.from_ms - slack_ms <= at_ms <= span.to_ms + slack_ms
+
+
+def _met(said: Said, span: Span, slack_ms: int) -> bool:
+    """Whether the gateway may have met it within ``span``."""
+    first = said.at_ms if said.sent_ms is None else said.sent_ms
+    last = said.at_ms if said.arrived_by_ms is None else said.arrived_by_ms
+    return first - slack_ms <= span.to_ms and last + slack_ms >= span.from_ms
+
+
+def _uncounted(lost: Sequence[Said], history: History) -> tuple[list[Said], list[Said]]:
+    """Those really lost, and those of babbling devices whose count a crash took."""
+    spans = [Span(at - UNCOUNTED_MS, at) for at in history.crashes]
+    uncounted = [said for said in lost if said.babbling and any(_met(said, span, 0) for span in spans)]
+    numbers = {said.number for said in uncounted}
+    return [said for said in lost if said.number not in numbers], uncounted
+
+
+def _untold(lost: Sequence[Said], history: History) -> tuple[list[Said], list[Said]]:
+    """Those really lost, and those that a gateway took with it which was killed while it could not write: that it
+    had left them out is nowhere (docs/adr/0008).
+    """
+    spans = [Span(span.from_ms, at) for span in history.unwritable for at in history.crashes if _in(at, span)]
+    untold = [said for said in lost if any(_met(said, span, history.slack_ms) for span in spans)]
+    numbers = {said.number for said in untold}
+    return [said for said in lost if said.number not in numbers], untold
 
 
 def _forgive(
@@ -216,7 +266,9 @@ def _forgive(
         covered = [
             said
             for said in left
-            if gap.lane in (said.lane, "readings") and _in(said.at_ms, span, history.slack_ms)
+            if gap.lane in (said.lane, "readings")
+            and (said.babbling or gap.reason != "throttled")
+            and _met(said, span, history.slack_ms)
         ][:room]
         owned += covered
         numbers = {said.number for said in covered}
@@ -270,15 +322,14 @@ def _alarms(history: History, missing: Collection[int]) -> list[Row]:
                 twice.append(f"{key} was raised again {again[key]} times without a cause")
             if not must or not cause.raised_by:
                 continue
-            certain = cause.certain or not cause.ended_by
-            checked += certain
-            if certain and not ids:
+            checked += 1
+            if not ids:
                 lost.append(f"{key} was never raised")
             elif ids and not heard[key]:
                 untold.append(f"{key} was raised and no subscriber heard of it")
             by_people = bool(ids & set(history.ended_by_people))
             stands = not cause.ended_by or cause.stands_after_end
-            if certain and ids and stands and not by_people and key not in on_board:
+            if ids and stands and not by_people and key not in on_board:
                 fallen.append(f"{key} does not stand although nobody ended it")
             if over and not cause.stands_after_end and key in on_board:
                 stuck.append(f"{key} stands although its cause is over")

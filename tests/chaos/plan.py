@@ -62,7 +62,7 @@ class Fault(StrEnum):
     CORRUPT = "corrupt"
 
 
-PENDING: tuple[Fault, ...] = (Fault.CLOCK_FORWARD, Fault.CLOCK_BACK, Fault.CLOCK_1970)
+PENDING: tuple[Fault, ...] = ()
 """Faults whose behaviour is not built yet: left out unless asked for by name."""
 
 _TARGETS: Mapping[str, Target] = {

@@ -13,6 +13,9 @@ from random import Random
 
 SITE = "c1"
 CHARGERS = 120
+BABBLER = "flood"
+"""The devices that babble have a number after it."""
+
 _LANES = {"charger": "bulk", "button": "bulk", "elevator": "bulk", "smoke": "safety"}
 
 
@@ -27,10 +30,17 @@ class Message:
     lane: str
     repeatable: bool
     """It has an id: the gateway knows it again."""
+    sent_ms: int | None = None
+    """Unix ms of the first try."""
     acknowledged_ms: int | None = None
     """Unix ms of the first PUBACK."""
     garbage: bool = False
     copies: int = 1
+
+    @property
+    def babbling(self) -> bool:
+        """Its device says more than it may."""
+        return self.topic.startswith(f"charger/{BABBLER}")
 
     @property
     def kind(self) -> str:

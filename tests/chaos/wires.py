@@ -172,6 +172,8 @@ class Devices(_Stubborn):
                     message = (self._again or self._waiting).popleft()
                     packet_id = free.popleft()
                     flying[packet_id] = message
+                    if message.sent_ms is None:
+                        message.sent_ms = time.time_ns() // 1_000_000
                     packets.append(
                         PublishPacket(
                             f"{PREFIX}/{message.topic}",

@@ -34,6 +34,8 @@ from tests.servers import Mosquitto, Server
 TALKERS = 3
 STEP_S = 0.02
 PEOPLE_EVERY_S = 2.0
+REFUSED = 4
+RIVAL = "another gateway uses the same node name"
 STORM_NUMBERS = 1_000_000_000
 """Where the numbers of a storm's messages begin, times its own number."""
 
@@ -69,6 +71,10 @@ class Notes:
     """Of the broker by kill -9: when it had last saved itself, and when it came back."""
     complaints: list[str] = field(default_factory=list)
     by_people: set[str] = field(default_factory=set)
+    crashes: list[int] = field(default_factory=list)
+    """Of the gateway, by kill -9 or by itself."""
+    rivals: int = 0
+    """How often it took a broker that fell again and again for a second gateway of its name, and ended."""
     restarts: int = 0
     unsynced: int = 0
     """Changes that power cuts put in danger."""
@@ -94,6 +100,8 @@ class World:
         """What the broker has acknowledged to reconnect storms: number and Unix ms."""
         self._storms: list[subprocess.Popen[bytes]] = []
         self._storm_number = 0
+        self._read = 0
+        """Of what the gateway says on standard error."""
         self._stack = ExitStack()
         self._over = threading.Event()
 
@@ -147,10 +155,14 @@ class World:
         """Called often: a gateway that has ended is started again, and it is noted."""
         if self.supervised and self.gateway.ended:
             assert self.gateway.process is not None
-            if not self.disk.lately_sick:  # one that starts on a disk that it cannot write refuses to
+            self.notes.crashes.append(time.time_ns() // 1_000_000)
+            if self.gateway.process.returncode == REFUSED and RIVAL in self.gateway.stderr[self._read :]:
+                self.notes.rivals += 1
+            elif not self.disk.lately_sick:  # one that starts on a disk that it cannot write refuses to
                 self.notes.complaints.append(
                     f"the gateway ended by itself with {self.gateway.process.returncode}"
                 )
+            self._read = len(self.gateway.stderr)
             self.gateway.process = None
             self.gateway.launch()
             self.notes.restarts += 1
@@ -160,12 +172,17 @@ class World:
         path = self.broker.folder / "mosquitto.db"
         return path.stat().st_mtime_ns // 1_000_000 if path.exists() else 0
 
+    def crash(self) -> None:
+        """Kill -9 of the gateway."""
+        self.notes.crashes.append(time.time_ns() // 1_000_000)
+        self.gateway.kill9()
+
     def kill_tree(self) -> None:
         """The gateway and its children at once, as a power cut does."""
         if self.gateway.process is None:
             return
         family = psutil.Process(self.gateway.pid).children(recursive=True)
-        self.gateway.kill9()
+        self.crash()
         for process in family:
             try:
                 process.kill()
