@@ -2,17 +2,34 @@
 
 An alarm lost is the worst failure there is, so such an alarm goes back onto the board with the next version
 and into the journal, if this gateway still has its rule. Otherwise it stays on the broker as it is, for
-people to see. Values only: nothing here asks the broker or the store.
+people to see. What the outbox finds on the broker it brings here.
 """
 
+import asyncio
+import logging
 from datetime import datetime
+from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from devices.readings import Scalar
+from edge.clock import Clock
+from edge.commits import Commits
+from edge.intake import Intake
+from edge.store.errors import StoreError
+from edge.store.journal import Journal
+from edge.store.reader import JournalReader
 from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Transition
+from rules.decisions import Decision
 from rules.definitions import RuleSet
+from rules.engine import Engine
+
+log = logging.getLogger("anlin.node")
+
+LOOK_UP_S = 1.5
+"""So long may the store be asked; what it does not say stays on the broker."""
 
 _ACTIVE = (AlarmState.UNACKED, AlarmState.ACKED)
 _LATCHED = (AlarmState.LATCHED_UNACKED, AlarmState.LATCHED_ACKED)
@@ -77,3 +94,63 @@ def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
 
 def _ms(at: datetime | None) -> int | None:
     return None if at is None else round(at.timestamp() * 1000)
+
+
+class Adopter(Protocol):
+    """On whose board it goes: the node. Its engine changes with a rebuild, and takes nothing while `deaf`."""
+
+    deaf: bool
+    intake: Intake
+    commits: Commits
+    journal: Journal
+
+    @property
+    def board(self) -> dict[str, Alarm]:
+        """Standing alarms by id, as told."""
+
+    def follow(self, decision: Decision) -> None:
+        """Put what must follow into the open batch."""
+
+
+class Adoption:
+    """Decides about retained alarms of ours that say they were never on disk, and do not stand."""
+
+    def __init__(self, node: Adopter, engine: Engine, clock: Clock) -> None:
+        self._node = node
+        self._engine = engine
+        self._clock = clock
+
+    async def adopt(self, payload: bytes) -> bool:
+        """Whether it is to stay on the broker; see `edge.outbox.Outbox`. It may come onto the board by this."""
+        node = self._node
+        change = adopted(payload, self._engine.rules, self._clock.now_ms())
+        if change is None:
+            log.error("an alarm on the broker was never stored, and its rule is gone; it stays there")
+            return True
+        alarm = change.alarm
+        try:
+            known = await asyncio.wait_for(
+                asyncio.to_thread(_last_version, node.journal.path, alarm.id), LOOK_UP_S
+            )
+        except (StoreError, TimeoutError):
+            return True
+        state = node.intake.state
+        standing = state.alarms.get(alarm.key)
+        if node.deaf or known >= alarm.version or (standing is None and known and alarm.id not in node.board):
+            return False  # it was stored since, and has ended
+        if alarm.id not in node.board and node.commits.owed.tells_of(alarm.id):
+            return False  # it has ended in this run
+        if standing is not None and (standing.id != alarm.id or standing.version >= alarm.version):
+            return standing.id == alarm.id
+        log.warning("an alarm that was told and never stored stands again", extra={"alarm": alarm.key})
+        self._engine.adopt(state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm])
+        if known:
+            change = replace(change, transition=Transition.CHANGED)
+        node.follow(Decision((change,)))
+        return True
+
+
+def _last_version(path: Path, alarm_id: str) -> int:
+    with JournalReader(path) as reader:
+        alarm = reader.alarm(alarm_id)
+    return alarm.version if alarm is not None else 0

@@ -17,14 +17,14 @@ from msgspec.structs import replace
 from devices.readings import Channel, Flag, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
-from edge.adoption import adopted
+from edge.adoption import Adoption
 from edge.babblers import Babblers
-from edge.backlog import Backlog
 from edge.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
 from edge.commits import ALL_KNOWN, MOST_MESSAGES, UNSTORED_SINCE, Commits
 from edge.control import ControlServer
 from edge.health import Code, Troubles
+from edge.hearing import Hearing
 from edge.intake import Intake
 from edge.mqtt.link import (
     SESSION_EXPIRY_S,
@@ -36,27 +36,19 @@ from edge.mqtt.link import (
     PublishRefusedError,
     Will,
 )
-from edge.outbox import UNSTORED, Outbox
-from edge.owed import READINGS, extend, publications, undurable
+from edge.outbox import Outbox
+from edge.owed import READINGS, extend
 from edge.recovery import restore
 from edge.store.errors import JournalDamaged, StoreError
 from edge.store.journal import Journal
-from edge.store.reader import JournalReader
-from edge.store.records import (
-    Committed,
-    Gap,
-    GapReason,
-    OrderResult,
-    OrderStatus,
-    Outgoing,
-    OutgoingKind,
-)
+from edge.store.records import Committed, Gap, GapReason, OrderResult, OrderStatus
 from edge.store.salvage import is_damage
 from edge.storing import Flight, Storing
+from edge.telling import Telling
 from edge.throttle import Throttle
 from edge.timekeeping import WATCH_S, Timekeeper
-from rules.alarms import Alarm, Transition
-from rules.decisions import Acknowledge, CatchingUp, Close, Decision, Listening
+from rules.alarms import Alarm
+from rules.decisions import Acknowledge, Close, Decision, Input
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.node")
@@ -71,9 +63,6 @@ POSITIONS_S = 10.0
 """Positions of the bridge ride on other commits; without any they are written this often."""
 
 STOP_S = 1.5
-PULSE_S = 1.0
-STILL_S = 3.0
-"""A process that did nothing for so long was stopped (SIGSTOP, a paused machine) and has missed what came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +97,9 @@ class Node:
         self.who = who
         self.clock = clock
         self.journal = journal
-        self.board: dict[str, Alarm] = {}
-        """Standing alarms by id, as committed; with ``durable`` false as told before their commit."""
+        self.intake: Intake
+        self.commits: Commits
+        self.positions: dict[str, int]
         self.links: dict[Lane, Link] = {}
         self.lanes_up: set[Lane] = set()
         self.store_error: str | None = None
@@ -130,7 +120,8 @@ class Node:
         self._heard_at = dict.fromkeys(Lane, 0)
         """When each session last brought something, or came up (Unix ms)."""
         self._last_outgoing_id = 0
-        self._backlog = Backlog(self._caught_up)
+        self._hearing = Hearing(self, clock)
+        self._backlog = self._hearing.backlog
         self._rebuilding = asyncio.Event()
         self._failure: BaseException | None = None
         self.rebuild_failures = 0
@@ -140,6 +131,7 @@ class Node:
         self.online = asyncio.Event()
         """The safety session is up."""
         self.control: ControlServer | None = None
+        self._telling = Telling()
         self._throttle = Throttle()
         self._babblers = Babblers(
             self._throttle,
@@ -153,8 +145,12 @@ class Node:
             self.positions, self.intake.state.now, keeps_sessions=not who.embedded_broker
         )
         self.intake.batch.positions.update(self._broker_watch.positions)
-        self._awake_at = asyncio.get_running_loop().time()
         self._tell_salvaged()
+
+    @property
+    def board(self) -> dict[str, Alarm]:
+        """See `edge.telling.Telling`."""
+        return self._telling.board
 
     def _tell_salvaged(self) -> None:
         """What was done about a damaged journal; the gap of a torn log is put on record here."""
@@ -202,7 +198,7 @@ class Node:
         if recovered.rules_hash != self._engine.rules.hash:
             commits.snapshot_soon()  # it says which rules the journal after it was judged by
         self.intake, self.commits = intake, commits
-        self.board = {alarm.id: alarm for alarm in recovered.alarms}
+        self._telling.board = {alarm.id: alarm for alarm in recovered.alarms}
         self.positions = dict(recovered.positions)
         self._waiting_rows = waiting
         self.store_error = None
@@ -220,7 +216,7 @@ class Node:
             now_ms=self.clock.now_ms,
             board=lambda: self.board,
             on_sent=self._sent,
-            adopt=self._adopt,
+            adopt=Adoption(self, self._engine, self.clock).adopt,
         )
         self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
 
@@ -232,7 +228,7 @@ class Node:
                     group.create_task(self.outbox.run(), name="outbox"),
                     group.create_task(self._rebuild_when_failed(), name="rebuild"),
                     group.create_task(self._write_positions(), name="positions"),
-                    group.create_task(self._stay_awake(), name="pulse"),
+                    group.create_task(self._hearing.stay_awake(), name="pulse"),
                     group.create_task(self._say_online(), name="online"),
                     group.create_task(self._watch_clock(), name="clock"),
                 ]
@@ -334,16 +330,16 @@ class Node:
             self.online.set()
             self._greet.set()
         if connected.session_present:
-            self._catch_up()
+            self._hearing.catch_up()
         if self.lanes_up == set(Lane):
-            self._listen(on=True)
+            self._hearing.listen(on=True)
         self._backlog.connected(lane, kept=connected.session_present)
 
     def received(self, lane: Lane, connection: int, deliveries: Sequence[Delivery]) -> None:
         """Take messages; see `Inbox`."""
         if self.deaf or self._stopping.is_set():
             return  # not acknowledged: they come again after the rebuild, or at the next start
-        now = self._heard_at[lane] = self._now_awake()
+        now = self._heard_at[lane] = self._hearing.now_awake()
         packet_ids = self.intake.receive(lane, deliveries, now)
         self.commits.received(lane, connection, packet_ids, len(deliveries))
         self._backlog.heard(self.intake.state.waited_at)
@@ -375,8 +371,8 @@ class Node:
             self.online.clear()
         self.commits.interrupted(lane)
         self._find(self._broker_watch.disconnected(lane, self._heard_at[lane]))
-        self._listen(on=False)
-        self._catch_up()
+        self._hearing.listen(on=False)
+        self._hearing.catch_up()
         self._backlog.disconnected(lane)
 
     def _find(self, findings: Findings) -> None:
@@ -390,50 +386,6 @@ class Node:
         if findings.positions:
             self.intake.batch.positions.update(findings.positions)
             self.commits.touched()
-
-    def _listen(self, *, on: bool) -> None:
-        """Silence counts only while both sessions are up."""
-        if not self.deaf and on != (self.intake.state.listening_since is not None):
-            self.intake.tell(Listening(on, self.clock.now_ms()))
-            self.commits.touched()
-            self._arm()
-
-    def _catch_up(self, since: int | None = None) -> None:
-        """From now on something may wait in the broker: delays are judged when it has been read."""
-        if not self.deaf and not self.intake.state.catching_up:
-            self.intake.tell(CatchingUp(on=True, at=self.clock.now_ms() if since is None else since))
-            self.commits.touched()
-            self._arm()
-            self._backlog.begin()
-
-    def _caught_up(self) -> None:
-        if self.deaf:
-            self._backlog.begin()  # nothing can be said now; it must not be forgotten
-            return
-        while self.intake.state.catching_up:  # where the engine fails at a delay, that one is left out
-            self.intake.tell(CatchingUp(on=False, at=self.clock.now_ms()))
-            self.commits.touched()
-            self._arm()
-
-    def _now_awake(self) -> int:
-        """The time, for the engine. If the process stood still until now, that was a stop as any other."""
-        now, moment = self.clock.now_ms(), asyncio.get_running_loop().time()
-        still_s, self._awake_at = moment - self._awake_at, moment
-        if still_s > STILL_S and not self.deaf:
-            since = max(self.intake.state.now, now - int(still_s * 1000))
-            log.warning("the process stood still", extra={"seconds": round(still_s, 1)})
-            if self.intake.state.listening_since is not None:
-                self.intake.tell(Listening(on=False, at=since))
-            self._catch_up(since)
-            if self.lanes_up == set(Lane):
-                self._listen(on=True)
-        return now
-
-    async def _stay_awake(self) -> None:
-        self._awake_at = asyncio.get_running_loop().time()
-        while True:
-            self._now_awake()
-            await asyncio.sleep(PULSE_S)
 
     # Time
 
@@ -452,7 +404,7 @@ class Node:
     def _tick(self) -> None:
         self._timer = self._timer_at = None
         if not self.deaf:
-            self.intake.tick(self._now_awake())
+            self.intake.tick(self._hearing.now_awake())
             if self.intake.urgent:
                 self.commits.close()
             self._arm()
@@ -482,64 +434,23 @@ class Node:
             self._release(flight)
         self.positions.update(batch.positions)
         self.timekeeper.committed(batch.seq)
-        early = late or bool(flight.told)
-        told = {row.subject for row, _ in publications(batch) if row.id in flight.told} if early else set()
-        for number, change in committed.changes:
-            self._put_on_board(change.alarm, early=late or change.alarm.id in told)
-            if self.control is not None:
+        self._telling.stored(flight, [change for _, change in committed.changes], late=late)
+        if self.control is not None:
+            for number, change in committed.changes:
                 self.control.push(AlarmPush(number, change.transition, msgspec.Raw(change.alarm.wire())))
         if batch.outgoing:
-            outgoing = self._not_overtaken(flight) if early else batch.outgoing
+            outgoing = batch.outgoing
+            if late or flight.told:
+                outgoing, done = self._telling.not_overtaken(flight)
+                if done:
+                    self._sent(done, [])
             self.outbox.add(self.timekeeper.postponed(outgoing))
         self._backlog.on_disk(batch.now)
         self._resume(HOLD_MOST // 2)
 
-    def _put_on_board(self, alarm: Alarm, *, early: bool) -> None:
-        """``early``: it was told before; what was told since then stays."""
-        shown = self.board.get(alarm.id)
-        if not alarm.on_board:
-            self.board.pop(alarm.id, None)
-        elif (not early) if shown is None else (shown.version <= alarm.version):
-            self.board[alarm.id] = alarm
-
-    def _not_overtaken(self, flight: Flight) -> list[Outgoing]:
-        """The publications of a batch that was told early: once more where they are the newest word, as durable
-        now; the others are done.
-        """  # noqa: D205
-        again: list[Outgoing] = []
-        done: list[int] = []
-        for row, change in publications(flight.batch):
-            if row.kind is OutgoingKind.ORDER:
-                if row.id not in flight.told:
-                    again.append(row)
-                continue
-            shown = self.board.get(row.subject)
-            version = change.alarm.version if change is not None else None
-            if shown is not None and shown.version == version:
-                again.append(replace(row, payload=shown.wire()))
-            elif shown is None and row.id not in flight.told:
-                again.append(row)
-            else:
-                done.append(row.id)
-        if done:
-            self._sent(done, [])
-        return again
-
     def unstored(self, flight: Flight, *, let_go: bool) -> None:
         """See `edge.storing.Follower`."""
-        rows = []
-        for row, change in publications(flight.batch):
-            if row.id in flight.told:
-                continue
-            rows.append(undurable(row, change, UNSTORED))
-            flight.told.add(row.id)
-            if change is not None and row.payload:
-                shown = replace(change.alarm, durable=False)
-                if shown.on_board:
-                    self.board[shown.id] = shown
-                else:
-                    self.board.pop(shown.id, None)
-        self.outbox.add(rows)
+        self.outbox.add(self._telling.early(flight))
         if let_go:
             self._release(flight)
             self.positions.update(flight.batch.positions)
@@ -561,40 +472,6 @@ class Node:
             self.commits.owed.stored = frozenset(
                 alarm.id for alarm in self.board.values() if alarm.durable or alarm.version > 1
             )
-
-    async def _adopt(self, payload: bytes) -> bool:
-        """A retained alarm of ours that says it was never on disk, and does not stand; see `Outbox`."""
-        now = self.clock.now_ms()
-        change = adopted(payload, self._engine.rules, now)
-        if change is None:
-            log.error("an alarm on the broker was never stored, and its rule is gone; it stays there")
-            return True
-        alarm = change.alarm
-        try:
-            known = await asyncio.wait_for(asyncio.to_thread(self._last_version, alarm.id), STOP_S)
-        except (StoreError, TimeoutError):
-            return True
-        state = self.intake.state
-        standing = state.alarms.get(alarm.key)
-        if self.deaf or known >= alarm.version or (standing is None and known and alarm.id not in self.board):
-            return False  # it was stored since, and has ended
-        if alarm.id not in self.board and self.commits.owed.tells_of(alarm.id):
-            return False  # it has ended in this run
-        if standing is not None and (standing.id != alarm.id or standing.version >= alarm.version):
-            return standing.id == alarm.id
-        log.warning("an alarm that was told and never stored stands again", extra={"alarm": alarm.key})
-        self._engine.adopt(state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm])
-        if known:
-            change = replace(change, transition=Transition.CHANGED)
-        self.intake.follow(Decision((change,)))
-        self.commits.touched()
-        self._arm()
-        return True
-
-    def _last_version(self, alarm_id: str) -> int:
-        with JournalReader(self.journal.path) as reader:
-            alarm = reader.alarm(alarm_id)
-        return alarm.version if alarm is not None else 0
 
     def _sent(self, ids: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]) -> None:
         batch = self.intake.batch
@@ -702,15 +579,25 @@ class Node:
         durable = await self.saved()
         return replace(decision.changes[-1].alarm, durable=durable)
 
+    def tell(self, given: Input) -> None:
+        """Tell the engine; see `edge.hearing.Hearer`."""
+        self.intake.tell(given)
+        self.commits.touched()
+        self._arm()
+
+    def follow(self, decision: Decision) -> None:
+        """Put what must follow into the open batch; see `edge.adoption.Adopter`."""
+        self.intake.follow(decision)
+        self.commits.touched()
+        self._arm()
+
     def feel(self, values: dict[str, bool | int | float | str]) -> None:
         """Tell the engine what the gateway knows of itself; it goes into the journal and to the cloud."""
         now = self.clock.now_ms()
         address = address_of(self.who.site, "gateway", self.who.node)
         if not self.deaf:
             flags = Flag.PROVISIONAL if self.clock.provisional else 0
-            self.intake.tell(Reading(Channel.TELEMETRY, address, values, now, now, flags))
-            self.commits.touched()
-            self._arm()
+            self.tell(Reading(Channel.TELEMETRY, address, values, now, now, flags))
 
     def judge(self, readings: Sequence[Reading]) -> None:
         """Take readings of throttled devices that were held back."""

@@ -11,13 +11,14 @@ One engine serves live traffic, rule examples, recovery and backtests. It knows 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 from devices.kinds import KINDS
 from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
 from rules.backlog import had_run_out, time_told, was_missed
-from rules.board import Board, put_back
+from rules.board import Board
+from rules.deadlines import LIMITED, derive, key_of, push_limited, push_silences
 from rules.decisions import (
     NOTHING,
     Acknowledge,
@@ -30,6 +31,7 @@ from rules.decisions import (
     Listening,
 )
 from rules.definitions import Points, Rule, RuleSet
+from rules.facts import adopt, learn_of_gateway
 from rules.plans import Plan, is_over, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
@@ -38,7 +40,6 @@ from rules.steps import shift
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
 
-_LIMITED = "limited:"
 _UNREGISTERED = Flag.UNREGISTERED
 _RETAINED = Flag.RETAINED
 _TIMED = (Channel.TELEMETRY, Channel.EVENT)
@@ -125,7 +126,7 @@ class Engine:
         if flags & _RETAINED or (channel is Channel.STATUS and not device.online):
             return  # old news, or the broker speaking for a device that is gone
         if not device.last_seen:
-            self._arm_silences(state, device, plan.silences, now)
+            push_silences(state, device, plan.silences, now)
         moment = self._take_run_out(state, device, plan, reading, now) if state.catching_up else now
         device.last_seen = now
         device.source_time = reading.source_time
@@ -177,7 +178,7 @@ class Engine:
             if now >= since + limit_ms:
                 device.points[name] = False
             elif since == now:
-                heappush(state.deadlines, (now + limit_ms, _LIMITED + name, device.address, _LIMITED + name))
+                push_limited(state, device, name, now + limit_ms)
 
     # Conditions
 
@@ -245,7 +246,7 @@ class Engine:
             ongoing.due = now + rule.for_ms
             if behind:  # of unknown age: it may have lasted long enough already
                 ongoing.due = now if ongoing.since is None else min(ongoing.since, now) + rule.for_ms
-            heappush(state.deadlines, (ongoing.due, _key(condition, device), device.address, condition))
+            heappush(state.deadlines, (ongoing.due, key_of(condition, device), device.address, condition))
         else:
             late = self._is_late(state, device, ongoing.since)
             self._board.raise_(state, device, rule, ongoing, now, late=late)
@@ -277,8 +278,8 @@ class Engine:
     def _take(self, state: State, device: Device, deadline: Deadline) -> None:
         due, _, _, condition = deadline
         plan = self._plans[device.kind]
-        if condition.startswith(_LIMITED):
-            self._expire_limited(state, device, plan, condition.removeprefix(_LIMITED), due)
+        if condition.startswith(LIMITED):
+            self._expire_limited(state, device, plan, condition.removeprefix(LIMITED), due)
             return
         ongoing = device.ongoing.get(condition)
         if ongoing is not None:
@@ -365,19 +366,13 @@ class Engine:
 
     # Silence
 
-    @staticmethod
-    def _arm_silences(state: State, device: Device, rules: Iterable[Rule], now: int) -> None:
-        for rule in rules:
-            due = now + (rule.silent_for_ms or 0)
-            heappush(state.deadlines, (due, _key(rule.id, device), device.address, rule.id))
-
     def _check_silence(self, state: State, device: Device, rule: Rule, due: int) -> None:
         """Silence counts from the last message, and only while the gateway listens."""
         if state.listening_since is None or rule.silent_for_ms is None:
             return  # armed anew when the gateway listens again
         really = max(device.last_seen, state.listening_since) + rule.silent_for_ms
         if really > due:
-            heappush(state.deadlines, (really, _key(rule.id, device), device.address, rule.id))
+            heappush(state.deadlines, (really, key_of(rule.id, device), device.address, rule.id))
             return
         ongoing = device.ongoing[rule.id] = Ongoing(rule.id)
         device.silences = (*device.silences, rule.id)
@@ -390,7 +385,7 @@ class Engine:
         for rule in ended:
             if device.ongoing.pop(rule.id, None) is not None:
                 self._board.clear(state, device, rule, None, now)
-        self._arm_silences(state, device, ended, now)
+        push_silences(state, device, ended, now)
 
     def _listen(self, state: State, given: Listening) -> None:
         if given.on == (state.listening_since is not None):
@@ -422,37 +417,14 @@ class Engine:
 
     def derive_deadlines(self, state: State) -> None:
         """Build the heap from the rest of the state."""
-        deadlines = state.deadlines
-        deadlines.clear()
-        state.held.clear()
-        for device in state.devices.values():
-            plan = self._plans[device.kind]
-            for condition, ongoing in device.ongoing.items():
-                if ongoing.due is not None:
-                    deadlines.append((ongoing.due, _key(condition, device), device.address, condition))
-            for name, since in device.limited.items():
-                due = since + int(plan.kind.limited[name].limit_s * 1000)
-                deadlines.append((due, _LIMITED + name, device.address, _LIMITED + name))
-            if device.last_seen and state.listening_since is not None:
-                since = max(device.last_seen, state.listening_since)
-                for rule in plan.silences:
-                    if rule.id in device.silences:
-                        continue
-                    due = since + (rule.silent_for_ms or 0)
-                    deadlines.append((due, _key(rule.id, device), device.address, rule.id))
-        heapify(deadlines)
+        derive(state, self._plans)
 
     def learn(self, state: State, given: Input) -> None:
         """Take an input of the journal without judging it: only what was last said is kept.
 
         For replay under a changed rule set, whose decisions would not be the committed ones.
         """
-        if isinstance(given, Listening):
-            state.listening_since = given.at if given.on else None
-        elif isinstance(given, CatchingUp):
-            state.catching_up = given.on
-        elif isinstance(given, ClockUntrusted | ClockStepped):
-            self._learn_clock(state, given)
+        learn_of_gateway(state, given)
         if not isinstance(given, Reading):
             return
         device = state.devices.get(given.address) or self._meet(state, given)
@@ -467,40 +439,9 @@ class Engine:
                 device.points.update(given.values)
                 self._limit(state, device, self._plans[device.kind], given.values, given.received_at)
 
-    @staticmethod
-    def _learn_clock(state: State, given: ClockUntrusted | ClockStepped) -> None:
-        state.now = max(state.now, given.at)
-        if isinstance(given, ClockStepped):
-            shift(state, given.by_ms)
-            state.provisional_since = None
-        elif state.provisional_since is None:
-            state.provisional_since = given.at
-
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
-        put_back(state, standing)
-        for device in state.devices.values():
-            for condition, ongoing in list(device.ongoing.items()):
-                alarm = state.alarms.get(_key(condition, device))
-                raised = ongoing.due is None
-                if ongoing.rule not in self._by_id or (raised and (alarm is None or not alarm.active)):
-                    del device.ongoing[condition]
-                    device.changed = True
-        for alarm in state.alarms.values():
-            if alarm.active and alarm.rule in self._by_id:
-                self._resume(state, alarm)
-
-    def _resume(self, state: State, alarm: Alarm) -> None:
-        """The condition of a standing alarm goes on."""
-        device = state.devices.get(alarm.address)
-        if device is None:
-            device = state.devices[alarm.address] = Device(alarm.address, alarm.kind, {})
-        condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
-        ongoing = device.ongoing.setdefault(condition, Ongoing(alarm.rule, alarm.track))
-        ongoing.due = None
-        if self._by_id[alarm.rule].silent_for_ms is not None and alarm.rule not in device.silences:
-            device.silences = (*device.silences, alarm.rule)
-        device.changed = True
+        adopt(state, standing, self._by_id)
 
     def rejudge(self, state: State, now: int) -> Decision:
         """Apply a changed rule set to what was last said: running delays begin anew, new conditions raise.
@@ -520,8 +461,3 @@ class Engine:
 
 def _time_of_last(device: Device) -> int | None:
     return time_told(device.source_time, device.last_seen, device.flags)
-
-
-def _key(condition: str, device: Device) -> str:
-    rule, _, track = condition.partition("/")
-    return alarm_key(rule, device.address, track or None)

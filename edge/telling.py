@@ -1,0 +1,75 @@
+"""What people are shown: the board, and the publications of a batch with its commit or before it.
+
+Alarms are told once their batch is on disk; while somebody would wait for the disk, at once and as not durable
+(docs/adr/0008). What was told early is told again when it is durable, and never overtaken by an older word.
+Values only: who publishes is not known here.
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from edge.outbox import UNSTORED
+from edge.owed import publications, undurable
+from edge.store.records import Outgoing, OutgoingKind
+from edge.storing import Flight
+from rules.alarms import Alarm, AlarmChange
+
+
+class Telling:
+    """The ``board``, standing alarms by id as committed; with ``durable`` false as told before their commit."""
+
+    def __init__(self) -> None:
+        self.board: dict[str, Alarm] = {}
+
+    def early(self, flight: Flight) -> list[Outgoing]:
+        """The publications of a batch that is not on disk, each of them once; its alarms go onto the board."""
+        rows = []
+        for row, change in publications(flight.batch):
+            if row.id in flight.told:
+                continue
+            rows.append(undurable(row, change, UNSTORED))
+            flight.told.add(row.id)
+            if change is not None and row.payload:
+                shown = replace(change.alarm, durable=False)
+                if shown.on_board:
+                    self.board[shown.id] = shown
+                else:
+                    self.board.pop(shown.id, None)
+        return rows
+
+    def stored(self, flight: Flight, changes: Sequence[AlarmChange], *, late: bool) -> None:
+        """The batch is on disk. Of an alarm that was told before, what was told since then stays."""
+        told: set[str] = set()
+        if not late and flight.told:
+            told = {row.subject for row, _ in publications(flight.batch) if row.id in flight.told}
+        for change in changes:
+            self._put_on_board(change.alarm, early=late or change.alarm.id in told)
+
+    def not_overtaken(self, flight: Flight) -> tuple[list[Outgoing], list[int]]:
+        """Of a batch that was told early and is on disk: the publications to be sent once more, as durable now,
+        where they are the newest word; and the ids of the others, which are done.
+        """  # noqa: D205
+        again: list[Outgoing] = []
+        done: list[int] = []
+        for row, change in publications(flight.batch):
+            if row.kind is OutgoingKind.ORDER:
+                if row.id not in flight.told:
+                    again.append(row)
+                continue
+            shown = self.board.get(row.subject)
+            version = change.alarm.version if change is not None else None
+            if shown is not None and shown.version == version:
+                again.append(replace(row, payload=shown.wire()))
+            elif shown is None and row.id not in flight.told:
+                again.append(row)
+            else:
+                done.append(row.id)
+        return again, done
+
+    def _put_on_board(self, alarm: Alarm, *, early: bool) -> None:
+        shown = self.board.get(alarm.id)
+        if not alarm.on_board:
+            self.board.pop(alarm.id, None)
+        elif (not early) if shown is None else (shown.version <= alarm.version):
+            self.board[alarm.id] = alarm

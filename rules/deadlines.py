@@ -1,0 +1,57 @@
+"""What becomes due, and when: the heap of deadlines, which follows from the rest of the state.
+
+A deadline is never removed: one that no longer holds is skipped when its time comes. Three things have them: a
+delay that runs, a limited point that is believed no longer, silence.
+"""
+
+from collections.abc import Iterable, Mapping
+from heapq import heapify, heappush
+
+from rules.alarms import alarm_key
+from rules.definitions import Rule
+from rules.plans import Plan
+from rules.state import Device, State
+
+LIMITED = "limited:"
+"""Begins the condition of a deadline of a limited point; its name follows."""
+
+
+def key_of(condition: str, device: Device) -> str:
+    """The key of the alarm that a condition (rule id, or ``rule/track``) raises for this device."""
+    rule, _, track = condition.partition("/")
+    return alarm_key(rule, device.address, track or None)
+
+
+def push_limited(state: State, device: Device, name: str, due: int) -> None:
+    """A limited point is believed until ``due`` (Unix ms)."""
+    heappush(state.deadlines, (due, LIMITED + name, device.address, LIMITED + name))
+
+
+def push_silences(state: State, device: Device, rules: Iterable[Rule], now: int) -> None:
+    """From ``now`` on silence counts for these rules."""
+    for rule in rules:
+        due = now + (rule.silent_for_ms or 0)
+        heappush(state.deadlines, (due, key_of(rule.id, device), device.address, rule.id))
+
+
+def derive(state: State, plans: Mapping[str, Plan]) -> None:
+    """Build the heap from the rest of the state; ``plans`` by kind."""
+    deadlines = state.deadlines
+    deadlines.clear()
+    state.held.clear()
+    for device in state.devices.values():
+        plan = plans[device.kind]
+        for condition, ongoing in device.ongoing.items():
+            if ongoing.due is not None:
+                deadlines.append((ongoing.due, key_of(condition, device), device.address, condition))
+        for name, since in device.limited.items():
+            due = since + int(plan.kind.limited[name].limit_s * 1000)
+            deadlines.append((due, LIMITED + name, device.address, LIMITED + name))
+        if device.last_seen and state.listening_since is not None:
+            since = max(device.last_seen, state.listening_since)
+            for rule in plan.silences:
+                if rule.id in device.silences:
+                    continue
+                due = since + (rule.silent_for_ms or 0)
+                deadlines.append((due, key_of(rule.id, device), device.address, rule.id))
+    heapify(deadlines)

@@ -1,0 +1,61 @@
+"""What a start takes as facts: committed alarms, and under a changed rule set what was last said.
+
+Nothing is decided here. The conditions of the devices are fitted to the alarms, never the other way round.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from rules.alarms import Alarm
+from rules.board import put_back
+from rules.deadlines import key_of
+from rules.decisions import CatchingUp, ClockStepped, ClockUntrusted, Input, Listening
+from rules.definitions import Rule
+from rules.state import Device, Ongoing, State
+from rules.steps import shift
+
+
+def learn_of_gateway(state: State, given: Input) -> None:
+    """Take a journaled input that is about the gateway without judging it."""
+    if isinstance(given, Listening):
+        state.listening_since = given.at if given.on else None
+    elif isinstance(given, CatchingUp):
+        state.catching_up = given.on
+    elif isinstance(given, ClockUntrusted | ClockStepped):
+        _learn_clock(state, given)
+
+
+def adopt(state: State, standing: Iterable[Alarm], rules: Mapping[str, Rule]) -> None:
+    """Take the committed alarms as facts and fit the conditions to them; ``rules`` by id."""
+    put_back(state, standing)
+    for device in state.devices.values():
+        for condition, ongoing in list(device.ongoing.items()):
+            alarm = state.alarms.get(key_of(condition, device))
+            raised = ongoing.due is None
+            if ongoing.rule not in rules or (raised and (alarm is None or not alarm.active)):
+                del device.ongoing[condition]
+                device.changed = True
+    for alarm in state.alarms.values():
+        if alarm.active and alarm.rule in rules:
+            _resume(state, alarm, rules[alarm.rule])
+
+
+def _resume(state: State, alarm: Alarm, rule: Rule) -> None:
+    """The condition of a standing alarm goes on."""
+    device = state.devices.get(alarm.address)
+    if device is None:
+        device = state.devices[alarm.address] = Device(alarm.address, alarm.kind, {})
+    condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
+    ongoing = device.ongoing.setdefault(condition, Ongoing(alarm.rule, alarm.track))
+    ongoing.due = None
+    if rule.silent_for_ms is not None and alarm.rule not in device.silences:
+        device.silences = (*device.silences, alarm.rule)
+    device.changed = True
+
+
+def _learn_clock(state: State, given: ClockUntrusted | ClockStepped) -> None:
+    state.now = max(state.now, given.at)
+    if isinstance(given, ClockStepped):
+        shift(state, given.by_ms)
+        state.provisional_since = None
+    elif state.provisional_since is None:
+        state.provisional_since = given.at
