@@ -8,6 +8,8 @@ from typing import Self
 
 import mqtt5
 
+from tests.wire import cut
+
 HOST = "127.0.0.1"
 _RECEIVE = 256 * 1024
 
@@ -57,21 +59,7 @@ class Wire:
         data = self._socket.recv(_RECEIVE)
         if not data:
             raise WireError("the broker closed the connection")
-        return self._cut(data)
-
-    def _cut(self, data: bytes) -> list[mqtt5.Packet]:
-        """The packets that ``data`` completes."""
-        packets: list[mqtt5.Packet] = []
-        view = memoryview(self._rest + data)
-        position = 0
-        while position < len(view):
-            try:
-                packet, size = mqtt5.read(view[position:])
-            except IndexError:
-                break
-            packets.append(packet)
-            position += size
-        self._rest = bytes(view[position:])
+        packets, self._rest = cut(self._rest + data)
         return packets
 
     def _flush(self) -> None:
@@ -86,5 +74,6 @@ class Wire:
             data = self._socket.recv(_RECEIVE)
             if not data:
                 raise WireError("the broker closed the connection before CONNACK")
-            if packets := self._cut(data):
+            packets, self._rest = cut(self._rest + data)
+            if packets:
                 return packets[0]

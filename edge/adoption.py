@@ -26,7 +26,7 @@ from rules.decisions import Decision
 from rules.definitions import RuleSet
 from rules.engine import Engine
 
-log = logging.getLogger("anlin.node")
+log = logging.getLogger("anlin.adoption")
 
 LOOK_UP_S = 1.5
 """So long may the store be asked; what it does not say stays on the broker."""

@@ -15,7 +15,7 @@ from edge.clock import Clock
 from edge.intake import Intake
 from rules.decisions import CatchingUp, Input, Listening
 
-log = logging.getLogger("anlin.node")
+log = logging.getLogger("anlin.hearing")
 
 PULSE_S = 1.0
 STILL_S = 3.0

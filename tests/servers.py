@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,7 +40,7 @@ def free_port() -> int:
         return port
 
 
-class Server:
+class Server(ABC):
     """One process; ``command`` and ``prepare`` say which."""
 
     def __init__(self) -> None:
@@ -47,10 +48,11 @@ class Server:
         self.folder = Path()
         self.process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What is run."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Write what the process needs, before each start."""
 
     def __enter__(self) -> Self:

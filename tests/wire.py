@@ -126,7 +126,7 @@ class Wire:
         buffer = b""
         try:
             while data := self._socket.recv(65_536):
-                packets, buffer = _cut(buffer + data)
+                packets, buffer = cut(buffer + data)
                 answers = [
                     mqtt5.PubAckPacket(packet.packet_id).write()
                     for packet in packets
@@ -160,7 +160,7 @@ class Wire:
                 pass
 
 
-def _cut(data: bytes) -> tuple[list[mqtt5.Packet], bytes]:
+def cut(data: bytes) -> tuple[list[mqtt5.Packet], bytes]:
     """The packets that are whole, and the rest."""
     packets, position = [], 0
     with memoryview(data) as view:

@@ -44,9 +44,6 @@ _GAP = re.compile(
 _ALARM = re.compile(rb'^alarm,.*transition=([a-z]+).* id="([0-9A-Z]+)"', re.MULTILINE)
 
 
-PENDING_REPORTS: tuple[Fault, ...] = ()
-"""Faults whose losses the gateway does not report yet: the ledger forgives them unsaid."""
-
 REST_S = 4.0
 """Longer than the delay of any rule that dangers are staged for."""
 
@@ -146,7 +143,6 @@ class Books:
             slack_ms=500 if world.clock is None else TEN_YEARS_MS,
             cloud_missing=missing,
             cloud_checked=checked,
-            reports_expected=Fault.BROKER_KILLED not in PENDING_REPORTS,
             complaints=complaints,
         )
 

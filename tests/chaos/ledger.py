@@ -123,8 +123,6 @@ class History:
     cloud_missing: Sequence[str] = ()
     """What the journal has and the cloud store lacks."""
     cloud_checked: int = 0
-    reports_expected: bool = True
-    """A loss by the broker's death must be reported; without it that is forgiven unsaid."""
     complaints: Sequence[str] = ()
     """What went wrong beside the books: the gateway ended by itself, a traceback."""
 
@@ -175,10 +173,7 @@ def judge(history: History) -> Verdict:
     at_risk = [said for said in missing if any(_in(said.at_ms, span) for span in history.forgotten)]
     rest = [said for said in missing if not any(_in(said.at_ms, span) for span in history.forgotten)]
     owned, lost = _forgive(rest, history, lambda gap: gap.reason in _OWN)
-    if history.reports_expected:
-        excused, unreported = _forgive(at_risk, history, lambda _: True)
-    else:
-        excused, unreported = at_risk, []
+    excused, unreported = _forgive(at_risk, history, lambda _: True)
     lost, uncounted = _uncounted(lost, history)
     lost, untold = _untold(lost, history)
     throttled = sum(said.babbling for said in owned)

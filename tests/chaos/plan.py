@@ -62,9 +62,6 @@ class Fault(StrEnum):
     CORRUPT = "corrupt"
 
 
-PENDING: tuple[Fault, ...] = ()
-"""Faults whose behaviour is not built yet: left out unless asked for by name."""
-
 _TARGETS: Mapping[str, Target] = {
     "gateway": Target.GATEWAY,
     "web": Target.WEB,
@@ -112,8 +109,8 @@ class Step:
 
 
 def faults_of(only: Sequence[str]) -> tuple[Fault, ...]:
-    """Those named, or all that are not pending. Raises `ValueError` for a name that is none."""
-    return tuple(map(Fault, only)) if only else tuple(each for each in Fault if each not in PENDING)
+    """Those named, or all. Raises `ValueError` for a name that is none."""
+    return tuple(map(Fault, only)) if only else tuple(Fault)
 
 
 def make_plan(

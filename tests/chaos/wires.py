@@ -8,6 +8,7 @@ import select
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import mqtt5
 from mqtt5 import PublishPacket, QoS
 
 from tests.chaos.traffic import Message
+from tests.wire import cut
 
 HOST = "127.0.0.1"
 PREFIX = "community/c1"
@@ -81,16 +83,7 @@ class Connection:
         data = self.socket.recv(256 * 1024)
         if not data:
             raise ConnectionError("the broker closed the connection")
-        packets: list[mqtt5.Packet] = []
-        view, position = memoryview(self._rest + data), 0
-        while position < len(view):
-            try:
-                packet, size = mqtt5.read(view[position:])
-            except IndexError:
-                break
-            packets.append(packet)
-            position += size
-        self._rest = bytes(view[position:])
+        packets, self._rest = cut(self._rest + data)
         return packets
 
     def close(self) -> None:
@@ -105,7 +98,7 @@ class Connection:
                 return
 
 
-class _Stubborn(threading.Thread):
+class _Stubborn(threading.Thread, ABC):
     """A thread that keeps a connection until it is told to end."""
 
     def __init__(self, port: int, name: str, expiry_s: int = 0) -> None:
@@ -128,8 +121,9 @@ class _Stubborn(threading.Thread):
                 if connection is not None:
                     connection.close()
 
+    @abstractmethod
     def talk(self, connection: Connection) -> None:
-        raise NotImplementedError
+        """Until it ends or the connection does."""
 
     def end(self) -> None:
         """Close and wait."""
