@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from devices.readings import Scalar
 from rules.alarms import Severity
+from rules.hours import PLAIN, Calendar, Hours
 
 Truth = bool | None
 """True, false, or None for unknown (Kleene's strong three-valued logic)."""
@@ -52,6 +53,14 @@ class Action:
     command: str
     args: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
     expires_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """So long after it was raised, while its condition holds, an alarm is at least so bad."""
+
+    after_ms: int
+    severity: Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +116,28 @@ class Rule:
     """Its alarms are tests, not fires."""
     actions: tuple[Action, ...] = ()
     examples: tuple[Example, ...] = ()
+    clear_for_ms: int = 0
+    """Off-delay: what ends its alarms must hold so long."""
+    clear_after_ms: int = 0
+    """Of an event rule: so long after the last such event its alarms clear by themselves."""
+    cooldown_ms: int = 0
+    """After an alarm has left the board the rule raises none for this device for so long."""
+    escalate: tuple[Rise, ...] = ()
+    """Rising in time and in severity."""
+    active: Hours | None = None
+    """When it may raise; None: always. What is over is over at any hour."""
+    safety: bool = False
+    """Nothing may withhold its alarms: no hours, no cooldown, no shelf, not that it comes late."""
 
     @property
     def ack_required(self) -> bool:
         """Whether its alarms stay until a person has acknowledged them."""
+        return self.ack_required_at(self.severity)
+
+    def ack_required_at(self, severity: Severity) -> bool:
+        """The same for an alarm that has risen to ``severity``."""
         if self.ack is Ack.DEFAULT:
-            return self.severity.needs_acknowledgement
+            return severity.needs_acknowledgement
         return self.ack is Ack.REQUIRED
 
     @property
@@ -132,6 +157,8 @@ class RuleSet:
     hash: str
     """SHA-256 of the parsed rules without their examples; a snapshot taken under another one is not
     replayed into."""
+    calendar: Calendar = PLAIN
+    """The clock and the holidays that `Rule.active` means; part of the hash where a rule has hours."""
 
     def of_kind(self, kind: str) -> tuple[Rule, ...]:
         """The rules for one kind, in file order."""

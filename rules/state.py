@@ -26,6 +26,19 @@ class Ongoing(msgspec.Struct, array_like=True):
     """The event that it rests on, for an event rule."""
     since: int | None = None
     """When it began, by the device's clock; None where a message that had waited did not tell."""
+    wait: int = 0
+    """For how many ms more than its on-delay hours or a cooldown have kept it from being raised."""
+    escalates: int | None = None
+    """When the severity of its alarm rises next."""
+    ends: int | None = None
+    """When its alarm clears: what ends it has held for the off-delay, or no such event has come for so long."""
+    over_since: int | None = None
+    """From when `ends` counts, by the device's clock; None as for `since`."""
+
+    @property
+    def condition(self) -> str:
+        """Under which its device has it: rule id, or ``rule/track``."""
+        return self.rule if self.track is None else f"{self.rule}/{self.track}"
 
 
 class Device(msgspec.Struct, array_like=True):
@@ -49,6 +62,10 @@ class Device(msgspec.Struct, array_like=True):
     """Since the last snapshot."""
     silences: tuple[str, ...] = ()
     """Rules that found it silent since it was last heard; the next message ends them."""
+    cooling: dict[str, tuple[int, int]] = {}
+    """By rule: until when it raises nothing here, and how often it would have since its alarm left the board."""
+    told: dict[str, int] = {}
+    """By point: when the device told it, by its own clock."""
 
     @property
     def silent(self) -> bool:
@@ -88,6 +105,8 @@ class State:
     """Messages of unregistered devices beyond the limit, not evaluated."""
     tracks_refused: int = 0
     """Tracks that began while a device had too many under way; counted since the start."""
+    raises_withheld: int = 0
+    """Alarms that a cooldown kept from being raised; counted since the start."""
     provisional_since: int | None = None
     """Since when the gateway has not known the time; None while it does."""
 
