@@ -107,6 +107,8 @@ class Rule:
     """Its alarms are tests, not fires."""
     actions: tuple[Action, ...] = ()
     examples: tuple[Example, ...] = ()
+    version: str = ""
+    """SHA-256 of what it means, without its examples and whatever file it stands in."""
 
     @property
     def ack_required(self) -> bool:
@@ -132,6 +134,11 @@ class RuleSet:
     hash: str
     """SHA-256 of the parsed rules without their examples; a snapshot taken under another one is not
     replayed into."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The version of each rule, by id."""
+        return {rule.id: rule.version for rule in self.rules}
 
     def of_kind(self, kind: str) -> tuple[Rule, ...]:
         """The rules for one kind, in file order."""
