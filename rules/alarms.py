@@ -70,6 +70,13 @@ class Transition(StrEnum):
     """Its times were provisional and are right now; nothing has happened to it."""
 
 
+class Superseded(StrEnum):
+    """What has become of the rule of an alarm that stands."""
+
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """One alarm with its facts. Times are Unix milliseconds."""
 
@@ -113,6 +120,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = True
     provisional: bool = False
     """The gateway did not know the time: its times are corrected later."""
+    superseded: Superseded | None = None
+    """Its rule is another by now, or gone: it stands until a person closes it, or the new rule raises it again."""
 
     @property
     def address(self) -> Address:
@@ -177,6 +186,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
                 "drill": self.drill,
                 "durable": self.durable,
                 "provisional": self.provisional,
+                "superseded": self.superseded,
             }
         )
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from devices.kinds import KINDS
 from devices.readings import Address, Scalar, parts_of
-from rules.alarms import Alarm, AlarmChange, Transition, alarm_key
+from rules.alarms import Alarm, AlarmChange, Superseded, Transition, alarm_key
 from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
 from rules.definitions import Action, Rule
 from rules.ids import ulid
@@ -116,15 +116,19 @@ class Board:
                 comment=None,
                 cancelled_at=None,
                 late=late,
+                ack_required=rule.ack_required,
+                latched=rule.latch,
+                closable=rule.waits_for_a_person,
+                superseded=None,
             )
             self._put(state, Transition.RERAISED, alarm, at)
         if orders:
             self.order(alarm, device, rule, at)
 
     def clear(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
-        """The condition has gone."""
+        """The condition has gone. What another version of the rule has raised is not this one's to end."""
         standing = state.alarms.get(alarm_key(rule.id, device.address, track))
-        if standing is not None and standing.active:
+        if standing is not None and standing.active and standing.superseded is None:
             cleared = replace(standing, version=standing.version + 1, active=False, cleared_at=at)
             self._put(state, Transition.CLEARED, cleared, at)
 
@@ -167,6 +171,12 @@ class Board:
         )
         self._put(state, Transition.CLOSED, closed, at)
         return closed
+
+    def supersede(self, state: State, alarm: Alarm, how: Superseded, at: int) -> None:
+        """Its rule is another from now on, or gone: told once, and a person may close it."""
+        if alarm.superseded is not how:
+            told = replace(alarm, version=alarm.version + 1, superseded=how, closable=True)
+            self._put(state, Transition.CHANGED, told, at)
 
     def may_close(self, alarm: Alarm) -> bool:
         """Only what nothing else can end, or what has ended already."""

@@ -128,6 +128,8 @@ class Rule:
     """When it may raise; None: always. What is over is over at any hour."""
     safety: bool = False
     """Nothing may withhold its alarms: no hours, no cooldown, no shelf, not that it comes late."""
+    version: str = ""
+    """SHA-256 of what it means, without its examples and whatever file it stands in."""
 
     @property
     def ack_required(self) -> bool:
@@ -159,6 +161,11 @@ class RuleSet:
     replayed into."""
     calendar: Calendar = PLAIN
     """The clock and the holidays that `Rule.active` means; part of the hash where a rule has hours."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The version of each rule, by id."""
+        return {rule.id: rule.version for rule in self.rules}
 
     def of_kind(self, kind: str) -> tuple[Rule, ...]:
         """The rules for one kind, in file order."""

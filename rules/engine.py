@@ -10,7 +10,7 @@ and judged by the times of the devices (`rules.backlog`). What needs no delay is
 One engine serves live traffic, rule examples, recovery and backtests. It knows no kind by name.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from heapq import heappop, heappush
 
 from devices.kinds import KINDS
@@ -36,6 +36,7 @@ from rules.plans import Plan, is_over, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
+from rules.succession import retire
 
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
@@ -443,16 +444,28 @@ class Engine:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
         adopt(state, standing, self._by_id)
 
-    def rejudge(self, state: State, now: int) -> Decision:
-        """Apply a changed rule set to what was last said: running delays begin anew, new conditions raise.
+    def succeed(self, state: State, before: RuleSet, now: int) -> Decision:
+        """Take ``state`` over from an engine with the rules ``before`` at ``now``; see `rules.succession`.
+
+        What was due until ``now`` must have been taken.
+        """
+        changes = retire(state, before, self.rules, self._board, now)
+        return self.rejudge(state, now, changes.fresh)
+
+    def rejudge(self, state: State, now: int, among: Container[str] | None = None) -> Decision:
+        """Apply changed rules (``among`` them, all without it) to what was last said: running delays begin anew,
+        new conditions raise.
 
         Nothing clears here: a standing alarm waits for the next reading.
-        """
+        """  # noqa: D205
         state.now = max(now, state.now)
         for device in list(state.devices.values()):
-            for condition in [name for name, ongoing in device.ongoing.items() if ongoing.due is not None]:
-                del device.ongoing[condition]
+            for condition, ongoing in list(device.ongoing.items()):
+                if ongoing.due is not None and (among is None or ongoing.rule in among):
+                    del device.ongoing[condition]
             for rule, evaluate in self._plans[device.kind].telemetry:
+                if among is not None and rule.id not in among:
+                    continue
                 if rule.id not in device.ongoing and device.last_seen and evaluate(device.points):
                     self._begin(state, device, rule, rule.id, None, None, state.now)
         self.derive_deadlines(state)

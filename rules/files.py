@@ -7,6 +7,7 @@ there is one, reason and what was probably meant. A rule set exists only where n
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 from devices.documents import Tree
@@ -53,16 +54,17 @@ def parse(documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KIN
             rule_id = _id(entry, files, file)
             rule = _RuleEntry(entry, kinds).read(rule_id, file)
             if rule is not None:
-                rules.append(rule)
-                meanings.append({key: value for key, value in entry.fields.items() if key != "examples"})
+                meaning: Tree = {key: value for key, value in entry.fields.items() if key != "examples"}
+                rules.append(replace(rule, version=_hash(meaning)))
+                meanings.append(meaning)
     if faults:
         raise ConfigurationError(faults)
     return RuleSet(tuple(rules), _hash(meanings))
 
 
-def _hash(meanings: Sequence[Tree]) -> str:
-    """Of what the rules mean: texts count, examples and the spelling of the YAML do not."""
-    return sha256(json.dumps(meanings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _hash(meaning: Tree) -> str:
+    """Of what rules mean: texts count, examples and the spelling of the YAML do not."""
+    return sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _id(entry: Entry, files: dict[str, str], file: str) -> str:
