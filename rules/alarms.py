@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from devices.readings import Address, Scalar
+from rules.explanation import Explanation
 
 
 class Severity(StrEnum):
@@ -58,6 +59,8 @@ class Transition(StrEnum):
     """What happened to an alarm."""
 
     RAISED = "raised"
+    ESCALATED = "escalated"
+    """Its severity rose, because its condition went on; whoever had acknowledged it must do so again."""
     RERAISED = "reraised"
     """The condition came back, or the button was pressed again, while the alarm was on the board."""
     CLEARED = "cleared"
@@ -120,6 +123,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = True
     provisional: bool = False
     """The gateway did not know the time: its times are corrected later."""
+    why: Explanation | None = None
+    """What decided it; not on the wire. None: written before there were explanations."""
     superseded: Superseded | None = None
     """Its rule is another by now, or gone: it stands until a person closes it, or the new rule raises it again."""
 

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -90,6 +91,9 @@ class Example:
     expect: Sequence[Expected]
     until_ms: int
     """How long to watch: the last step or expectation, or as the example says."""
+    begin_ms: int
+    """When it begins (Unix ms); its clock is UTC."""
+    holidays: frozenset[date] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,10 @@ class Rule:
         if self.ack is Ack.DEFAULT:
             return severity.needs_acknowledgement
         return self.ack is Ack.REQUIRED
+
+    def next_rise(self, severity: Severity) -> Rise | None:
+        """What an alarm of this severity rises to next."""
+        return next((rise for rise in self.escalate if rise.severity.rank < severity.rank), None)
 
     @property
     def waits_for_a_person(self) -> bool:

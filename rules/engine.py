@@ -15,10 +15,11 @@ from heapq import heappop, heappush
 
 from devices.kinds import KINDS
 from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
+from rules import course
 from rules.alarms import Alarm, alarm_key
-from rules.backlog import had_run_out, time_told, was_missed
+from rules.backlog import began_at, had_run_out, time_told, was_missed
 from rules.board import Board
-from rules.deadlines import LIMITED, derive, key_of, push_limited, push_silences
+from rules.deadlines import LIMITED, derive, key_of, push, push_limited, push_silences
 from rules.decisions import (
     NOTHING,
     Acknowledge,
@@ -37,6 +38,7 @@ from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
 from rules.succession import retire
+from rules.withholding import earliest, is_withheld, look_again, opens
 
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
@@ -65,7 +67,7 @@ class Engine:
         self.rules = rules
         self._unregistered_max = unregistered_max
         self._by_id = {rule.id: rule for rule in rules.rules}
-        self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id)
+        self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id, rules.calendar)
         self._plans = {name: plan_of(kind, rules.of_kind(name)) for name, kind in KINDS.items()}
 
     def new_state(self) -> State:
@@ -95,6 +97,7 @@ class Engine:
             self._set_clock(state, given)
         elif isinstance(given, ClockUntrusted) and state.provisional_since is None:
             state.provisional_since = now
+            look_again(state, self._by_id, self.rules.calendar)
         return board.decide() if board.changes else NOTHING
 
     def tick(self, state: State, now: int) -> Decision:
@@ -136,6 +139,7 @@ class Engine:
         if channel is Channel.TELEMETRY:
             points = device.points
             points.update(values)
+            device.told.update(dict.fromkeys(values, reading.source_time))
             if plan.rates:
                 measure_rates(device, plan.rates, reading, waited=state.catching_up)
             if plan.limited:
@@ -143,6 +147,7 @@ class Engine:
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
+            device.told.update(dict.fromkeys(values, reading.source_time))
             view = {**device.points, **values}
             for rule in plan.events:
                 self._judge(state, device, rule, truth_of(rule, view), view, values, now)
@@ -215,15 +220,14 @@ class Engine:
             elif truth:
                 self._begin(state, device, rule, condition, track, fields, now)
         elif truth:
+            if ongoing.ends is not None:
+                course.hold(rule, ongoing, truth, view, now, self._began(state, device, now))
             if fields is not None:
                 ongoing.fields = fields
                 if ongoing.due is None and track is None:
-                    late = self._is_late(state, device, _time_of_last(device))
-                    self._board.raise_(state, device, rule, ongoing, now, late=late)
-        elif is_over(rule, truth, view, raised=ongoing.due is None):
-            del device.ongoing[condition]
-            if ongoing.due is None:
-                self._board.clear(state, device, rule, track, now)
+                    self._occur(state, device, rule, ongoing, now)
+        else:
+            self._end_or_hold(state, device, rule, ongoing, truth, view, now)
         if fields is not None and rule.cancel is not None and rule.cancel.evaluate(view):
             self._board.cancel(state, device, rule, track, now)
 
@@ -237,30 +241,50 @@ class Engine:
         fields: dict[str, Scalar] | None,
         now: int,
     ) -> None:
-        told = device.last_seen == now  # else a deadline or changed rules begin it
-        since = device.source_time if told else now
+        since = self._began(state, device, now)
         ongoing = device.ongoing[condition] = Ongoing(rule.id, track, None, fields, since)
-        behind = self._behind(state, device)
-        if behind and told:
-            ongoing.since = _time_of_last(device)
         if rule.for_ms:
             ongoing.due = now + rule.for_ms
-            if behind:  # of unknown age: it may have lasted long enough already
-                ongoing.due = now if ongoing.since is None else min(ongoing.since, now) + rule.for_ms
-            heappush(state.deadlines, (ongoing.due, key_of(condition, device), device.address, condition))
+            if self._behind(state, device):  # of unknown age: it may have lasted long enough already
+                ongoing.due = now if since is None else min(since, now) + rule.for_ms
+            push(state, device, ongoing, ongoing.due)
+        elif not is_withheld(state, device, rule, ongoing, now, self.rules.calendar):
+            late = self._is_late(state, device, since)
+            self._board.raise_(state, device, rule, ongoing, now, since, late=late)
+
+    def _occur(self, state: State, device: Device, rule: Rule, ongoing: Ongoing, now: int) -> None:
+        """The event of an alarm that stands has come again."""
+        if opens(state, rule, now, self.rules.calendar) == now:
+            since = self._began(state, device, now)
+            late = self._is_late(state, device, _time_of_last(device))
+            self._board.raise_(state, device, rule, ongoing, now, since, late=late)
+
+    def _end_or_hold(
+        self,
+        state: State,
+        device: Device,
+        rule: Rule,
+        ongoing: Ongoing,
+        truth: bool | None,
+        view: Points,
+        now: int,
+    ) -> None:
+        """What a condition that began has come to, where it does not hold."""
+        since = self._began(state, device, now)
+        if is_over(rule, truth, view, raised=ongoing.due is None):
+            course.end(state, self._board, device, rule, ongoing, now, since)
         else:
-            late = self._is_late(state, device, ongoing.since)
-            self._board.raise_(state, device, rule, ongoing, now, late=late)
+            course.hold(rule, ongoing, truth, view, now, since)
+
+    def _began(self, state: State, device: Device, now: int) -> int | None:
+        return began_at(device, now, behind=self._behind(state, device))
 
     def _clear_events_by_points(self, state: State, device: Device, plan: Plan, now: int) -> None:
         """Event rules whose ``clear`` looks at points only."""
-        for condition, ongoing in list(device.ongoing.items()):
+        for ongoing in list(device.ongoing.values()):
             if ongoing.rule in plan.cleared_by_event:
                 rule = plan.rules[ongoing.rule]
-                if is_over(rule, None, device.points, raised=ongoing.due is None):
-                    del device.ongoing[condition]
-                    if ongoing.due is None:
-                        self._board.clear(state, device, rule, ongoing.track, now)
+                self._end_or_hold(state, device, rule, ongoing, None, device.points, now)
 
     # Deadlines
 
@@ -287,6 +311,8 @@ class Engine:
             if ongoing.due == due:
                 late = self._behind(state, device) and (ongoing.since is None or was_missed(state, due))
                 self._run_out(state, device, plan.rules[ongoing.rule], ongoing, late=late)
+            elif ongoing.due is None:
+                course.take(state, self._board, device, plan.rules[ongoing.rule], ongoing, due)
             return
         rule = plan.rules.get(condition)
         if rule is not None and rule.silent_for_ms is not None:
@@ -294,9 +320,13 @@ class Engine:
 
     def _run_out(self, state: State, device: Device, rule: Rule, ongoing: Ongoing, *, late: bool) -> None:
         """A delay has run out. A late alarm gives its orders when it is known what holds by now."""
-        due, ongoing.due = ongoing.due or state.now, None
+        due = ongoing.due or state.now
         device.changed = True
-        self._board.raise_(state, device, rule, ongoing, due, late=late, orders=not late)
+        if is_withheld(state, device, rule, ongoing, due, self.rules.calendar):
+            return
+        ongoing.due = None
+        so_at = None if ongoing.since is None else ongoing.since + rule.for_ms + ongoing.wait
+        self._board.raise_(state, device, rule, ongoing, due, so_at, late=late, orders=not late)
         if late:
             state.told_late.add(alarm_key(rule.id, device.address, ongoing.track))
 
@@ -334,15 +364,18 @@ class Engine:
             if due <= now and (told is None or not since <= told < due):
                 self._expire_limited(state, device, plan, name, due)
         for ongoing in list(device.ongoing.values()):
-            if ongoing.due is None or ongoing.due > now:
-                continue
             if event != (ongoing.fields is not None) and (event or ongoing.rule not in plan.cleared_by_event):
                 continue  # what would end it comes on the other lane
             rule = plan.rules[ongoing.rule]
+            if ongoing.due is None:
+                course.settle(state, self._board, device, rule, ongoing, now, told)
+                continue
+            if ongoing.due > now:
+                continue
             unsure = told is None or ongoing.since is None
             if unsure and alarm_key(rule.id, device.address, ongoing.track) in state.told_late:
                 continue  # a backlog without times tells the same only once
-            if had_run_out(ongoing, rule.for_ms, told):
+            if had_run_out(ongoing, rule.for_ms + ongoing.wait, told):
                 self._run_out(state, device, rule, ongoing, late=unsure or was_missed(state, ongoing.due))
         return now if told is None else min(told, now)
 
@@ -372,13 +405,15 @@ class Engine:
         if state.listening_since is None or rule.silent_for_ms is None:
             return  # armed anew when the gateway listens again
         really = max(device.last_seen, state.listening_since) + rule.silent_for_ms
+        if really <= due:
+            really = earliest(state, device, rule, due, self.rules.calendar)
         if really > due:
             heappush(state.deadlines, (really, key_of(rule.id, device), device.address, rule.id))
             return
         ongoing = device.ongoing[rule.id] = Ongoing(rule.id)
         device.silences = (*device.silences, rule.id)
         device.changed = True
-        self._board.raise_(state, device, rule, ongoing, due)
+        self._board.raise_(state, device, rule, ongoing, due, due)
 
     def _end_silence(self, state: State, device: Device, plan: Plan, now: int) -> None:
         ended = [rule for rule in plan.silences if rule.id in device.silences]
@@ -411,6 +446,7 @@ class Engine:
         """What is under way keeps its remaining time, and nothing is raised; what was provisional is told anew."""
         shift(state, given.by_ms)
         since, state.provisional_since = state.provisional_since, None
+        look_again(state, self._by_id, self.rules.calendar)
         if since is not None:
             self._board.correct(state, since, given.by_ms)
 

@@ -19,16 +19,18 @@ from rules.definitions import Ack, Action, Condition, Rule, RuleSet, Text
 from rules.entries import Entry
 from rules.examples import read_examples
 from rules.expressions import ExpressionError, compile_condition
+from rules.hours import PLAIN, Calendar
 from rules.texts import Language, TextError, compile_text
+from rules.timing import TIMING_KEYS, check_endings, read_timing
 from rules.vocabulary import Vocabulary
 
 _KEYS = frozenset(
     {
         "id", "kind", "when", "clear", "cancel", "silent_for", "for", "per",
-        "severity", "latch", "ack", "drill", "text", "actions", "examples",
+        "severity", "latch", "ack", "drill", "text", "actions", "examples", *TIMING_KEYS,
     }
 )  # fmt: skip
-_NOT_WITH_SILENCE = ("clear", "cancel", "for", "per")
+_NOT_WITH_SILENCE = ("clear", "cancel", "for", "per", "clear_for", "clear_after")
 _ID = re.compile(r"[a-z0-9-]{1,64}\Z")
 _TRACK = "track"
 _TEXT_LIMIT = 256
@@ -37,9 +39,12 @@ _WHOLE_LIMIT = 86_400
 _EXPIRES_LEAST_MS, _EXPIRES_MOST_MS = 1_000, 3_600_000
 
 
-def parse(documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KINDS) -> RuleSet:
+def parse(
+    documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KINDS, calendar: Calendar = PLAIN
+) -> RuleSet:
     """Check rule documents, each with the name of its file, and make one `RuleSet` of them, in that order.
 
+    ``calendar`` is what the hours of rules mean: with another one, a rule that has some is another rule.
     Raises `ConfigurationError` with every fault in every file.
     """
     faults: list[Fault] = []
@@ -54,12 +59,16 @@ def parse(documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KIN
             rule_id = _id(entry, files, file)
             rule = _RuleEntry(entry, kinds).read(rule_id, file)
             if rule is not None:
-                meaning: Tree = {key: value for key, value in entry.fields.items() if key != "examples"}
+                meaning: dict[str, Tree] = {
+                    key: value for key, value in entry.fields.items() if key != "examples"
+                }
+                if rule.active is not None:
+                    meaning["calendar"] = list[Tree](calendar.meaning)
                 rules.append(replace(rule, version=_hash(meaning)))
                 meanings.append(meaning)
     if faults:
         raise ConfigurationError(faults)
-    return RuleSet(tuple(rules), _hash(meanings))
+    return RuleSet(tuple(rules), _hash(meanings), calendar)
 
 
 def _hash(meaning: Tree) -> str:
@@ -105,6 +114,7 @@ class _RuleEntry:
         if kind_name is None or severity is None:
             return None
         kind = self._kinds[kind_name]
+        timing = read_timing(entry, Severity(severity))
         vocabulary = Vocabulary.of(kind)
         when = self._condition("when", vocabulary)
         clear = self._condition("clear", vocabulary)
@@ -112,6 +122,7 @@ class _RuleEntry:
         self._check_trigger(kind)
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)
+            check_endings(entry, when, clear)
         texts = self._texts(vocabulary, events=when is None or when.uses_event)
         actions = self._actions(kind)
         examples = read_examples(entry, kind)
@@ -134,6 +145,12 @@ class _RuleEntry:
             drill=drill,
             actions=actions,
             examples=examples,
+            clear_for_ms=timing.clear_for_ms,
+            clear_after_ms=timing.clear_after_ms,
+            cooldown_ms=timing.cooldown_ms,
+            escalate=timing.escalate,
+            active=timing.active,
+            safety=timing.safety,
         )
 
     # What raises, clears and cancels

@@ -39,6 +39,11 @@ class Calendar:
     zone: tzinfo = UTC
     holidays: frozenset[date] = frozenset()
 
+    @property
+    def meaning(self) -> list[str]:
+        """As texts: what it was parsed from."""
+        return [str(self.zone), *(day.isoformat() for day in sorted(self.holidays))]
+
     def local(self, at: int) -> datetime:
         """What the clock shows at ``at`` (Unix ms)."""
         return datetime.fromtimestamp(at / 1000, self.zone)

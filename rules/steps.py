@@ -59,9 +59,11 @@ def _shift_device(device: Device, by_ms: int) -> None:
             device.source_time += by_ms
         device.last_seen += by_ms
     for ongoing in device.ongoing.values():
-        if ongoing.due is not None:
-            ongoing.due += by_ms
+        for name in ("due", "escalates", "ends"):
+            if (due := getattr(ongoing, name)) is not None:
+                setattr(ongoing, name, due + by_ms)
     device.rates = _shift_marks(device.rates, by_ms)
+    device.cooling = {rule: (until + by_ms, count) for rule, (until, count) in device.cooling.items()}
     device.limited = {name: since + by_ms for name, since in device.limited.items()}
 
 
