@@ -13,12 +13,12 @@ One engine serves live traffic, rule examples, recovery and backtests. It knows 
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 
-from devices.kinds import KINDS
+from devices.kinds import KINDS, Kind
 from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
 from rules.backlog import had_run_out, time_told, was_missed
 from rules.board import Board
-from rules.deadlines import LIMITED, WATCH, derive, key_of, push_limited, push_silences
+from rules.deadlines import LIMITED, WATCH, derive, key_of, push_silences
 from rules.decisions import (
     NOTHING,
     Acknowledge,
@@ -32,6 +32,8 @@ from rules.decisions import (
 )
 from rules.definitions import Points, Rule, RuleSet
 from rules.facts import adopt, learn_of_gateway
+from rules.limits import limit
+from rules.meeting import meet
 from rules.moments import at_gateway, tell_time
 from rules.plans import Plan, is_over, plan_of, truth_of
 from rules.rates import measure_rates
@@ -42,7 +44,6 @@ from rules.watches import fade, grow, hear_terms, watch
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
 
-_UNREGISTERED = Flag.UNREGISTERED
 _RETAINED = Flag.RETAINED
 _TIMED = (Channel.TELEMETRY, Channel.EVENT)
 
@@ -116,7 +117,7 @@ class Engine:
         address = reading.address
         device = state.devices.get(address)
         if device is None:
-            device = self._meet(state, reading)
+            device = meet(state, reading, self._kind_of(reading), self._unregistered_max)
             if device is None:
                 return
         device.changed = True
@@ -152,22 +153,8 @@ class Engine:
         if plan.watched:
             watch(state, device, plan, now)
 
-    def _meet(self, state: State, reading: Reading) -> Device | None:
-        """A device never heard before; None if it is one too many and not about a life."""
-        kind = self._plans[Address(parts_of(reading.address)[1])].kind
-        points: dict[str, Scalar] = dict.fromkeys(kind.limited, False)
-        device = Device(reading.address, kind.name, points, flags=reading.flags)
-        if reading.flags & _UNREGISTERED:
-            if state.unregistered >= self._unregistered_max:
-                life = reading.channel is Channel.EVENT or (
-                    kind.safety and reading.channel is Channel.TELEMETRY and not reading.retained
-                )
-                if not life:
-                    state.refused += 1
-                    return None
-            state.unregistered += 1
-        state.devices[reading.address] = device
-        return device
+    def _kind_of(self, reading: Reading) -> Kind:
+        return self._plans[parts_of(reading.address)[1]].kind
 
     def _derive_points(
         self, state: State, device: Device, plan: Plan, reading: Reading, moment: int, said_at: int
@@ -176,26 +163,9 @@ class Engine:
         if plan.rates:
             measure_rates(device, plan.rates, reading, waited=state.catching_up)
         if plan.limited:
-            self._limit(state, device, plan, reading.values, moment)
+            limit(state, device, plan.limited, reading.values, moment)
         if plan.terms:
             hear_terms(device, plan, reading, said_at)
-
-    def _limit(
-        self, state: State, device: Device, plan: Plan, values: Mapping[str, Scalar], now: int
-    ) -> None:
-        """A limited point is believed for so long from its first true."""
-        for name, limited in plan.limited.items():
-            if name not in values:
-                continue
-            if not values[name]:
-                device.limited.pop(name, None)
-                continue
-            limit_ms = int(limited.limit_s * 1000)
-            since = device.limited.setdefault(name, now)
-            if now >= since + limit_ms:
-                device.points[name] = False
-            elif since == now:
-                push_limited(state, device, name, now + limit_ms)
 
     # Conditions
 
@@ -466,7 +436,9 @@ class Engine:
         learn_of_gateway(state, given)
         if not isinstance(given, Reading):
             return
-        device = state.devices.get(given.address) or self._meet(state, given)
+        device = state.devices.get(given.address)
+        if device is None:
+            device = meet(state, given, self._kind_of(given), self._unregistered_max)
         if device is None:
             return
         device.changed = True
@@ -478,7 +450,7 @@ class Engine:
             device.last_seen, device.source_time = given.received_at, given.source_time
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
-                self._limit(state, device, plan, given.values, given.received_at)
+                limit(state, device, plan.limited, given.values, given.received_at)
             if plan.terms and given.channel in _TIMED:
                 hear_terms(device, plan, given, said_at)
 

@@ -14,17 +14,17 @@ import ast
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from devices.faults import nearest
-from devices.readings import Scalar
 from rules.calls import Call, Maker
-from rules.definitions import Condition, Crossing, Let
+from rules.definitions import Condition, Let
 from rules.entries import read_duration
-from rules.logic import Evaluate, all_of, any_of, compared, computed, negated, negative, point_against
-from rules.terms import Growing, Term
+from rules.logic import computed, negated, negative
+from rules.pieces import COMPARISONS, Made, Part, compared, fixed, joined, of_point
+from rules.terms import Growing
 from rules.vocabulary import Point, Sort, Vocabulary
 
 LENGTH_LIMIT = 2_000
@@ -78,63 +78,6 @@ def compile_let(
     return compiler.let(name, tree)
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What a piece is made of."""
-
-    names: frozenset[str] = frozenset()
-    terms: Mapping[str, Term] = field(default_factory=dict)
-    crossings: tuple[Crossing, ...] = ()
-    lets: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, *parts: "_Part") -> "_Made":
-        """Of all that these are made of."""
-        return cls(
-            frozenset().union(*(part.made.names for part in parts)),
-            {name: term for part in parts for name, term in part.made.terms.items()},
-            tuple(dict.fromkeys(crossing for part in parts for crossing in part.made.crossings)),
-            frozenset().union(*(part.made.lets for part in parts)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A compiled piece: what it gives, how, and what it is made of."""
-
-    sort: Sort
-    evaluate: Evaluate
-    tree: ast.expr
-    """As checked: names, constants and operators only."""
-    made: _Made = _Made()
-    constant: Scalar | None = None
-    point: Point | None = None
-    """Set where the piece is nothing but this point."""
-    growing: Growing | None = None
-    """Set where the piece is nothing but this term."""
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Points, event fields and terms."""
-        return self.made.names
-
-
-_COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-_MIRRORED: Mapping[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.Gt,
-    ast.LtE: ast.GtE,
-    ast.Gt: ast.Lt,
-    ast.GtE: ast.LtE,
-    ast.Eq: ast.Eq,
-    ast.NotEq: ast.NotEq,
-}
 _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -224,15 +167,15 @@ class _Compiler:
             point, self._source, part.tree, part.names, part.evaluate, terms, part.growing, part.made.lets
         )
 
-    def _uses_event(self, part: _Part) -> bool:
+    def _uses_event(self, part: Part) -> bool:
         return any(self.vocabulary.points[name].event for name in part.names - part.made.terms.keys())
 
-    def _roots(self, part: _Part) -> frozenset[str]:
+    def _roots(self, part: Part) -> frozenset[str]:
         """The points and event fields that all of it comes from."""
         fed = frozenset().union(*(term.feeds for term in part.made.terms.values()))
         return (part.names - part.made.terms.keys()) | (fed & self.vocabulary.points.keys())
 
-    def boolean(self, node: ast.expr) -> _Part:
+    def boolean(self, node: ast.expr) -> Part:
         """A piece that is true, false or unknown, and not always the same."""
         part = self._compile(node)
         if part.sort is not Sort.BOOLEAN:
@@ -241,26 +184,26 @@ class _Compiler:
             raise self.error(node, "looks at no point, so it is always the same")
         return part
 
-    def _compile(self, node: ast.expr) -> _Part:
+    def _compile(self, node: ast.expr) -> Part:
         match node:
             case ast.BoolOp(op=op, values=values):
                 parts = [self.boolean(value) for value in values]
-                return _joined(op, parts)
+                return joined(op, parts)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 part = self.boolean(operand)
-                return _Part(
+                return Part(
                     Sort.BOOLEAN, negated(part.evaluate), ast.UnaryOp(ast.Not(), part.tree), part.made
                 )
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return self._minus(node, self._number(operand))
             case ast.Compare():
                 parts = list(self._comparisons(node))
-                return parts[0] if len(parts) == 1 else _joined(ast.And(), parts)
+                return parts[0] if len(parts) == 1 else joined(ast.And(), parts)
             case ast.BinOp(left=left, op=operation, right=right) if type(operation) in _ARITHMETIC:
                 return self._arithmetic(node, operation, self._compile(left), self._compile(right))
         return self._operand(node)
 
-    def _operand(self, node: ast.expr) -> _Part:
+    def _operand(self, node: ast.expr) -> Part:
         match node:
             case ast.Constant(value=value):
                 return self._constant(node, value)
@@ -272,22 +215,22 @@ class _Compiler:
                 raise self._foreign(node, other)
         raise self._foreign(node, node)
 
-    def _number(self, node: ast.expr) -> _Part:
+    def _number(self, node: ast.expr) -> Part:
         part = self._compile(node)
         if part.sort is not Sort.NUMBER:
             raise self.error(node, f"arithmetic needs a number, this is {part.sort}")
         return part
 
-    def _name(self, node: ast.expr, name: str) -> _Part:
+    def _name(self, node: ast.expr, name: str) -> Part:
         point = self.vocabulary.points.get(name)
         if point is not None:
-            return _of_point(point, _Made(frozenset({name})))
+            return of_point(point, Made(frozenset({name})))
         if name in ("true", "false"):
-            return _fixed(Sort.BOOLEAN, name == "true")
+            return fixed(Sort.BOOLEAN, name == "true")
         let = self._lets.get(name)
         if let is not None:
-            made = _Made(let.names, {term.name: term for term in let.terms}, lets=let.lets | {name})
-            return _Part(let.point.sort, let.evaluate, let.tree, made, point=let.point, growing=let.growing)
+            made = Made(let.names, {term.name: term for term in let.terms}, lets=let.lets | {name})
+            return Part(let.point.sort, let.evaluate, let.tree, made, point=let.point, growing=let.growing)
         reason = f"{self.vocabulary.kind.name} has no point of this name"
         if name in self._functions:
             reason = f"a function: write {name}(…)"
@@ -295,7 +238,7 @@ class _Compiler:
             node, reason, value=name[:64], near=nearest(name, {*self.vocabulary.points, *self._lets})
         )
 
-    def _call(self, node: ast.Call, name: str) -> _Part:
+    def _call(self, node: ast.Call, name: str) -> Part:
         maker = self._functions.get(name)
         if maker is None:
             reason = (
@@ -306,38 +249,38 @@ class _Compiler:
         term = maker(call)
         terms = {each.name: each for each in (*call.terms, term)}
         growing = term if isinstance(term, Growing) else None
-        return _of_point(term.point, _Made(frozenset({term.name}), terms), growing)
+        return of_point(term.point, Made(frozenset({term.name}), terms), growing)
 
-    def _constant(self, node: ast.expr, value: object) -> _Part:
+    def _constant(self, node: ast.expr, value: object) -> Part:
         match value:
             case bool():
-                return _fixed(Sort.BOOLEAN, value)
+                return fixed(Sort.BOOLEAN, value)
             case int() | float() if abs(value) <= NUMBER_LIMIT:
-                return _fixed(Sort.NUMBER, value)
+                return fixed(Sort.NUMBER, value)
             case int() | float():
                 raise self.error(node, f"a number beyond {NUMBER_LIMIT:.0e}")
             case str():
-                return _fixed(Sort.TEXT, value)
+                return fixed(Sort.TEXT, value)
         raise self.error(node, "only numbers, 'text', true and false can stand here")
 
-    def _minus(self, node: ast.expr, part: _Part) -> _Part:
+    def _minus(self, node: ast.expr, part: Part) -> Part:
         if part.constant is not None:
             return self._constant(node, -part.constant)  # type: ignore[operator]  # _number let only numbers in
-        return _Part(Sort.NUMBER, negative(part.evaluate), ast.UnaryOp(ast.USub(), part.tree), part.made)
+        return Part(Sort.NUMBER, negative(part.evaluate), ast.UnaryOp(ast.USub(), part.tree), part.made)
 
-    def _arithmetic(self, node: ast.BinOp, operation: ast.operator, left: _Part, right: _Part) -> _Part:
+    def _arithmetic(self, node: ast.BinOp, operation: ast.operator, left: Part, right: Part) -> Part:
         left = self._as_duration(node.left, left, beside=right)
         right = self._as_duration(node.right, right, beside=left)
         sort = self._sort_of(node, operation, left, right)
         if isinstance(operation, ast.Div) and right.constant == 0:
             raise self.error(node, "a division by zero")
         evaluate = computed(_ARITHMETIC[type(operation)], left.evaluate, right.evaluate)
-        made = _Made.of(left, right)
+        made = Made.of(left, right)
         if not made.names:
             return replace(self._constant(node, evaluate({})), sort=sort)
-        return _Part(sort, evaluate, ast.BinOp(left.tree, operation, right.tree), made)
+        return Part(sort, evaluate, ast.BinOp(left.tree, operation, right.tree), made)
 
-    def _sort_of(self, node: ast.BinOp, operation: ast.operator, left: _Part, right: _Part) -> Sort:
+    def _sort_of(self, node: ast.BinOp, operation: ast.operator, left: Part, right: Part) -> Sort:
         for operand, part in ((node.left, left), (node.right, right)):
             if part.growing is not None:
                 raise self.error(
@@ -360,7 +303,7 @@ class _Compiler:
                 return Sort.NUMBER
         raise self.error(node, f"{left.sort} and {right.sort} do not go together here")
 
-    def _as_duration(self, node: ast.expr, part: _Part, *, beside: _Part) -> _Part:
+    def _as_duration(self, node: ast.expr, part: Part, *, beside: Part) -> Part:
         """A text beside a duration is one."""
         if beside.sort is not Sort.DURATION or not isinstance(part.constant, str):
             return part
@@ -368,12 +311,12 @@ class _Compiler:
         if ms is None:
             reason = f"{_called(beside)} is a duration: compare it with one, such as '8h'"
             raise self.error(node, reason, value=part.constant[:64])
-        return _fixed(Sort.DURATION, ms / 1000)
+        return fixed(Sort.DURATION, ms / 1000)
 
-    def _comparisons(self, node: ast.Compare) -> Iterator[_Part]:
+    def _comparisons(self, node: ast.Compare) -> Iterator[Part]:
         operands = [node.left, *node.comparators]
         for operand, operation in zip(operands, node.ops, strict=False):
-            if type(operation) not in _COMPARISONS:
+            if type(operation) not in COMPARISONS:
                 raise self._foreign(operand, operation)
         parts = [self._compile(operand) for operand in operands]
         for index, operation in enumerate(node.ops):
@@ -383,9 +326,9 @@ class _Compiler:
                 raise self.error(operands[index], "compares two constants, so it is always the same")
             self._comparable(operands[index], left, type(operation), right)
             self._comparable(operands[index + 1], right, type(operation), left)
-            yield _compared(operation, left, right)
+            yield compared(operation, left, right)
 
-    def _comparable(self, node: ast.expr, part: _Part, operation: type[ast.cmpop], other: _Part) -> None:
+    def _comparable(self, node: ast.expr, part: Part, operation: type[ast.cmpop], other: Part) -> None:
         """Refuse what can never be true, or never be false; said of ``part``, which stands at ``node``."""
         words = {Sort.CHOICE, Sort.TEXT}
         if part.sort is not other.sort and not {part.sort, other.sort} <= words:
@@ -437,44 +380,13 @@ def _check_size(tree: ast.expr) -> None:
         raise ExpressionError(1, f"{size} names, constants and operators, at most {NODE_LIMIT}")
 
 
-def _choices(part: _Part) -> frozenset[str]:
+def _choices(part: Part) -> frozenset[str]:
     return frozenset() if part.point is None else part.point.choices
 
 
-def _called(part: _Part) -> str:
+def _called(part: Part) -> str:
     if part.point is not None:
         return part.point.name
     if part.constant is not None:
         return repr(part.constant)[:40]
     return "the other side"
-
-
-def _fixed(sort: Sort, value: Scalar) -> _Part:
-    return _Part(sort, lambda _values: value, ast.Constant(value), constant=value)
-
-
-def _of_point(point: Point, made: _Made, growing: Growing | None = None) -> _Part:
-    evaluate = operator.methodcaller("get", point.name)
-    return _Part(point.sort, evaluate, ast.Name(point.name), made, point=point, growing=growing)
-
-
-def _joined(operation: ast.boolop, parts: list[_Part]) -> _Part:
-    join = all_of if isinstance(operation, ast.And) else any_of
-    tree = ast.BoolOp(operation, [part.tree for part in parts])
-    return _Part(Sort.BOOLEAN, join([part.evaluate for part in parts]), tree, _Made.of(*parts))
-
-
-def _compared(operation: ast.cmpop, left: _Part, right: _Part) -> _Part:
-    tree = ast.Compare(left.tree, [operation], [right.tree])
-    mirrored = left.constant is not None or right.growing is not None
-    one, sign, other = (
-        (right, _MIRRORED[type(operation)], left) if mirrored else (left, type(operation), right)
-    )
-    made = _Made.of(left, right)
-    if one.growing is not None:
-        strict = sign in (ast.Gt, ast.LtE)
-        made = replace(made, crossings=(*made.crossings, Crossing(one.growing, other.evaluate, strict)))
-    compare = _COMPARISONS[sign]
-    if isinstance(one.tree, ast.Name) and other.constant is not None:
-        return _Part(Sort.BOOLEAN, point_against(one.tree.id, compare, other.constant), tree, made)
-    return _Part(Sort.BOOLEAN, compared(compare, one.evaluate, other.evaluate), tree, made)
