@@ -25,6 +25,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     """When the device told it (Unix ms, its own clock); None where that is not known."""
     private: bool = False
     """It tells of a person's daily life and is left out."""
+    lasting: bool = False
+    """A duration, in seconds."""
 
 
 class Risen(msgspec.Struct, frozen=True, array_like=True):
@@ -56,6 +58,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     clear: str | None = None
     cancel: str | None = None
     let: dict[str, str] = {}
+    """What the names mean that the rule or its kind gives."""
     silent_for_ms: int | None = None
     for_ms: int = 0
     clear_for_ms: int = 0
