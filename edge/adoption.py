@@ -21,7 +21,7 @@ from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
-from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Transition
+from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Superseded, Transition
 from rules.decisions import Decision
 from rules.definitions import RuleSet
 from rules.engine import Engine
@@ -65,6 +65,7 @@ class _Wire(msgspec.Struct):
     late: bool = False
     drill: bool = False
     durable: bool = True
+    superseded: Superseded | None = None
 
 
 _decode = msgspec.json.Decoder(_Wire).decode
@@ -86,7 +87,7 @@ def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
         active=wire.state in _ACTIVE,
         latched=rule.latch or wire.state in _LATCHED,
         ack_required=rule.ack_required,
-        closable=rule.waits_for_a_person,
+        closable=rule.waits_for_a_person or wire.superseded is not None,
     )
     alarm = replace(alarm, version=alarm.version + 1, durable=True)
     return AlarmChange(Transition.RAISED, alarm, now) if alarm.on_board else None

@@ -4,18 +4,23 @@ Every change here gives the alarm a higher version. What stands is in `State.ala
 become normal is told once more and is gone.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
 from devices.kinds import KINDS
 from devices.readings import Address, Scalar, parts_of
-from rules.alarms import Alarm, AlarmChange, Transition, alarm_key
+from rules.alarms import Alarm, AlarmChange, Severity, Superseded, Transition, alarm_key
+from rules.deadlines import arm
 from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
 from rules.definitions import Action, Rule
+from rules.evidence import evidence
+from rules.hours import Calendar
 from rules.ids import ulid
 from rules.state import Device, Ongoing, State
 from rules.steps import corrected
+from rules.texts import Language, late_note
+from rules.withholding import cool_down
 
 RATE_DIGITS = 3
 """Of a rate of change, as people see it."""
@@ -29,12 +34,14 @@ class Board:
         site: str,
         node: str,
         place_of: Callable[[Address], Mapping[str, str]],
-        known_rules: Container[str],
+        rules: Mapping[str, Rule],
+        calendar: Calendar,
     ) -> None:
         self._site = site
         self._node = node
         self._place_of = place_of
-        self._known_rules = known_rules
+        self._rules = rules
+        self._calendar = calendar
         self.changes: list[AlarmChange] = []
         """Of the step under way."""
         self._orders: list[Order] = []
@@ -55,19 +62,24 @@ class Board:
         rule: Rule,
         ongoing: Ongoing,
         at: int,
+        so_at: int | None,
         *,
         late: bool = False,
         orders: bool = True,
     ) -> None:
         """Put an alarm on the board, or count another occurrence of the one that stands.
 
-        ``late``: it is told later than it was so. Without ``orders`` its commands are given by `order`.
+        ``so_at``: when it was so, by the device's clock, if that is known. ``late``: it is told later than that.
+        Without ``orders`` its commands are given by `order`.
         """
         key = alarm_key(rule.id, device.address, ongoing.track)
         standing = state.alarms.get(key)
-        values = _values(device, ongoing)
+        values = _values(rule, device, ongoing)
         place = dict(self._place_of(device.address))
         text = _text(rule, device, ongoing, values, place)
+        if late:
+            text = self._late(text, state.now, so_at)
+        why = evidence(rule, device, ongoing, values, so_at, None if standing is None else standing.why)
         received_at = device.last_seen or at
         source_time = device.source_time or at
         if standing is None:
@@ -95,14 +107,16 @@ class Board:
                 closable=rule.waits_for_a_person,
                 late=late,
                 drill=rule.drill,
+                why=why,
             )
             self._put(state, Transition.RAISED, alarm, at)
         else:
+            severity = min(standing.severity, rule.severity, key=lambda each: each.rank)  # never falls
             alarm = replace(
                 standing,
                 version=standing.version + 1,
                 occurrences=standing.occurrences + 1,
-                severity=rule.severity,
+                severity=severity,
                 place=place,
                 text=text,
                 values=values,
@@ -116,15 +130,46 @@ class Board:
                 comment=None,
                 cancelled_at=None,
                 late=late,
+                ack_required=rule.ack_required_at(severity),
+                latched=rule.latch,
+                closable=rule.waits_for_a_person,
+                superseded=None,
+                why=why,
             )
             self._put(state, Transition.RERAISED, alarm, at)
+        arm(state, device, rule, ongoing, alarm.severity, at, so_at)
         if orders:
             self.order(alarm, device, rule, at)
 
+    def standing(self, state: State, device: Device, ongoing: Ongoing) -> Alarm | None:
+        """The alarm of a condition, if it stands and is of the rule as it is now."""
+        alarm = state.alarms.get(alarm_key(ongoing.rule, device.address, ongoing.track))
+        return alarm if alarm is not None and alarm.active and alarm.superseded is None else None
+
+    def escalate(
+        self, state: State, device: Device, rule: Rule, ongoing: Ongoing, severity: Severity, at: int
+    ) -> None:
+        """Its severity rises: whoever has acknowledged it did so for less."""
+        standing = self.standing(state, device, ongoing)
+        if standing is None:
+            return
+        risen = replace(
+            standing,
+            version=standing.version + 1,
+            severity=severity,
+            ack_required=rule.ack_required_at(severity),
+            acked_at=None,
+            acked_by=None,
+            comment=None,
+            shelved_until=None,
+            why=None if standing.why is None else standing.why.risen(severity, at),
+        )
+        self._put(state, Transition.ESCALATED, risen, at)
+
     def clear(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
-        """The condition has gone."""
+        """The condition has gone. What another version of the rule has raised is not this one's to end."""
         standing = state.alarms.get(alarm_key(rule.id, device.address, track))
-        if standing is not None and standing.active:
+        if standing is not None and standing.active and standing.superseded is None:
             cleared = replace(standing, version=standing.version + 1, active=False, cleared_at=at)
             self._put(state, Transition.CLEARED, cleared, at)
 
@@ -141,7 +186,7 @@ class Board:
 
     def acknowledge(self, state: State, given: Acknowledge, at: int) -> None:
         """A person looks after it. An alarm that is not on the board, or acknowledged before, stays as it is."""
-        standing = self._standing(state, given.alarm_id)
+        standing = self._named(state, given.alarm_id)
         if standing is None or standing.acked_at is not None:
             return
         acked = replace(
@@ -151,7 +196,7 @@ class Board:
 
     def close(self, state: State, given: Close, at: int) -> Alarm | None:
         """A person takes it off the board; None where the condition still holds or nothing stands."""
-        standing = self._standing(state, given.alarm_id)
+        standing = self._named(state, given.alarm_id)
         if standing is None or not self.may_close(standing):
             return None
         acked_at = at if standing.acked_at is None else standing.acked_at
@@ -168,12 +213,18 @@ class Board:
         self._put(state, Transition.CLOSED, closed, at)
         return closed
 
+    def supersede(self, state: State, alarm: Alarm, how: Superseded, at: int) -> None:
+        """Its rule is another from now on, or gone: told once, and a person may close it."""
+        if alarm.superseded is not how:
+            told = replace(alarm, version=alarm.version + 1, superseded=how, closable=True)
+            self._put(state, Transition.CHANGED, told, at)
+
     def may_close(self, alarm: Alarm) -> bool:
         """Only what nothing else can end, or what has ended already."""
-        return alarm.closable or not alarm.active or alarm.rule not in self._known_rules
+        return alarm.closable or not alarm.active or alarm.rule not in self._rules
 
     @staticmethod
-    def _standing(state: State, alarm_id: str) -> Alarm | None:
+    def _named(state: State, alarm_id: str) -> Alarm | None:
         key = state.keys.get(alarm_id)
         return state.alarms.get(key) if key is not None else None
 
@@ -193,7 +244,13 @@ class Board:
         else:
             state.alarms.pop(alarm.key, None)
             state.keys.pop(alarm.id, None)
+            cool_down(state, alarm, self._rules, at)
         self.changes.append(AlarmChange(transition, alarm, at))
+
+    def _late(self, text: Mapping[str, str], now: int, so_at: int | None) -> dict[str, str]:
+        told = self._calendar.local(now)
+        so = None if so_at is None else self._calendar.local(so_at)
+        return {language: said + late_note(Language(language), told, so) for language, said in text.items()}
 
     def order(self, alarm: Alarm, device: Device, rule: Rule, at: int) -> None:
         """Give the commands of an alarm that has been raised."""
@@ -221,12 +278,23 @@ def put_back(state: State, standing: Iterable[Alarm]) -> None:
     state.keys = {alarm.id: alarm.key for alarm in state.alarms.values()}
 
 
-def _values(device: Device, ongoing: Ongoing) -> dict[str, Scalar]:
-    """What the gateway knew when it decided, without what tells of a person's daily life."""
-    private = KINDS[device.kind].private
-    values = {name: value for name, value in device.points.items() if name not in private}
-    for name in KINDS[device.kind].rates.keys() & values.keys():
-        values[name] = round(float(values[name]), RATE_DIGITS)
+def _values(rule: Rule, device: Device, ongoing: Ongoing) -> dict[str, Scalar]:
+    """What the gateway knew when it decided, without what tells of a person's daily life.
+
+    Of what it keeps for rules, only what this rule speaks of, by its own names where it gives some.
+    """
+    kind = KINDS[device.kind]
+    terms, points = rule.terms, device.points
+    hidden = kind.private | {name for name in device.memory if name not in terms}
+    hidden |= {name for name, term in terms.items() if not kind.private.isdisjoint(term.feeds)}
+    values = {name: value for name, value in points.items() if name not in hidden}
+    for let in rule.lets:
+        value = None if let.point.private else let.evaluate(points)
+        if value is not None:
+            values[let.point.name] = value
+    for name in kind.rates.keys() | terms.keys() | {let.point.name for let in rule.lets}:
+        if isinstance(value := values.get(name), float):
+            values[name] = round(value, RATE_DIGITS)
     if ongoing.fields is not None:
         values.update(ongoing.fields)
     return values

@@ -3,11 +3,15 @@
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from types import MappingProxyType
 
 from devices.readings import Scalar
 from rules.alarms import Severity
+from rules.hours import PLAIN, Calendar, Hours
+from rules.terms import Growing, Term
+from rules.vocabulary import Point
 
 Truth = bool | None
 """True, false, or None for unknown (Kleene's strong three-valued logic)."""
@@ -17,16 +21,48 @@ Points = Mapping[str, Scalar]
 
 
 @dataclass(frozen=True, slots=True)
+class Crossing:
+    """Where a condition compares a growing term: at its bound the truth changes without a message."""
+
+    term: Growing
+    bound: Callable[[Points], float | None]
+    """Seconds."""
+    strict: bool
+    """It changes only just after the bound."""
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """An expression and the closure it was compiled to."""
 
     source: str
     tree: ast.expr
-    """Its syntax, checked."""
+    """Its syntax, checked; a term is a name, and what `let` names is written out."""
     names: frozenset[str]
+    """Points, event fields and terms."""
     evaluate: Callable[[Points], Truth]
     uses_event: bool
     """Mentions an event field: it has a value only in that event."""
+    terms: tuple[Term, ...] = ()
+    """Each after those that it rests on."""
+    crossings: tuple[Crossing, ...] = ()
+    lets: frozenset[str] = frozenset()
+    """What it calls by a name that `let` or the kind gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """A name for terms and arithmetic, given by a rule or by the kind."""
+
+    point: Point
+    source: str
+    tree: ast.expr
+    names: frozenset[str]
+    evaluate: Callable[[Points], Scalar | None]
+    terms: tuple[Term, ...] = ()
+    growing: Growing | None = None
+    """Set where it is nothing but this term."""
+    lets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +71,7 @@ class Text:
 
     source: str
     render: Callable[[Points], str]
+    names: frozenset[str] = frozenset()
 
 
 class Ack(StrEnum):
@@ -52,6 +89,14 @@ class Action:
     command: str
     args: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
     expires_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """So long after it was raised, while its condition holds, an alarm is at least so bad."""
+
+    after_ms: int
+    severity: Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +126,9 @@ class Example:
     expect: Sequence[Expected]
     until_ms: int
     """How long to watch: the last step or expectation, or as the example says."""
+    begin_ms: int
+    """When it begins (Unix ms); its clock is UTC."""
+    holidays: frozenset[date] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +155,51 @@ class Rule:
     """Its alarms are tests, not fires."""
     actions: tuple[Action, ...] = ()
     examples: tuple[Example, ...] = ()
+    clear_for_ms: int = 0
+    """Off-delay: what ends its alarms must hold so long."""
+    clear_after_ms: int = 0
+    """Of an event rule: so long after the last such event its alarms clear by themselves."""
+    cooldown_ms: int = 0
+    """After an alarm has left the board the rule raises none for this device for so long."""
+    escalate: tuple[Rise, ...] = ()
+    """Rising in time and in severity."""
+    active: Hours | None = None
+    """When it may raise; None: always. What is over is over at any hour."""
+    safety: bool = False
+    """Nothing may withhold its alarms: no hours, no cooldown, no shelf, not that it comes late."""
+    version: str = ""
+    """SHA-256 of what it means, without its examples and whatever file it stands in."""
+    lets: tuple[Let, ...] = ()
+    """Given by the rule, and those of the kind that it speaks of."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What it looks at to raise, to end and to take back."""
+        return tuple(each for each in (self.when, self.clear, self.cancel) if each is not None)
+
+    @property
+    def terms(self) -> dict[str, Term]:
+        """All terms that it rests on, by name, each after those that it rests on itself."""
+        named = [term for let in self.lets for term in let.terms]
+        return {
+            term.name: term
+            for term in (*named, *(term for condition in self.conditions for term in condition.terms))
+        }
 
     @property
     def ack_required(self) -> bool:
         """Whether its alarms stay until a person has acknowledged them."""
+        return self.ack_required_at(self.severity)
+
+    def ack_required_at(self, severity: Severity) -> bool:
+        """The same for an alarm that has risen to ``severity``."""
         if self.ack is Ack.DEFAULT:
-            return self.severity.needs_acknowledgement
+            return severity.needs_acknowledgement
         return self.ack is Ack.REQUIRED
+
+    def next_rise(self, severity: Severity) -> Rise | None:
+        """What an alarm of this severity rises to next."""
+        return next((rise for rise in self.escalate if rise.severity.rank < severity.rank), None)
 
     @property
     def waits_for_a_person(self) -> bool:
@@ -132,6 +218,13 @@ class RuleSet:
     hash: str
     """SHA-256 of the parsed rules without their examples; a snapshot taken under another one is not
     replayed into."""
+    calendar: Calendar = PLAIN
+    """The clock and the holidays that `Rule.active` means; part of the hash where a rule has hours."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The version of each rule, by id."""
+        return {rule.id: rule.version for rule in self.rules}
 
     def of_kind(self, kind: str) -> tuple[Rule, ...]:
         """The rules for one kind, in file order."""

@@ -118,6 +118,14 @@ class Entry:
             return ms
         return None
 
+    def texts(self, key: str) -> list[str]:
+        """The scalars in the list under a key, or the only one without a list."""
+        value = self.fields.get(key)
+        texts = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+        if value is not None and not (texts and len(texts) == (len(value) if isinstance(value, list) else 1)):
+            self.fault(key, "must be a single value or a list of them")
+        return texts
+
     def entry(self, key: str) -> "Entry | None":
         """The mapping under a key."""
         value = self.fields.get(key)

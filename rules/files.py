@@ -7,6 +7,7 @@ there is one, reason and what was probably meant. A rule set exists only where n
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 from devices.documents import Tree
@@ -14,20 +15,24 @@ from devices.faults import ConfigurationError, Fault, nearest
 from devices.kinds import KINDS, Command, Kind
 from devices.readings import Scalar
 from rules.alarms import Severity
-from rules.definitions import Ack, Action, Condition, Rule, RuleSet, Text
+from rules.definitions import Ack, Action, Condition, Let, Rule, RuleSet, Text
 from rules.entries import Entry
 from rules.examples import read_examples
 from rules.expressions import ExpressionError, compile_condition
+from rules.functions import FUNCTIONS
+from rules.hours import PLAIN, Calendar
+from rules.lets import read_lets, spoken_of
 from rules.texts import Language, TextError, compile_text
+from rules.timing import TIMING_KEYS, check_endings, read_timing
 from rules.vocabulary import Vocabulary
 
 _KEYS = frozenset(
     {
         "id", "kind", "when", "clear", "cancel", "silent_for", "for", "per",
-        "severity", "latch", "ack", "drill", "text", "actions", "examples",
+        "severity", "latch", "ack", "drill", "let", "text", "actions", "examples", *TIMING_KEYS,
     }
 )  # fmt: skip
-_NOT_WITH_SILENCE = ("clear", "cancel", "for", "per")
+_NOT_WITH_SILENCE = ("clear", "cancel", "for", "per", "clear_for", "clear_after")
 _ID = re.compile(r"[a-z0-9-]{1,64}\Z")
 _TRACK = "track"
 _TEXT_LIMIT = 256
@@ -36,9 +41,12 @@ _WHOLE_LIMIT = 86_400
 _EXPIRES_LEAST_MS, _EXPIRES_MOST_MS = 1_000, 3_600_000
 
 
-def parse(documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KINDS) -> RuleSet:
+def parse(
+    documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KINDS, calendar: Calendar = PLAIN
+) -> RuleSet:
     """Check rule documents, each with the name of its file, and make one `RuleSet` of them, in that order.
 
+    ``calendar`` is what the hours of rules mean: with another one, a rule that has some is another rule.
     Raises `ConfigurationError` with every fault in every file.
     """
     faults: list[Fault] = []
@@ -53,16 +61,21 @@ def parse(documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KIN
             rule_id = _id(entry, files, file)
             rule = _RuleEntry(entry, kinds).read(rule_id, file)
             if rule is not None:
-                rules.append(rule)
-                meanings.append({key: value for key, value in entry.fields.items() if key != "examples"})
+                meaning: dict[str, Tree] = {
+                    key: value for key, value in entry.fields.items() if key != "examples"
+                }
+                if rule.active is not None:
+                    meaning["calendar"] = list[Tree](calendar.meaning)
+                rules.append(replace(rule, version=_hash(meaning)))
+                meanings.append(meaning)
     if faults:
         raise ConfigurationError(faults)
-    return RuleSet(tuple(rules), _hash(meanings))
+    return RuleSet(tuple(rules), _hash(meanings), calendar)
 
 
-def _hash(meanings: Sequence[Tree]) -> str:
-    """Of what the rules mean: texts count, examples and the spelling of the YAML do not."""
-    return sha256(json.dumps(meanings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _hash(meaning: Tree) -> str:
+    """Of what rules mean: texts count, examples and the spelling of the YAML do not."""
+    return sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _id(entry: Entry, files: dict[str, str], file: str) -> str:
@@ -103,14 +116,18 @@ class _RuleEntry:
         if kind_name is None or severity is None:
             return None
         kind = self._kinds[kind_name]
+        timing = read_timing(entry, Severity(severity))
         vocabulary = Vocabulary.of(kind)
-        when = self._condition("when", vocabulary)
-        clear = self._condition("clear", vocabulary)
-        cancel = self._condition("cancel", vocabulary)
+        lets = read_lets(entry, vocabulary)
+        when = self._condition("when", vocabulary, lets)
+        clear = self._condition("clear", vocabulary, lets)
+        cancel = self._condition("cancel", vocabulary, lets)
         self._check_trigger(kind)
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)
-        texts = self._texts(vocabulary, events=when is None or when.uses_event)
+            check_endings(entry, when, clear)
+        named = vocabulary.with_points(let.point for let in lets.values())
+        texts = self._texts(named, events=when is None or when.uses_event)
         actions = self._actions(kind)
         examples = read_examples(entry, kind)
         if entry.faults_so_far > before:
@@ -132,16 +149,23 @@ class _RuleEntry:
             drill=drill,
             actions=actions,
             examples=examples,
+            clear_for_ms=timing.clear_for_ms,
+            clear_after_ms=timing.clear_after_ms,
+            cooldown_ms=timing.cooldown_ms,
+            escalate=timing.escalate,
+            active=timing.active,
+            safety=timing.safety,
+            lets=spoken_of(lets, entry, [when, clear, cancel], texts.values()),
         )
 
     # What raises, clears and cancels
 
-    def _condition(self, key: str, vocabulary: Vocabulary) -> Condition | None:
+    def _condition(self, key: str, vocabulary: Vocabulary, lets: Mapping[str, Let]) -> Condition | None:
         source = self._entry.text(key)
         if source is None:
             return None
         try:
-            return compile_condition(source, vocabulary)
+            return compile_condition(source, vocabulary, FUNCTIONS, lets)
         except ExpressionError as error:
             self._entry.fault(key, str(error), value=error.value or source, nearest=error.nearest)
             return None

@@ -5,6 +5,7 @@ derived from the rest. Times are Unix milliseconds.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -13,6 +14,17 @@ from rules.alarms import Alarm
 
 RateMark = tuple[float, int, int]
 """What a rate of change was last measured from: the value, its source time, its arrival."""
+
+
+class Clock(msgspec.Struct, array_like=True):
+    """A device's own time, as of its last message (`rules.moments`)."""
+
+    moment: int
+    """Unix ms, the device's."""
+    at: int
+    """Its arrival (Unix ms)."""
+    unsure: bool = False
+    """The moment is a guess: the message may have waited, and nobody knows how long."""
 
 
 class Ongoing(msgspec.Struct, array_like=True):
@@ -26,6 +38,19 @@ class Ongoing(msgspec.Struct, array_like=True):
     """The event that it rests on, for an event rule."""
     since: int | None = None
     """When it began, by the device's clock; None where a message that had waited did not tell."""
+    wait: int = 0
+    """For how many ms more than its on-delay hours or a cooldown have kept it from being raised."""
+    escalates: int | None = None
+    """When the severity of its alarm rises next."""
+    ends: int | None = None
+    """When its alarm clears: what ends it has held for the off-delay, or no such event has come for so long."""
+    over_since: int | None = None
+    """From when `ends` counts, by the device's clock; None as for `since`."""
+
+    @property
+    def condition(self) -> str:
+        """Under which its device has it: rule id, or ``rule/track``."""
+        return self.rule if self.track is None else f"{self.rule}/{self.track}"
 
 
 class Device(msgspec.Struct, array_like=True):
@@ -49,6 +74,16 @@ class Device(msgspec.Struct, array_like=True):
     """Since the last snapshot."""
     silences: tuple[str, ...] = ()
     """Rules that found it silent since it was last heard; the next message ends them."""
+    memory: dict[str, Any] = {}
+    """What terms remember, by name; `rules.terms` says of what it is built."""
+    armed: dict[str, int] = {}
+    """By rule, the earliest deadline at which its condition is looked at without a message."""
+    clock: Clock | None = None
+    """Its own time; kept where a rule of its kind has terms."""
+    cooling: dict[str, tuple[int, int]] = {}
+    """By rule: until when it raises nothing here, and how often it would have since its alarm left the board."""
+    told: dict[str, int] = {}
+    """By point: when the device told it, by its own clock."""
 
     @property
     def silent(self) -> bool:
@@ -88,6 +123,8 @@ class State:
     """Messages of unregistered devices beyond the limit, not evaluated."""
     tracks_refused: int = 0
     """Tracks that began while a device had too many under way; counted since the start."""
+    raises_withheld: int = 0
+    """Alarms that a cooldown kept from being raised; counted since the start."""
     provisional_since: int | None = None
     """Since when the gateway has not known the time; None while it does."""
 

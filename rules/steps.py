@@ -4,7 +4,8 @@ The engine's time is the monotonic clock plus an offset. When the offset changes
 still depends on moves with it: a delay keeps what is left of it, silence what has passed of it, and nothing
 becomes due or overdue. Moments that were told stay, unless they were provisional: then they are corrected.
 
-A moment that a device gave by its own clock is its own and stays.
+A moment that a device gave by its own clock is its own and stays, and so does every moment that terms remember
+(`rules.moments`).
 """
 
 from collections.abc import Mapping
@@ -48,6 +49,7 @@ def corrected(alarm: Alarm, since: int, by_ms: int) -> Alarm:
         cancelled_at=right_if(alarm.cancelled_at),
         shelved_until=right_if(alarm.shelved_until),
         provisional=False,
+        why=None if alarm.why is None else alarm.why.corrected(right, own=own),
     )
 
 
@@ -59,9 +61,14 @@ def _shift_device(device: Device, by_ms: int) -> None:
             device.source_time += by_ms
         device.last_seen += by_ms
     for ongoing in device.ongoing.values():
-        if ongoing.due is not None:
-            ongoing.due += by_ms
+        for name in ("due", "escalates", "ends"):
+            if (due := getattr(ongoing, name)) is not None:
+                setattr(ongoing, name, due + by_ms)
+    device.armed = {rule: due + by_ms for rule, due in device.armed.items()}
+    if device.clock is not None:
+        device.clock.at += by_ms
     device.rates = _shift_marks(device.rates, by_ms)
+    device.cooling = {rule: (until + by_ms, count) for rule, (until, count) in device.cooling.items()}
     device.limited = {name: since + by_ms for name, since in device.limited.items()}
 
 
