@@ -21,7 +21,7 @@ from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
-from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Transition
+from rules.alarms import Alarm, AlarmChange, AlarmState, Outcome, Severity, Transition
 from rules.decisions import Decision
 from rules.definitions import RuleSet
 from rules.engine import Engine
@@ -65,6 +65,7 @@ class _Wire(msgspec.Struct):
     late: bool = False
     drill: bool = False
     durable: bool = True
+    outcome: Outcome | None = None
 
 
 _decode = msgspec.json.Decoder(_Wire).decode

@@ -70,6 +70,16 @@ class Transition(StrEnum):
     """Its times were provisional and are right now; nothing has happened to it."""
 
 
+class Outcome(StrEnum):
+    """How an incident ended that an alarm is about (`rules.tracks`)."""
+
+    LEFT = "left"
+    FORCED = "forced"
+    """It rode along although the door was held."""
+    RELEASED = "released"
+    """Staff let it go on."""
+
+
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """One alarm with its facts. Times are Unix milliseconds."""
 
@@ -113,6 +123,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = True
     provisional: bool = False
     """The gateway did not know the time: its times are corrected later."""
+    outcome: Outcome | None = None
 
     @property
     def address(self) -> Address:
@@ -177,6 +188,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
                 "drill": self.drill,
                 "durable": self.durable,
                 "provisional": self.provisional,
+                "outcome": self.outcome,
             }
         )
 

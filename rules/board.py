@@ -4,18 +4,20 @@ Every change here gives the alarm a higher version. What stands is in `State.ala
 become normal is told once more and is gone.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
 from devices.kinds import KINDS
 from devices.readings import Address, Scalar, parts_of
-from rules.alarms import Alarm, AlarmChange, Transition, alarm_key
+from rules.alarms import Alarm, AlarmChange, Outcome, Transition, alarm_key
 from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
 from rules.definitions import Action, Rule
 from rules.ids import ulid
+from rules.instructions import EXPIRES_MS
 from rules.state import Device, Ongoing, State
 from rules.steps import corrected
+from rules.tracks import Told, outcome_of
 
 RATE_DIGITS = 3
 """Of a rate of change, as people see it."""
@@ -29,22 +31,23 @@ class Board:
         site: str,
         node: str,
         place_of: Callable[[Address], Mapping[str, str]],
-        known_rules: Container[str],
+        rules: Mapping[str, Rule],
     ) -> None:
         self._site = site
         self._node = node
         self._place_of = place_of
-        self._known_rules = known_rules
+        self._rules = rules
         self.changes: list[AlarmChange] = []
         """Of the step under way."""
-        self._orders: list[Order] = []
+        self.orders: list[Order] = []
+        """Of the step under way; they may come without a change."""
         self._withheld: list[Withheld] = []
 
     def decide(self) -> Decision:
         """What must follow, and begin anew."""
-        decision = Decision(tuple(self.changes), tuple(self._orders), tuple(self._withheld))
+        decision = Decision(tuple(self.changes), tuple(self.orders), tuple(self._withheld))
         self.changes.clear()
-        self._orders.clear()
+        self.orders.clear()
         self._withheld.clear()
         return decision
 
@@ -95,6 +98,7 @@ class Board:
                 closable=rule.waits_for_a_person,
                 late=late,
                 drill=rule.drill,
+                outcome=outcome_of(device, ongoing.track),
             )
             self._put(state, Transition.RAISED, alarm, at)
         else:
@@ -116,6 +120,7 @@ class Board:
                 comment=None,
                 cancelled_at=None,
                 late=late,
+                outcome=outcome_of(device, ongoing.track),
             )
             self._put(state, Transition.RERAISED, alarm, at)
         if orders:
@@ -125,7 +130,13 @@ class Board:
         """The condition has gone."""
         standing = state.alarms.get(alarm_key(rule.id, device.address, track))
         if standing is not None and standing.active:
-            cleared = replace(standing, version=standing.version + 1, active=False, cleared_at=at)
+            cleared = replace(
+                standing,
+                version=standing.version + 1,
+                active=False,
+                cleared_at=at,
+                outcome=outcome_of(device, track) or standing.outcome,
+            )
             self._put(state, Transition.CLEARED, cleared, at)
 
     def cancel(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
@@ -138,6 +149,36 @@ class Board:
                 replace(standing, version=standing.version + 1, cancelled_at=at),
                 at,
             )
+
+    def settle(self, state: State, device: Device, rules: Iterable[Rule], told: Told, at: int) -> None:
+        """Keep what became of incidents with their alarms; a door held for none that is in sight is eased."""
+        for rule in rules:
+            for track in told.changed if rule.per_track else ():
+                standing = state.alarms.get(alarm_key(rule.id, device.address, track))
+                if standing is not None and standing.outcome is not (outcome := outcome_of(device, track)):
+                    alarm = replace(standing, version=standing.version + 1, outcome=outcome)
+                    self._put(state, Transition.CHANGED, alarm, at)
+            if all(incident.eased for incident in device.incidents.values()):
+                for track in told.eased if rule.per_track else ():
+                    standing = state.alarms.get(alarm_key(rule.id, device.address, track))
+                    if standing is not None and standing.active:
+                        self._ease(standing, device, rule, at)
+
+    def _ease(self, alarm: Alarm, device: Device, rule: Rule, at: int) -> None:
+        commands = KINDS[device.kind].commands
+        for number, action in enumerate(rule.actions):
+            name = commands[action.command].taken_back_by
+            if name is not None:
+                order_id = ulid(at, alarm.id, alarm.occurrences, number, name)
+                expires_at = at + EXPIRES_MS
+                self.orders.append(Order(order_id, alarm.id, device.address, name, {}, at, expires_at))
+
+    def give(self, told: Order | Withheld) -> None:
+        """A person's order, or that it is withheld."""
+        if isinstance(told, Order):
+            self.orders.append(told)
+        else:
+            self._withheld.append(told)
 
     def acknowledge(self, state: State, given: Acknowledge, at: int) -> None:
         """A person looks after it. An alarm that is not on the board, or acknowledged before, stays as it is."""
@@ -170,7 +211,7 @@ class Board:
 
     def may_close(self, alarm: Alarm) -> bool:
         """Only what nothing else can end, or what has ended already."""
-        return alarm.closable or not alarm.active or alarm.rule not in self._known_rules
+        return alarm.closable or not alarm.active or alarm.rule not in self._rules
 
     @staticmethod
     def _standing(state: State, alarm_id: str) -> Alarm | None:
@@ -208,9 +249,12 @@ class Board:
             reason = f"{guard} is {'true' if known else 'unknown'}"
             self._withheld.append(Withheld(alarm.id, device.address, action.command, reason, at))
             return
+        if command.taken_back_by is not None and alarm.outcome is Outcome.RELEASED:
+            self._withheld.append(Withheld(alarm.id, device.address, action.command, "staff let it ride", at))
+            return
         order_id = ulid(at, alarm.id, alarm.occurrences, number)
         expires_at = at + action.expires_s * 1000
-        self._orders.append(
+        self.orders.append(
             Order(order_id, alarm.id, device.address, action.command, dict(action.args), at, expires_at)
         )
 

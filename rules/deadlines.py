@@ -1,16 +1,18 @@
 """What becomes due, and when: the heap of deadlines, which follows from the rest of the state.
 
-A deadline is never removed: one that no longer holds is skipped when its time comes. Three things have them: a
-delay that runs, a limited point that is believed no longer, silence.
+A deadline is never removed: one that no longer holds is skipped when its time comes. Four things have them: a
+delay that runs, a limited point that is believed no longer, silence; and an incident that is out of sight.
 """
 
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappush
 
+from devices.kinds import Following
 from rules.alarms import alarm_key
 from rules.definitions import Rule
 from rules.plans import Plan
 from rules.state import Device, State
+from rules.tracks import LOST, due_names
 
 LIMITED = "limited:"
 """Begins the condition of a deadline of a limited point; its name follows."""
@@ -34,6 +36,12 @@ def push_silences(state: State, device: Device, rules: Iterable[Rule], now: int)
         heappush(state.deadlines, (due, key_of(rule.id, device), device.address, rule.id))
 
 
+def push_lost(state: State, device: Device, following: Following) -> None:
+    """Incidents out of sight are looked at again."""
+    for due, name in due_names(device, following):
+        heappush(state.deadlines, (due, LOST + name, device.address, LOST + name))
+
+
 def derive(state: State, plans: Mapping[str, Plan]) -> None:
     """Build the heap from the rest of the state; ``plans`` by kind."""
     deadlines = state.deadlines
@@ -47,6 +55,9 @@ def derive(state: State, plans: Mapping[str, Plan]) -> None:
         for name, since in device.limited.items():
             due = since + int(plan.kind.limited[name].limit_s * 1000)
             deadlines.append((due, LIMITED + name, device.address, LIMITED + name))
+        if device.incidents and plan.kind.following is not None:
+            for due, name in due_names(device, plan.kind.following):
+                deadlines.append((due, LOST + name, device.address, LOST + name))
         if device.last_seen and state.listening_since is not None:
             since = max(device.last_seen, state.listening_since)
             for rule in plan.silences:

@@ -18,7 +18,7 @@ from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
 from rules.backlog import had_run_out, time_told, was_missed
 from rules.board import Board
-from rules.deadlines import LIMITED, derive, key_of, push_limited, push_silences
+from rules.deadlines import LIMITED, derive, key_of, push_limited, push_lost, push_silences
 from rules.decisions import (
     NOTHING,
     Acknowledge,
@@ -28,14 +28,18 @@ from rules.decisions import (
     Close,
     Decision,
     Input,
+    Instruction,
     Listening,
+    Order,
 )
 from rules.definitions import Points, Rule, RuleSet
 from rules.facts import adopt, learn_of_gateway
+from rules.instructions import instruct
 from rules.plans import Plan, is_over, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
+from rules.tracks import LOST, Told, expire, hear, move, release, show
 
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
@@ -85,6 +89,9 @@ class Engine:
             board.acknowledge(state, given, now)
         elif isinstance(given, Close):
             self._close(state, given, now)
+        elif isinstance(given, Instruction):
+            self._instruct(state, given, now)
+            return board.decide()  # an order comes without a change
         elif isinstance(given, Listening):
             self._listen(state, given)
         elif isinstance(given, CatchingUp):
@@ -94,14 +101,15 @@ class Engine:
             self._set_clock(state, given)
         elif isinstance(given, ClockUntrusted) and state.provisional_since is None:
             state.provisional_since = now
-        return board.decide() if board.changes else NOTHING
+        return board.decide() if board.changes or board.orders else NOTHING
 
     def tick(self, state: State, now: int) -> Decision:
         """Take every deadline up to ``now``."""
         now = max(now, state.now)
         self._take_due(state, now)
         state.now = now
-        return self._board.decide() if self._board.changes else NOTHING
+        board = self._board
+        return board.decide() if board.changes or board.orders else NOTHING
 
     @staticmethod
     def next_deadline(state: State) -> int | None:
@@ -132,19 +140,24 @@ class Engine:
         device.source_time = reading.source_time
         if device.silences:
             self._end_silence(state, device, plan, now)
+        following = plan.kind.following
+        if device.incidents and following is not None:
+            self._follow(state, device, plan, expire(device, following, moment), now)
         if channel is Channel.TELEMETRY:
             points = device.points
             points.update(values)
+            if device.incidents and following is not None:
+                self._follow(state, device, plan, move(device, following, values, moment), now)
             if plan.rates:
                 measure_rates(device, plan.rates, reading, waited=state.catching_up)
             if plan.limited:
                 self._limit(state, device, plan, values, moment)
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
+        elif channel is Channel.EVENT and following is not None:
+            self._follow(state, device, plan, hear(device, following, values, moment), now)
         elif channel is Channel.EVENT:
-            view = {**device.points, **values}
-            for rule in plan.events:
-                self._judge(state, device, rule, truth_of(rule, view), view, values, now)
+            self._judge_event(state, device, plan, values, now)
 
     def _meet(self, state: State, reading: Reading) -> Device | None:
         """A device never heard before; None if it is one too many and not about a life."""
@@ -193,6 +206,27 @@ class Engine:
                 self._judge(state, device, rule, truth, points, None, now)
         if ongoing and plan.cleared_by_event:
             self._clear_events_by_points(state, device, plan, now)
+
+    def _judge_event(
+        self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], now: int
+    ) -> None:
+        view = {**device.points, **fields}
+        for rule in plan.events:
+            self._judge(state, device, rule, truth_of(rule, view), view, fields, now)
+
+    def _follow(self, state: State, device: Device, plan: Plan, told: Told, now: int) -> None:
+        """Judge what became of the incidents of a camera."""
+        following = plan.kind.following
+        if following is None:
+            return
+        before = device.points.get(following.point)
+        for fields in told.events:
+            self._judge_event(state, device, plan, fields, now)
+        self._board.settle(state, device, plan.events, told, now)
+        show(device, following)
+        push_lost(state, device, following)
+        if device.points[following.point] != before:
+            self._judge_points(state, device, plan, {following.point: device.points[following.point]}, now)
 
     def _judge(
         self,
@@ -280,6 +314,10 @@ class Engine:
         plan = self._plans[device.kind]
         if condition.startswith(LIMITED):
             self._expire_limited(state, device, plan, condition.removeprefix(LIMITED), due)
+            return
+        if condition.startswith(LOST) and plan.kind.following is not None:
+            device.changed = True
+            self._follow(state, device, plan, expire(device, plan.kind.following, due), due)
             return
         ongoing = device.ongoing.get(condition)
         if ongoing is not None:
@@ -403,6 +441,17 @@ class Engine:
             device.changed = True
             condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
             device.ongoing.pop(condition, None)
+
+    def _instruct(self, state: State, given: Instruction, now: int) -> None:
+        """A person's order; taking one back settles the incidents that it was about."""
+        plan = self._plans[parts_of(given.address)[1]]
+        device = state.devices.get(given.address) or Device(given.address, plan.kind.name, {})
+        told = instruct(state, device, given, self._by_id, now)
+        self._board.give(told)
+        following = plan.kind.following
+        if isinstance(told, Order) and following is not None and given.command == following.release:
+            device.changed = True
+            self._follow(state, device, plan, release(device), now)
 
     # The clock
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from devices.readings import Address, Flag, Scalar
-from rules.alarms import Alarm
+from rules.alarms import Alarm, Outcome
 
 RateMark = tuple[float, int, int]
 """What a rate of change was last measured from: the value, its source time, its arrival."""
@@ -26,6 +26,28 @@ class Ongoing(msgspec.Struct, array_like=True):
     """The event that it rests on, for an event rule."""
     since: int | None = None
     """When it began, by the device's clock; None where a message that had waited did not tell."""
+
+
+class Incident(msgspec.Struct, array_like=True):
+    """What a camera follows, from its first track until it has left (`rules.tracks`). Times are Unix ms."""
+
+    fields: dict[str, Scalar]
+    """The last event, as the rules see it."""
+    seen: tuple[str, ...] = ()
+    """Tracks under which the camera follows it now."""
+    floor: int | None = None
+    """Where it boarded."""
+    closed: bool = False
+    """The door has closed since: ``floor`` is fixed."""
+    lost: int | None = None
+    """Since when it is out of sight."""
+    opened: bool = False
+    """The door was open then, or has been since."""
+    shut: int | None = None
+    """When it closed again."""
+    eased: bool = False
+    outcome: Outcome | None = None
+    over: bool = False
 
 
 class Device(msgspec.Struct, array_like=True):
@@ -49,6 +71,8 @@ class Device(msgspec.Struct, array_like=True):
     """Since the last snapshot."""
     silences: tuple[str, ...] = ()
     """Rules that found it silent since it was last heard; the next message ends them."""
+    incidents: dict[str, Incident] = {}
+    """Under way, by the name of their first track."""
 
     @property
     def silent(self) -> bool:

@@ -61,6 +61,9 @@ def _shift_device(device: Device, by_ms: int) -> None:
     for ongoing in device.ongoing.values():
         if ongoing.due is not None:
             ongoing.due += by_ms
+    for incident in device.incidents.values():
+        incident.lost = None if incident.lost is None else incident.lost + by_ms
+        incident.shut = None if incident.shut is None else incident.shut + by_ms
     device.rates = _shift_marks(device.rates, by_ms)
     device.limited = {name: since + by_ms for name, since in device.limited.items()}
 
