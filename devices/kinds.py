@@ -253,6 +253,9 @@ class Kind:
     rates: Mapping[str, Rate] = field(default_factory=dict)
     limited: Mapping[str, Limited] = field(default_factory=dict)
     following: Following | None = None
+    derived: Mapping[str, str] = field(default_factory=dict)
+    """Names for expressions of the rule language (docs/rules.md) that every rule of the kind can use; what they rest
+    on is kept only where a rule does."""
     safety: bool = False
     """Telemetry travels in the safety session and is evaluated even for devices beyond the limit."""
     private: frozenset[str] = frozenset()

@@ -1,7 +1,8 @@
 """What becomes due, and when: the heap of deadlines, which follows from the rest of the state.
 
-A deadline is never removed: one that no longer holds is skipped when its time comes. Four things have them: a
-delay that runs, a limited point that is believed no longer, silence; and an incident that is out of sight.
+A deadline is never removed: one that no longer holds is skipped when its time comes. Five things have them: a
+delay that runs, a limited point that is believed no longer, silence, a condition that changes without a message;
+and an incident that is out of sight.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,10 @@ from rules.tracks import LOST, due_names
 
 LIMITED = "limited:"
 """Begins the condition of a deadline of a limited point; its name follows."""
+
+
+WATCH = "watch:"
+"""Begins the condition of a deadline at which a rule's condition is looked at (`rules.watches`); its id follows."""
 
 
 def key_of(condition: str, device: Device) -> str:
@@ -58,6 +63,8 @@ def derive(state: State, plans: Mapping[str, Plan]) -> None:
         if device.incidents and plan.kind.following is not None:
             for due, name in due_names(device, plan.kind.following):
                 deadlines.append((due, LOST + name, device.address, LOST + name))
+        for rule_id, due in device.armed.items():
+            deadlines.append((due, key_of(rule_id, device), device.address, WATCH + rule_id))
         if device.last_seen and state.listening_since is not None:
             since = max(device.last_seen, state.listening_since)
             for rule in plan.silences:

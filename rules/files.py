@@ -14,17 +14,19 @@ from devices.faults import ConfigurationError, Fault, nearest
 from devices.kinds import KINDS, Command, Kind
 from devices.readings import Scalar
 from rules.alarms import Severity
-from rules.definitions import Ack, Action, Condition, Rule, RuleSet, Text
+from rules.definitions import Ack, Action, Condition, Let, Rule, RuleSet, Text
 from rules.entries import Entry
 from rules.examples import read_examples
 from rules.expressions import ExpressionError, compile_condition
+from rules.functions import FUNCTIONS
+from rules.lets import read_lets, spoken_of
 from rules.texts import Language, TextError, compile_text
 from rules.vocabulary import Vocabulary
 
 _KEYS = frozenset(
     {
         "id", "kind", "when", "clear", "cancel", "silent_for", "for", "per",
-        "severity", "latch", "ack", "drill", "text", "actions", "examples",
+        "severity", "latch", "ack", "drill", "let", "text", "actions", "examples",
     }
 )  # fmt: skip
 _NOT_WITH_SILENCE = ("clear", "cancel", "for", "per")
@@ -104,13 +106,15 @@ class _RuleEntry:
             return None
         kind = self._kinds[kind_name]
         vocabulary = Vocabulary.of(kind)
-        when = self._condition("when", vocabulary)
-        clear = self._condition("clear", vocabulary)
-        cancel = self._condition("cancel", vocabulary)
+        lets = read_lets(entry, vocabulary)
+        when = self._condition("when", vocabulary, lets)
+        clear = self._condition("clear", vocabulary, lets)
+        cancel = self._condition("cancel", vocabulary, lets)
         self._check_trigger(kind)
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)
-        texts = self._texts(vocabulary, events=when is None or when.uses_event)
+        named = vocabulary.with_points(let.point for let in lets.values())
+        texts = self._texts(named, events=when is None or when.uses_event)
         actions = self._actions(kind)
         examples = read_examples(entry, kind)
         if entry.faults_so_far > before:
@@ -132,16 +136,17 @@ class _RuleEntry:
             drill=drill,
             actions=actions,
             examples=examples,
+            lets=spoken_of(lets, entry, [when, clear, cancel], texts.values()),
         )
 
     # What raises, clears and cancels
 
-    def _condition(self, key: str, vocabulary: Vocabulary) -> Condition | None:
+    def _condition(self, key: str, vocabulary: Vocabulary, lets: Mapping[str, Let]) -> Condition | None:
         source = self._entry.text(key)
         if source is None:
             return None
         try:
-            return compile_condition(source, vocabulary)
+            return compile_condition(source, vocabulary, FUNCTIONS, lets)
         except ExpressionError as error:
             self._entry.fault(key, str(error), value=error.value or source, nearest=error.nearest)
             return None
