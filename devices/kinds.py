@@ -211,6 +211,35 @@ class Command:
     """A point that must be known to be false, or the order is not given."""
     automatic: bool = True
     """False: never the action of a rule, only a person's order."""
+    undoes: str | None = None
+    """A command; refused while an alarm is active for which that one was ordered."""
+    taken_back_by: str | None = None
+    """A command: after a person gave it, this one is not ordered again for the same incident."""
+
+
+INCIDENT_WORDS = ("none", "aboard", "forced", "released")
+"""What the point of a `Following` can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What a camera follows and what must not ride: the tracks of ``label`` become incidents (`rules.tracks`).
+
+    ``point`` is derived: none, aboard, forced or released. ``grace_s`` is how long it must be out of sight before the
+    door is eased by ``release``, and after the door has closed before it has left (domain.md G: object end + 3 s).
+    ``unseen_s`` ends what is neither seen nor told of: twice the longest hold, and time for a ride.
+    """
+
+    label: str
+    score: float
+    """Below, the camera is not sure enough."""
+    point: str
+    door: str
+    closed: str
+    floor: str
+    release: str
+    grace_s: float = 3.0
+    unseen_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +252,7 @@ class Kind:
     commands: Mapping[str, Command] = field(default_factory=dict)
     rates: Mapping[str, Rate] = field(default_factory=dict)
     limited: Mapping[str, Limited] = field(default_factory=dict)
+    following: Following | None = None
     derived: Mapping[str, str] = field(default_factory=dict)
     """Names for expressions of the rule language (docs/rules.md) that every rule of the kind can use; what they rest
     on is kept only where a rule does."""
@@ -245,7 +275,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(
                 "charger",
                 ChargerTelemetry,
-                commands={"cut_power": Command(), "restore_power": Command(automatic=False)},
+                commands={
+                    "cut_power": Command(),
+                    "restore_power": Command(automatic=False, undoes="cut_power"),
+                },
                 rates={"temperature_rate": Rate("temperature")},
             ),
             Kind(
@@ -271,9 +304,19 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                         args={"seconds": int, "prompt": str},
                         limits={"seconds": 120},
                         only_if_false="fire_recall",
+                        taken_back_by="release_door",
                     ),
                     "release_door": Command(),
                 },
+                following=Following(
+                    "ebike",
+                    score=0.6,
+                    point="ebike",
+                    door="door",
+                    closed="closed",
+                    floor="floor",
+                    release="release_door",
+                ),
             ),
             Kind("siren", SounderTelemetry, commands=_SOUNDER_COMMANDS),
             Kind("broadcast", SounderTelemetry, commands=_SOUNDER_COMMANDS),

@@ -48,7 +48,7 @@ from edge.telling import Telling
 from edge.throttle import Throttle
 from edge.timekeeping import WATCH_S, Timekeeper
 from rules.alarms import Alarm
-from rules.decisions import Acknowledge, Close, Decision, Input
+from rules.decisions import Acknowledge, Close, Decision, Input, Instruction, Order, Withheld
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.node")
@@ -586,6 +586,19 @@ class Node:
         self._arm()
         durable = await self.saved()
         return replace(decision.changes[-1].alarm, durable=durable)
+
+    async def instruct(self, given: Instruction) -> Order | Withheld:
+        """Give a person's order, after the commit; or tell why it is withheld. The kind must have the command."""
+        if self.deaf:
+            raise StoreError(self.store_error)
+        decision = self.intake.tell(given)
+        if decision is None:
+            raise UndecidedError(f"the engine failed: {self.intake.undecided}")
+        self._arm()
+        self.commits.touched()
+        await self.saved()
+        answers: list[Order | Withheld] = [*decision.orders, *decision.withheld]
+        return next(each for each in answers if not each.alarm_id)
 
     def tell(self, given: Input) -> None:
         """Tell the engine; see `edge.hearing.Hearer`."""

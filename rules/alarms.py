@@ -80,6 +80,16 @@ class Superseded(StrEnum):
     REMOVED = "removed"
 
 
+class Outcome(StrEnum):
+    """How an incident ended that an alarm is about (`rules.tracks`)."""
+
+    LEFT = "left"
+    FORCED = "forced"
+    """It rode along although the door was held."""
+    RELEASED = "released"
+    """Staff let it go on."""
+
+
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """One alarm with its facts. Times are Unix milliseconds."""
 
@@ -127,6 +137,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """What decided it; not on the wire. None: written before there were explanations."""
     superseded: Superseded | None = None
     """Its rule is another by now, or gone: it stands until a person closes it, or the new rule raises it again."""
+    outcome: Outcome | None = None
 
     @property
     def address(self) -> Address:
@@ -192,6 +203,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
                 "durable": self.durable,
                 "provisional": self.provisional,
                 "superseded": self.superseded,
+                "outcome": self.outcome,
             }
         )
 

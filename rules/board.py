@@ -10,16 +10,18 @@ from msgspec.structs import replace
 
 from devices.kinds import KINDS
 from devices.readings import Address, Scalar, parts_of
-from rules.alarms import Alarm, AlarmChange, Severity, Superseded, Transition, alarm_key
+from rules.alarms import Alarm, AlarmChange, Outcome, Severity, Superseded, Transition, alarm_key
 from rules.deadlines import arm
 from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
 from rules.definitions import Action, Rule
 from rules.evidence import evidence
 from rules.hours import Calendar
 from rules.ids import ulid
+from rules.instructions import EXPIRES_MS
 from rules.state import Device, Ongoing, State
 from rules.steps import corrected
 from rules.texts import Language, late_note
+from rules.tracks import Told, outcome_of
 from rules.withholding import cool_down
 
 RATE_DIGITS = 3
@@ -44,14 +46,15 @@ class Board:
         self._calendar = calendar
         self.changes: list[AlarmChange] = []
         """Of the step under way."""
-        self._orders: list[Order] = []
+        self.orders: list[Order] = []
+        """Of the step under way; they may come without a change."""
         self._withheld: list[Withheld] = []
 
     def decide(self) -> Decision:
         """What must follow, and begin anew."""
-        decision = Decision(tuple(self.changes), tuple(self._orders), tuple(self._withheld))
+        decision = Decision(tuple(self.changes), tuple(self.orders), tuple(self._withheld))
         self.changes.clear()
-        self._orders.clear()
+        self.orders.clear()
         self._withheld.clear()
         return decision
 
@@ -108,6 +111,7 @@ class Board:
                 late=late,
                 drill=rule.drill,
                 why=why,
+                outcome=outcome_of(device, ongoing.track),
             )
             self._put(state, Transition.RAISED, alarm, at)
         else:
@@ -135,6 +139,7 @@ class Board:
                 closable=rule.waits_for_a_person,
                 superseded=None,
                 why=why,
+                outcome=outcome_of(device, ongoing.track),
             )
             self._put(state, Transition.RERAISED, alarm, at)
         arm(state, device, rule, ongoing, alarm.severity, at, so_at)
@@ -170,7 +175,13 @@ class Board:
         """The condition has gone. What another version of the rule has raised is not this one's to end."""
         standing = state.alarms.get(alarm_key(rule.id, device.address, track))
         if standing is not None and standing.active and standing.superseded is None:
-            cleared = replace(standing, version=standing.version + 1, active=False, cleared_at=at)
+            cleared = replace(
+                standing,
+                version=standing.version + 1,
+                active=False,
+                cleared_at=at,
+                outcome=outcome_of(device, track) or standing.outcome,
+            )
             self._put(state, Transition.CLEARED, cleared, at)
 
     def cancel(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
@@ -183,6 +194,36 @@ class Board:
                 replace(standing, version=standing.version + 1, cancelled_at=at),
                 at,
             )
+
+    def settle(self, state: State, device: Device, rules: Iterable[Rule], told: Told, at: int) -> None:
+        """Keep what became of incidents with their alarms; a door held for none that is in sight is eased."""
+        for rule in rules:
+            for track in told.changed if rule.per_track else ():
+                standing = state.alarms.get(alarm_key(rule.id, device.address, track))
+                if standing is not None and standing.outcome is not (outcome := outcome_of(device, track)):
+                    alarm = replace(standing, version=standing.version + 1, outcome=outcome)
+                    self._put(state, Transition.CHANGED, alarm, at)
+            if all(incident.eased for incident in device.incidents.values()):
+                for track in told.eased if rule.per_track else ():
+                    standing = state.alarms.get(alarm_key(rule.id, device.address, track))
+                    if standing is not None and standing.active:
+                        self._ease(standing, device, rule, at)
+
+    def _ease(self, alarm: Alarm, device: Device, rule: Rule, at: int) -> None:
+        commands = KINDS[device.kind].commands
+        for number, action in enumerate(rule.actions):
+            name = commands[action.command].taken_back_by
+            if name is not None:
+                order_id = ulid(at, alarm.id, alarm.occurrences, number, name)
+                expires_at = at + EXPIRES_MS
+                self.orders.append(Order(order_id, alarm.id, device.address, name, {}, at, expires_at))
+
+    def give(self, told: Order | Withheld) -> None:
+        """A person's order, or that it is withheld."""
+        if isinstance(told, Order):
+            self.orders.append(told)
+        else:
+            self._withheld.append(told)
 
     def acknowledge(self, state: State, given: Acknowledge, at: int) -> None:
         """A person looks after it. An alarm that is not on the board, or acknowledged before, stays as it is."""
@@ -265,9 +306,12 @@ class Board:
             reason = f"{guard} is {'true' if known else 'unknown'}"
             self._withheld.append(Withheld(alarm.id, device.address, action.command, reason, at))
             return
+        if command.taken_back_by is not None and alarm.outcome is Outcome.RELEASED:
+            self._withheld.append(Withheld(alarm.id, device.address, action.command, "staff let it ride", at))
+            return
         order_id = ulid(at, alarm.id, alarm.occurrences, number)
         expires_at = at + action.expires_s * 1000
-        self._orders.append(
+        self.orders.append(
             Order(order_id, alarm.id, device.address, action.command, dict(action.args), at, expires_at)
         )
 

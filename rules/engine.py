@@ -19,7 +19,7 @@ from rules import course
 from rules.alarms import Alarm, alarm_key
 from rules.backlog import began_at, had_run_out, time_told, was_missed
 from rules.board import Board
-from rules.deadlines import LIMITED, WATCH, derive, key_of, push, push_silences
+from rules.deadlines import LIMITED, WATCH, derive, key_of, push, push_lost, push_silences
 from rules.decisions import (
     NOTHING,
     Acknowledge,
@@ -29,10 +29,13 @@ from rules.decisions import (
     Close,
     Decision,
     Input,
+    Instruction,
     Listening,
+    Order,
 )
 from rules.definitions import Points, Rule, RuleSet
 from rules.facts import adopt, learn_of_gateway
+from rules.instructions import instruct
 from rules.lateness import judge_past
 from rules.limits import limit
 from rules.meeting import meet
@@ -42,6 +45,7 @@ from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
 from rules.succession import retire
+from rules.tracks import LOST, Told, expire, hear, move, release, show
 from rules.watches import fade, grow, hear_terms, look_anew, watch
 from rules.withholding import earliest, is_withheld, look_again, opens
 
@@ -94,6 +98,9 @@ class Engine:
             board.acknowledge(state, given, now)
         elif isinstance(given, Close):
             self._close(state, given, now)
+        elif isinstance(given, Instruction):
+            self._instruct(state, given, now)
+            return board.decide()  # an order comes without a change
         elif isinstance(given, Listening):
             self._listen(state, given)
         elif isinstance(given, CatchingUp):
@@ -104,14 +111,15 @@ class Engine:
         elif isinstance(given, ClockUntrusted) and state.provisional_since is None:
             state.provisional_since = now
             look_again(state, self._by_id, self.rules.calendar)
-        return board.decide() if board.changes else NOTHING
+        return board.decide() if board.changes or board.orders else NOTHING
 
     def tick(self, state: State, now: int) -> Decision:
         """Take every deadline up to ``now``."""
         now = max(now, state.now)
         self._take_due(state, now)
         state.now = now
-        return self._board.decide() if self._board.changes else NOTHING
+        board = self._board
+        return board.decide() if board.changes or board.orders else NOTHING
 
     @staticmethod
     def next_deadline(state: State) -> int | None:
@@ -152,6 +160,8 @@ class Engine:
             points = device.points
             points.update(values)
             device.told.update(dict.fromkeys(values, reading.source_time))
+            if device.incidents:
+                self._follow_car(state, device, plan, values, moment, now)
             if plan.derives:
                 self._derive_points(state, device, plan, reading, moment, said_at)
             if device.ongoing or plan.can_hold(points):
@@ -161,7 +171,7 @@ class Engine:
             if plan.fed_by(values):
                 hear_terms(device, plan, reading, said_at)
                 self._judge_points(state, device, plan, values, now)
-            self._judge_event(state, device, plan, values, now)
+            self._hear_event(state, device, plan, values, moment, now)
         if plan.watched:
             watch(state, device, plan, now)
 
@@ -179,17 +189,10 @@ class Engine:
                     self._run_out(state, device, rule, ongoing, late=True)
         self._overtaken = True
         try:
-            self._judge_event(state, device, plan, reading.values, now)
+            self._hear_event(state, device, plan, reading.values, now, now)
         finally:
             self._overtaken = False
             device.source_time = newest
-
-    def _judge_event(
-        self, state: State, device: Device, plan: Plan, values: dict[str, Scalar], now: int
-    ) -> None:
-        view = {**device.points, **values}
-        for rule in plan.events:
-            self._judge(state, device, rule, truth_of(rule, view), view, values, now)
 
     def _kind_of(self, reading: Reading) -> Kind:
         return self._plans[parts_of(reading.address)[1]].kind
@@ -218,6 +221,46 @@ class Engine:
                 self._judge(state, device, rule, truth, points, None, now)
         if ongoing and plan.cleared_by_event:
             self._clear_events_by_points(state, device, plan, now)
+
+    def _hear_event(
+        self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], moment: int, now: int
+    ) -> None:
+        following = plan.kind.following
+        if following is None:
+            self._judge_event(state, device, plan, fields, now)
+            return
+        if device.incidents:
+            self._follow(state, device, plan, expire(device, following, moment), now)
+        self._follow(state, device, plan, hear(device, following, fields, moment), now)
+
+    def _follow_car(
+        self, state: State, device: Device, plan: Plan, values: dict[str, Scalar], moment: int, now: int
+    ) -> None:
+        following = plan.kind.following
+        if following is not None:
+            self._follow(state, device, plan, expire(device, following, moment), now)
+            self._follow(state, device, plan, move(device, following, values, moment), now)
+
+    def _judge_event(
+        self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], now: int
+    ) -> None:
+        view = {**device.points, **fields}
+        for rule in plan.events:
+            self._judge(state, device, rule, truth_of(rule, view), view, fields, now)
+
+    def _follow(self, state: State, device: Device, plan: Plan, told: Told, now: int) -> None:
+        """Judge what became of the incidents of a camera."""
+        following = plan.kind.following
+        if following is None:
+            return
+        before = device.points.get(following.point)
+        for fields in told.events:
+            self._judge_event(state, device, plan, fields, now)
+        self._board.settle(state, device, plan.events, told, now)
+        show(device, following)
+        push_lost(state, device, following)
+        if device.points[following.point] != before:
+            self._judge_points(state, device, plan, {following.point: device.points[following.point]}, now)
 
     def _judge(
         self,
@@ -324,6 +367,10 @@ class Engine:
         plan = self._plans[device.kind]
         if condition.startswith(LIMITED):
             self._expire_limited(state, device, plan, condition.removeprefix(LIMITED), due)
+            return
+        if condition.startswith(LOST) and plan.kind.following is not None:
+            device.changed = True
+            self._follow(state, device, plan, expire(device, plan.kind.following, due), due)
             return
         if condition.startswith(WATCH):
             self._look_again(state, device, plan, condition.removeprefix(WATCH), due)
@@ -482,6 +529,17 @@ class Engine:
             device.changed = True
             condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
             device.ongoing.pop(condition, None)
+
+    def _instruct(self, state: State, given: Instruction, now: int) -> None:
+        """A person's order; taking one back settles the incidents that it was about."""
+        plan = self._plans[parts_of(given.address)[1]]
+        device = state.devices.get(given.address) or Device(given.address, plan.kind.name, {})
+        told = instruct(state, device, given, self._by_id, now)
+        self._board.give(told)
+        following = plan.kind.following
+        if isinstance(told, Order) and following is not None and given.command == following.release:
+            device.changed = True
+            self._follow(state, device, plan, release(device), now)
 
     # The clock
 

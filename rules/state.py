@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from devices.readings import Address, Flag, Scalar
-from rules.alarms import Alarm
+from rules.alarms import Alarm, Outcome
 
 RateMark = tuple[float, int, int]
 """What a rate of change was last measured from: the value, its source time, its arrival."""
@@ -62,6 +62,28 @@ class Ongoing(msgspec.Struct, array_like=True):
         return self.rule if self.track is None else f"{self.rule}/{self.track}"
 
 
+class Incident(msgspec.Struct, array_like=True):
+    """What a camera follows, from its first track until it has left (`rules.tracks`). Times are Unix ms."""
+
+    fields: dict[str, Scalar]
+    """The last event, as the rules see it."""
+    seen: tuple[str, ...] = ()
+    """Tracks under which the camera follows it now."""
+    floor: int | None = None
+    """Where it boarded."""
+    closed: bool = False
+    """The door has closed since: ``floor`` is fixed."""
+    lost: int | None = None
+    """Since when it is out of sight."""
+    opened: bool = False
+    """The door was open then, or has been since."""
+    shut: int | None = None
+    """When it closed again."""
+    eased: bool = False
+    outcome: Outcome | None = None
+    over: bool = False
+
+
 class Device(msgspec.Struct, array_like=True):
     """What is known of one device."""
 
@@ -97,6 +119,8 @@ class Device(msgspec.Struct, array_like=True):
     """Rules whose condition late messages tell to be true, each since when by the device's time; 0 once told."""
     past_at: int = 0
     """Arrival of the last late message."""
+    incidents: dict[str, Incident] = {}
+    """Under way, by the name of their first track."""
 
     @property
     def silent(self) -> bool:

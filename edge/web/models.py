@@ -53,6 +53,9 @@ class AlarmModel(Model):
     drill: bool
     durable: bool
     provisional: bool = Field(description="The gateway did not know the time; its times are corrected later")
+    outcome: str | None = Field(
+        description="Of what a camera follows: left, forced (rode along) or released by staff"
+    )
 
 
 class DeviceModel(Model):
