@@ -62,7 +62,7 @@ def _samples(
 ) -> Iterable[Sample]:
     hidden, sorts = set(KINDS[device.kind].private), dict[str, Sort]()
     for name, term in rule.terms.items():
-        sorts[name] = term.sort
+        sorts[name] = term.point.sort
         if not hidden.isdisjoint(term.feeds):
             hidden.add(name)
     for let in rule.lets:
