@@ -102,7 +102,7 @@ def _hours(entry: Entry) -> Hours | None:
     if active is None:
         return None
     active.known({"days", "hours", "holidays"})
-    if active.fields and not any(active.has(key) for key in ("days", "hours", "holidays")):
+    if entry.fields.get("active") == {}:
         active.fault(None, "needs `days`, `hours` or `holidays`")
     days = set[int]()
     for word in active.texts("days"):
