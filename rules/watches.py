@@ -18,10 +18,20 @@ from rules.state import Device, State
 
 def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> None:
     """Let the terms that a message feeds hear it; ``moment`` as `rules.moments.tell_time` gave it."""
+    learning = plan.learning if device.ongoing else None
     for term in plan.fed_by(reading.values):
+        if learning and term.name in learning:
+            learner, spoilers = learning[term.name]
+            if _is_spoiled(device, spoilers):
+                learner.disregard(device, reading, moment)
+                continue
         term.hear(device, reading, moment)
     if plan.growing:
         grow(device, plan, reading.received_at)
+
+
+def _is_spoiled(device: Device, rules: frozenset[str]) -> bool:
+    return any(ongoing.due is None and ongoing.rule in rules for ongoing in device.ongoing.values())
 
 
 def grow(device: Device, plan: Plan, now: int) -> None:
