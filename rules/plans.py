@@ -37,7 +37,7 @@ class Plan:
     learning: Mapping[str, tuple[Learning, frozenset[str]]] = field(default_factory=dict)
     """By name, terms that learn, each with the rules whose alarms keep it from that."""
     touched: dict[tuple[str, ...], tuple[tuple[Rule, Evaluate], ...]] = field(default_factory=dict)
-    fed: dict[tuple[str, ...], tuple[Term, ...]] = field(default_factory=dict)
+    heard: dict[tuple[str, ...], tuple[tuple[Term, ...], tuple[Fading, ...]]] = field(default_factory=dict)
 
     @property
     def derives(self) -> bool:
@@ -58,15 +58,21 @@ class Plan:
         return rules
 
     def fed_by(self, values: Mapping[str, Scalar]) -> tuple[Term, ...]:
-        """The terms that hear a message with these points or fields; remembered in ``fed``."""
-        terms = self.fed.get(tuple(values))
-        if terms is not None:
-            return terms
-        if len(self.fed) >= SHAPES_MOST:
-            self.fed.clear()
-        terms = tuple(term for term in self.terms if not term.feeds.isdisjoint(values))
-        self.fed[tuple(values)] = terms
-        return terms
+        """The terms that hear a message with these points or fields."""
+        return self.hearing(values)[0]
+
+    def hearing(self, values: Mapping[str, Scalar]) -> tuple[tuple[Term, ...], tuple[Fading, ...]]:
+        """The terms that a message feeds, and those of the others that fade; remembered in ``heard``."""
+        known = self.heard.get(tuple(values))
+        if known is not None:
+            return known
+        if len(self.heard) >= SHAPES_MOST:
+            self.heard.clear()
+        fed = tuple(term for term in self.terms if not term.feeds.isdisjoint(values))
+        fading = (term for term in self.terms if isinstance(term, Fading))
+        found = (fed, tuple(term for term in fading if term not in fed))
+        self.heard[tuple(values)] = found
+        return found
 
 
 @dataclass(frozen=True, slots=True)
