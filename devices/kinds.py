@@ -217,6 +217,75 @@ class Command:
     """A command: after a person gave it, this one is not ordered again for the same incident."""
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """How a session shows in the points of a kind, and its figures (`rules.courses`; domain.md C2).
+
+    Each port reports as often as it likes, at least every ``gap_s`` where energy is to be summed up from power.
+    """
+
+    under_way: frozenset[str]
+    """Words of ``status``: somebody is plugged in and it has begun."""
+    free: frozenset[str]
+    cut: frozenset[str]
+    """The socket gives no power: nothing is learnt of the battery."""
+    sated: frozenset[str]
+    """The battery takes nothing."""
+    done: frozenset[str]
+    """Over, but still plugged in."""
+    power: str = "power"
+    energy: str = "energy"
+    temperature: str = "temperature"
+    status: str = "status"
+    id: str = "session"
+    least_w: float = 30.0
+    """Less is no charging (C2: minimum power check)."""
+    unplugged_w: float = 3.0
+    unplugged_s: float = 300.0
+    """C2: 10 s and 300 s in two products; the longer one, for ports that flicker."""
+    float_share: float = 0.2
+    float_s: float = 1_800.0
+    """C2: so long at most this share of the charging power is full."""
+    taper_share: float = 0.8
+    """Below this share of its peak it tapers; ours."""
+    flat_share: float = 0.15
+    """Within this share of a level it is flat; ours: the bulk rises by less than 10 %."""
+    restart_share: float = 0.5
+    rise_share: float = 0.2
+    held_s: float = 60.0
+    """So long must power be up before it counts as restarted or rising; ours."""
+    warm_up_s: float = 1_200.0
+    """A port warms with its load at first; then so long again is measured before a slope is known; ours."""
+    heat_half_s: float = 1_800.0
+    gap_s: float = 900.0
+    """Three heartbeats (C2: every 300 s, no resend)."""
+    lost_s: float = 3_600.0
+    """Unheard for longer it is another session, unless it has the same name."""
+
+    @property
+    def points(self) -> frozenset[str]:
+        """All that tells of a session."""
+        return frozenset({self.power, self.energy, self.temperature, self.status, self.id})
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """How a kind tells that a person is alive and well (`rules.activity`); its events are presses."""
+
+    of: str
+    """A count of motions since the last message."""
+    worn: str
+    events: frozenset[str]
+    """Fields of an event."""
+    heard_s: float = 9_000.0
+    """Unheard for longer, nobody knows what was; two hourly reports may be missing."""
+
+    @property
+    def points(self) -> frozenset[str]:
+        """All that tells of activity."""
+        return frozenset({self.of, self.worn}) | self.events
+
+
 INCIDENT_WORDS = ("none", "aboard", "forced", "released")
 """What the point of a `Following` can be."""
 
@@ -253,6 +322,8 @@ class Kind:
     rates: Mapping[str, Rate] = field(default_factory=dict)
     limited: Mapping[str, Limited] = field(default_factory=dict)
     following: Following | None = None
+    session: Session | None = None
+    activity: Activity | None = None
     derived: Mapping[str, str] = field(default_factory=dict)
     """Names for expressions of the rule language (docs/rules.md) that every rule of the kind can use; what they rest
     on is kept only where a rule does."""
@@ -280,6 +351,28 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                     "restore_power": Command(automatic=False, undoes="cut_power"),
                 },
                 rates={"temperature_rate": Rate("temperature")},
+                session=Session(
+                    under_way=frozenset({"Charging", "SuspendedEV", "SuspendedEVSE", "Finishing"}),
+                    free=frozenset({"Available", "Preparing", "Reserved"}),
+                    cut=frozenset({"SuspendedEVSE", "Unavailable", "Faulted"}),
+                    sated=frozenset({"SuspendedEV"}),
+                    done=frozenset({"Finishing"}),
+                ),
+                derived={
+                    name: f"{name}()"
+                    for name in (
+                        "session_age",
+                        "session_energy",
+                        "session_flat_for",
+                        "session_full_for",
+                        "session_peak",
+                        "session_phase",
+                        "session_restarted",
+                        "session_rising",
+                        "session_warming",
+                        "usual_session_energy",
+                    )
+                },
             ),
             Kind(
                 "smoke",
@@ -292,7 +385,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "button",
                 ButtonTelemetry,
                 event=ButtonEvent,
-                commands={"confirm": Command()},
+                commands={"confirm": Command(), "prompt": Command(args={"text": str})},
+                activity=Activity("activity", "worn", events=frozenset({"action"})),
+                derived={"inactive_for": "inactive_for()", "usual_gap": "usual_gap()"},
                 private=frozenset({"activity", "worn"}),
             ),
             Kind(

@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from rules import windows
+from rules import activity, habits, occurrences, sessions, windows
 from rules.calls import Maker
 
-FUNCTIONS: Mapping[str, Maker] = MappingProxyType({**windows.FUNCTIONS})
+FUNCTIONS: Mapping[str, Maker] = MappingProxyType(
+    {
+        **windows.FUNCTIONS,
+        **sessions.FUNCTIONS,
+        **habits.FUNCTIONS,
+        **activity.FUNCTIONS,
+        **occurrences.FUNCTIONS,
+    }
+)
