@@ -4,16 +4,19 @@ Every change here gives the alarm a higher version. What stands is in `State.ala
 become normal is told once more and is gone.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
 from devices.kinds import KINDS
-from devices.readings import Address, Scalar, parts_of
+from devices.readings import Scalar, parts_of
 from rules.alarms import Alarm, AlarmChange, Transition, alarm_key
+from rules.annunciation import Annunciation
 from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
-from rules.definitions import Action, Rule
+from rules.definitions import Rule
 from rules.ids import ulid
+from rules.orders import orders_of
+from rules.places import Neighbourhood, PlaceOf
 from rules.state import Device, Ongoing, State
 from rules.steps import corrected
 
@@ -28,13 +31,16 @@ class Board:
         self,
         site: str,
         node: str,
-        place_of: Callable[[Address], Mapping[str, str]],
-        known_rules: Container[str],
+        place_of: PlaceOf,
+        rules: Mapping[str, Rule],
+        around: Neighbourhood,
     ) -> None:
         self._site = site
         self._node = node
         self._place_of = place_of
-        self._known_rules = known_rules
+        self._rules = rules
+        self._around = around
+        self.annunciation = Annunciation(tuple(rules.values()), around, site, node, self._put)
         self.changes: list[AlarmChange] = []
         """Of the step under way."""
         self._orders: list[Order] = []
@@ -65,6 +71,7 @@ class Board:
         """
         key = alarm_key(rule.id, device.address, ongoing.track)
         standing = state.alarms.get(key)
+        comes = standing is None or not standing.active
         values = _values(device, ongoing)
         place = dict(self._place_of(device.address))
         text = _text(rule, device, ongoing, values, place)
@@ -96,7 +103,6 @@ class Board:
                 late=late,
                 drill=rule.drill,
             )
-            self._put(state, Transition.RAISED, alarm, at)
         else:
             alarm = replace(
                 standing,
@@ -117,16 +123,28 @@ class Board:
                 cancelled_at=None,
                 late=late,
             )
-            self._put(state, Transition.RERAISED, alarm, at)
+        if comes:
+            alarm = self.annunciation.announce(state, device, rule, alarm, at)
+        self._put(state, Transition.RAISED if standing is None else Transition.RERAISED, alarm, at)
+        if comes:
+            self.annunciation.came(state, alarm, at)
         if orders:
-            self.order(alarm, device, rule, at)
+            self.order(state, alarm, rule, at)
 
     def clear(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
         """The condition has gone."""
         standing = state.alarms.get(alarm_key(rule.id, device.address, track))
         if standing is not None and standing.active:
-            cleared = replace(standing, version=standing.version + 1, active=False, cleared_at=at)
+            cleared = replace(
+                standing,
+                version=standing.version + 1,
+                active=False,
+                cleared_at=at,
+                suppressed_by=None,
+                folded_into=None,
+            )
             self._put(state, Transition.CLEARED, cleared, at)
+            self.annunciation.went(state, standing, at)
 
     def cancel(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
         """The resident has pressed cancel: shown and told to everyone, but closes nothing."""
@@ -166,11 +184,13 @@ class Board:
             comment=given.comment or standing.comment,
         )
         self._put(state, Transition.CLOSED, closed, at)
+        if standing.active:
+            self.annunciation.went(state, standing, at)
         return closed
 
     def may_close(self, alarm: Alarm) -> bool:
         """Only what nothing else can end, or what has ended already."""
-        return alarm.closable or not alarm.active or alarm.rule not in self._known_rules
+        return alarm.closable or not alarm.active or alarm.rule not in self._rules
 
     @staticmethod
     def _standing(state: State, alarm_id: str) -> Alarm | None:
@@ -187,6 +207,7 @@ class Board:
     def _put(self, state: State, transition: Transition, alarm: Alarm, at: int) -> None:
         if state.provisional_since is not None and not alarm.provisional:
             alarm = replace(alarm, provisional=True)
+        self.annunciation.note(state, state.alarms.get(alarm.key), alarm)
         if alarm.on_board:
             state.alarms[alarm.key] = alarm
             state.keys[alarm.id] = alarm.key
@@ -195,24 +216,13 @@ class Board:
             state.keys.pop(alarm.id, None)
         self.changes.append(AlarmChange(transition, alarm, at))
 
-    def order(self, alarm: Alarm, device: Device, rule: Rule, at: int) -> None:
+    def order(self, state: State, alarm: Alarm, rule: Rule, at: int) -> None:
         """Give the commands of an alarm that has been raised."""
-        for number, action in enumerate(rule.actions):
-            self._order(alarm, device, action, number, at)
-
-    def _order(self, alarm: Alarm, device: Device, action: Action, number: int, at: int) -> None:
-        command = KINDS[device.kind].commands[action.command]
-        guard = command.only_if_false
-        if guard is not None and (alarm.late or device.points.get(guard) is not False):
-            known = device.points.get(guard) is not None and not alarm.late  # what was known is old by now
-            reason = f"{guard} is {'true' if known else 'unknown'}"
-            self._withheld.append(Withheld(alarm.id, device.address, action.command, reason, at))
-            return
-        order_id = ulid(at, alarm.id, alarm.occurrences, number)
-        expires_at = at + action.expires_s * 1000
-        self._orders.append(
-            Order(order_id, alarm.id, device.address, action.command, dict(action.args), at, expires_at)
-        )
+        for given in orders_of(state, alarm, rule, self._around, at):
+            if isinstance(given, Order):
+                self._orders.append(given)
+            else:
+                self._withheld.append(given)
 
 
 def put_back(state: State, standing: Iterable[Alarm]) -> None:

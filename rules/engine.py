@@ -10,12 +10,13 @@ and judged by the times of the devices (`rules.backlog`). What needs no delay is
 One engine serves live traffic, rule examples, recovery and backtests. It knows no kind by name.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 
 from devices.kinds import KINDS
 from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
+from rules.annunciation import DEADLINES as ANNUNCIATION
 from rules.backlog import had_run_out, time_told, was_missed
 from rules.board import Board
 from rules.deadlines import LIMITED, derive, key_of, push_limited, push_silences
@@ -32,6 +33,7 @@ from rules.decisions import (
 )
 from rules.definitions import Points, Rule, RuleSet
 from rules.facts import adopt, learn_of_gateway
+from rules.places import Neighbourhood, PlaceOf
 from rules.plans import Plan, is_over, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
@@ -48,7 +50,7 @@ _TIMED = (Channel.TELEMETRY, Channel.EVENT)
 class Engine:
     """Rules applied to what devices say.
 
-    ``place_of`` gives the place of a device for an alarm's text (building, unit, floor, room).
+    ``place_of`` gives the place of a device for an alarm's text, ``around`` who stands at the same places.
     Beyond ``unregistered_max`` devices that nobody registered, only smoke and events are evaluated.
     """
 
@@ -58,13 +60,15 @@ class Engine:
         *,
         site: str,
         node: str,
-        place_of: Callable[[Address], Mapping[str, str]] | None = None,
+        place_of: PlaceOf | None = None,
+        around: Neighbourhood | None = None,
         unregistered_max: int = 20_000,
     ) -> None:
         self.rules = rules
         self._unregistered_max = unregistered_max
         self._by_id = {rule.id: rule for rule in rules.rules}
-        self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id)
+        self._around = around or Neighbourhood()
+        self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id, self._around)
         self._plans = {name: plan_of(kind, rules.of_kind(name)) for name, kind in KINDS.items()}
 
     def new_state(self) -> State:
@@ -268,15 +272,23 @@ class Engine:
         while deadlines and deadlines[0][0] <= now:
             deadline = heappop(deadlines)
             device = state.devices.get(deadline[2])
-            if device is None:
-                continue
-            if self._behind(state, device):
+            if (
+                device is not None
+                and self._behind(state, device)
+                and not deadline[3].startswith(ANNUNCIATION)
+            ):
                 state.held.append(deadline)
             else:
-                self._take(state, device, deadline)
+                self._take(state, deadline)
 
-    def _take(self, state: State, device: Device, deadline: Deadline) -> None:
-        due, _, _, condition = deadline
+    def _take(self, state: State, deadline: Deadline) -> None:
+        due, _, address, condition = deadline
+        if condition.startswith(ANNUNCIATION):
+            self._board.annunciation.take(state, deadline)
+            return
+        device = state.devices.get(address)
+        if device is None:
+            return
         plan = self._plans[device.kind]
         if condition.startswith(LIMITED):
             self._expire_limited(state, device, plan, condition.removeprefix(LIMITED), due)
@@ -353,15 +365,12 @@ class Engine:
                 heappush(deadlines, deadline)
             state.held.clear()
             while deadlines and deadlines[0][0] <= state.now:
-                deadline = heappop(deadlines)
-                if (device := state.devices.get(deadline[2])) is not None:
-                    self._take(state, device, deadline)
+                self._take(state, heappop(deadlines))
             for key in sorted(state.told_late):
                 state.told_late.discard(key)  # first: what fails here must not fail for ever
                 alarm = state.alarms.get(key)
                 if alarm is not None and alarm.active and alarm.rule in self._by_id:
-                    device = state.devices[alarm.address]
-                    self._board.order(alarm, device, self._by_id[alarm.rule], state.now)
+                    self._board.order(state, alarm, self._by_id[alarm.rule], state.now)
         state.catching_up = given.on
 
     # Silence
@@ -418,6 +427,7 @@ class Engine:
     def derive_deadlines(self, state: State) -> None:
         """Build the heap from the rest of the state."""
         derive(state, self._plans)
+        self._board.annunciation.derive(state)
 
     def learn(self, state: State, given: Input) -> None:
         """Take an input of the journal without judging it: only what was last said is kept.
@@ -442,6 +452,7 @@ class Engine:
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
         adopt(state, standing, self._by_id)
+        self._board.annunciation.index(state)
 
     def rejudge(self, state: State, now: int) -> Decision:
         """Apply a changed rule set to what was last said: running delays begin anew, new conditions raise.
@@ -455,6 +466,7 @@ class Engine:
             for rule, evaluate in self._plans[device.kind].telemetry:
                 if rule.id not in device.ongoing and device.last_seen and evaluate(device.points):
                     self._begin(state, device, rule, rule.id, None, None, state.now)
+        self._board.annunciation.rejudge(state, state.now)
         self.derive_deadlines(state)
         return self._board.decide()
 

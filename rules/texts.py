@@ -16,6 +16,7 @@ from string import Formatter
 from devices.faults import nearest
 from devices.readings import Scalar
 from rules.definitions import Points, Text
+from rules.entries import Entry
 from rules.vocabulary import Point, Sort, Vocabulary
 
 
@@ -86,6 +87,26 @@ def compile_text(source: str, vocabulary: Vocabulary, language: Language, *, eve
         return "".join([piece(values) for piece in pieces])
 
     return Text(source, render)
+
+
+def read_texts(owner: Entry, vocabulary: Vocabulary, *, events: bool = True) -> dict[str, Text]:
+    """The ``text`` of a mapping of a rule file, in every language; faults go into it."""
+    entry = owner.entry("text")
+    if entry is None:
+        return {}
+    languages = [str(language) for language in Language]
+    if entry.fields:
+        entry.known(languages, required=languages)
+    texts = {}
+    for language in Language:
+        source = entry.text(language)
+        if source is None:
+            continue
+        try:
+            texts[str(language)] = compile_text(source, vocabulary, language, events=events)
+        except TextError as error:
+            entry.fault(language, error.reason, value=error.value or source, nearest=error.nearest)
+    return texts
 
 
 def _pieces(source: str, vocabulary: Vocabulary, language: Language, *, events: bool) -> Iterator[_Piece]:
