@@ -223,6 +223,9 @@ class Kind:
     commands: Mapping[str, Command] = field(default_factory=dict)
     rates: Mapping[str, Rate] = field(default_factory=dict)
     limited: Mapping[str, Limited] = field(default_factory=dict)
+    derived: Mapping[str, str] = field(default_factory=dict)
+    """Names for expressions of the rule language (docs/rules.md) that every rule of the kind can use; what they rest
+    on is kept only where a rule does."""
     safety: bool = False
     """Telemetry travels in the safety session and is evaluated even for devices beyond the limit."""
     private: frozenset[str] = frozenset()

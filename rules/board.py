@@ -72,7 +72,7 @@ class Board:
         key = alarm_key(rule.id, device.address, ongoing.track)
         standing = state.alarms.get(key)
         comes = standing is None or not standing.active
-        values = _values(device, ongoing)
+        values = _values(rule, device, ongoing)
         place = dict(self._place_of(device.address))
         text = _text(rule, device, ongoing, values, place)
         received_at = device.last_seen or at
@@ -231,12 +231,23 @@ def put_back(state: State, standing: Iterable[Alarm]) -> None:
     state.keys = {alarm.id: alarm.key for alarm in state.alarms.values()}
 
 
-def _values(device: Device, ongoing: Ongoing) -> dict[str, Scalar]:
-    """What the gateway knew when it decided, without what tells of a person's daily life."""
-    private = KINDS[device.kind].private
-    values = {name: value for name, value in device.points.items() if name not in private}
-    for name in KINDS[device.kind].rates.keys() & values.keys():
-        values[name] = round(float(values[name]), RATE_DIGITS)
+def _values(rule: Rule, device: Device, ongoing: Ongoing) -> dict[str, Scalar]:
+    """What the gateway knew when it decided, without what tells of a person's daily life.
+
+    Of what it keeps for rules, only what this rule speaks of, by its own names where it gives some.
+    """
+    kind = KINDS[device.kind]
+    terms, points = rule.terms, device.points
+    hidden = kind.private | {name for name in device.memory if name not in terms}
+    hidden |= {name for name, term in terms.items() if not kind.private.isdisjoint(term.feeds)}
+    values = {name: value for name, value in points.items() if name not in hidden}
+    for let in rule.lets:
+        value = None if let.point.private else let.evaluate(points)
+        if value is not None:
+            values[let.point.name] = value
+    for name in kind.rates.keys() | terms.keys() | {let.point.name for let in rule.lets}:
+        if isinstance(value := values.get(name), float):
+            values[name] = round(value, RATE_DIGITS)
     if ongoing.fields is not None:
         values.update(ongoing.fields)
     return values

@@ -1,7 +1,7 @@
 """What becomes due, and when: the heap of deadlines, which follows from the rest of the state.
 
-A deadline is never removed: one that no longer holds is skipped when its time comes. Three things have them: a
-delay that runs, a limited point that is believed no longer, silence.
+A deadline is never removed: one that no longer holds is skipped when its time comes. Four things have them: a
+delay that runs, a limited point that is believed no longer, silence, a condition that changes without a message.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,10 @@ from rules.state import Device, State
 
 LIMITED = "limited:"
 """Begins the condition of a deadline of a limited point; its name follows."""
+
+
+WATCH = "watch:"
+"""Begins the condition of a deadline at which a rule's condition is looked at (`rules.watches`); its id follows."""
 
 
 def key_of(condition: str, device: Device) -> str:
@@ -47,6 +51,8 @@ def derive(state: State, plans: Mapping[str, Plan]) -> None:
         for name, since in device.limited.items():
             due = since + int(plan.kind.limited[name].limit_s * 1000)
             deadlines.append((due, LIMITED + name, device.address, LIMITED + name))
+        for rule_id, due in device.armed.items():
+            deadlines.append((due, key_of(rule_id, device), device.address, WATCH + rule_id))
         if device.last_seen and state.listening_since is not None:
             since = max(device.last_seen, state.listening_since)
             for rule in plan.silences:

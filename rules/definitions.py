@@ -9,6 +9,8 @@ from types import MappingProxyType
 from devices.readings import Scalar
 from rules.alarms import Severity
 from rules.places import Level
+from rules.terms import Growing, Term
+from rules.vocabulary import Point
 
 Truth = bool | None
 """True, false, or None for unknown (Kleene's strong three-valued logic)."""
@@ -18,16 +20,48 @@ Points = Mapping[str, Scalar]
 
 
 @dataclass(frozen=True, slots=True)
+class Crossing:
+    """Where a condition compares a growing term: at its bound the truth changes without a message."""
+
+    term: Growing
+    bound: Callable[[Points], float | None]
+    """Seconds."""
+    strict: bool
+    """It changes only just after the bound."""
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """An expression and the closure it was compiled to."""
 
     source: str
     tree: ast.expr
-    """Its syntax, checked."""
+    """Its syntax, checked; a term is a name, and what `let` names is written out."""
     names: frozenset[str]
+    """Points, event fields and terms."""
     evaluate: Callable[[Points], Truth]
     uses_event: bool
     """Mentions an event field: it has a value only in that event."""
+    terms: tuple[Term, ...] = ()
+    """Each after those that it rests on."""
+    crossings: tuple[Crossing, ...] = ()
+    lets: frozenset[str] = frozenset()
+    """What it calls by a name that `let` or the kind gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """A name for terms and arithmetic, given by a rule or by the kind."""
+
+    point: Point
+    source: str
+    tree: ast.expr
+    names: frozenset[str]
+    evaluate: Callable[[Points], Scalar | None]
+    terms: tuple[Term, ...] = ()
+    growing: Growing | None = None
+    """Set where it is nothing but this term."""
+    lets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +70,7 @@ class Text:
 
     source: str
     render: Callable[[Points], str]
+    names: frozenset[str] = frozenset()
 
 
 class Ack(StrEnum):
@@ -152,6 +187,22 @@ class Rule:
     fold: Fold | None = None
     actions: tuple[Action, ...] = ()
     examples: tuple[Example, ...] = ()
+    lets: tuple[Let, ...] = ()
+    """Given by the rule, and those of the kind that it speaks of."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What it looks at to raise, to end and to take back."""
+        return tuple(each for each in (self.when, self.clear, self.cancel) if each is not None)
+
+    @property
+    def terms(self) -> dict[str, Term]:
+        """All terms that it rests on, by name, each after those that it rests on itself."""
+        named = [term for let in self.lets for term in let.terms]
+        return {
+            term.name: term
+            for term in (*named, *(term for condition in self.conditions for term in condition.terms))
+        }
 
     @property
     def ack_required(self) -> bool:

@@ -13,13 +13,13 @@ One engine serves live traffic, rule examples, recovery and backtests. It knows 
 from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 
-from devices.kinds import KINDS
-from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
+from devices.kinds import KINDS, Kind
+from devices.readings import Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
 from rules.annunciation import DEADLINES as ANNUNCIATION
 from rules.backlog import had_run_out, time_told, was_missed
 from rules.board import Board
-from rules.deadlines import LIMITED, derive, key_of, push_limited, push_silences
+from rules.deadlines import LIMITED, WATCH, derive, key_of, push_silences
 from rules.decisions import (
     NOTHING,
     Acknowledge,
@@ -33,16 +33,19 @@ from rules.decisions import (
 )
 from rules.definitions import Points, Rule, RuleSet
 from rules.facts import adopt, learn_of_gateway
+from rules.limits import limit
+from rules.meeting import meet
+from rules.moments import at_gateway, tell_time
 from rules.places import Neighbourhood, PlaceOf
 from rules.plans import Plan, is_over, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
+from rules.watches import fade, grow, hear_terms, watch
 
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
 
-_UNREGISTERED = Flag.UNREGISTERED
 _RETAINED = Flag.RETAINED
 _TIMED = (Channel.TELEMETRY, Channel.EVENT)
 
@@ -118,7 +121,7 @@ class Engine:
         address = reading.address
         device = state.devices.get(address)
         if device is None:
-            device = self._meet(state, reading)
+            device = meet(state, reading, self._kind_of(reading), self._unregistered_max)
             if device is None:
                 return
         device.changed = True
@@ -133,56 +136,40 @@ class Engine:
             push_silences(state, device, plan.silences, now)
         moment = self._take_run_out(state, device, plan, reading, now) if state.catching_up else now
         device.last_seen = now
+        said_at = tell_time(device, reading, waited=state.catching_up) if plan.terms else now
         device.source_time = reading.source_time
         if device.silences:
             self._end_silence(state, device, plan, now)
         if channel is Channel.TELEMETRY:
             points = device.points
             points.update(values)
-            if plan.rates:
-                measure_rates(device, plan.rates, reading, waited=state.catching_up)
-            if plan.limited:
-                self._limit(state, device, plan, values, moment)
+            if plan.derives:
+                self._derive_points(state, device, plan, reading, moment, said_at)
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
+            if plan.fed_by(values):
+                hear_terms(device, plan, reading, said_at)
+                self._judge_points(state, device, plan, values, now)
             view = {**device.points, **values}
             for rule in plan.events:
                 self._judge(state, device, rule, truth_of(rule, view), view, values, now)
+        if plan.watched:
+            watch(state, device, plan, now)
 
-    def _meet(self, state: State, reading: Reading) -> Device | None:
-        """A device never heard before; None if it is one too many and not about a life."""
-        kind = self._plans[Address(parts_of(reading.address)[1])].kind
-        points: dict[str, Scalar] = dict.fromkeys(kind.limited, False)
-        device = Device(reading.address, kind.name, points, flags=reading.flags)
-        if reading.flags & _UNREGISTERED:
-            if state.unregistered >= self._unregistered_max:
-                life = reading.channel is Channel.EVENT or (
-                    kind.safety and reading.channel is Channel.TELEMETRY and not reading.retained
-                )
-                if not life:
-                    state.refused += 1
-                    return None
-            state.unregistered += 1
-        state.devices[reading.address] = device
-        return device
+    def _kind_of(self, reading: Reading) -> Kind:
+        return self._plans[parts_of(reading.address)[1]].kind
 
-    def _limit(
-        self, state: State, device: Device, plan: Plan, values: Mapping[str, Scalar], now: int
+    def _derive_points(
+        self, state: State, device: Device, plan: Plan, reading: Reading, moment: int, said_at: int
     ) -> None:
-        """A limited point is believed for so long from its first true."""
-        for name, limited in plan.limited.items():
-            if name not in values:
-                continue
-            if not values[name]:
-                device.limited.pop(name, None)
-                continue
-            limit_ms = int(limited.limit_s * 1000)
-            since = device.limited.setdefault(name, now)
-            if now >= since + limit_ms:
-                device.points[name] = False
-            elif since == now:
-                push_limited(state, device, name, now + limit_ms)
+        """What follows from a message's points: rates, limited points, terms."""
+        if plan.rates:
+            measure_rates(device, plan.rates, reading, waited=state.catching_up)
+        if plan.limited:
+            limit(state, device, plan.limited, reading.values, moment)
+        if plan.terms:
+            hear_terms(device, plan, reading, said_at)
 
     # Conditions
 
@@ -293,6 +280,9 @@ class Engine:
         if condition.startswith(LIMITED):
             self._expire_limited(state, device, plan, condition.removeprefix(LIMITED), due)
             return
+        if condition.startswith(WATCH):
+            self._look_again(state, device, plan, condition.removeprefix(WATCH), due)
+            return
         ongoing = device.ongoing.get(condition)
         if ongoing is not None:
             if ongoing.due == due:
@@ -322,6 +312,22 @@ class Engine:
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
 
+    def _look_again(self, state: State, device: Device, plan: Plan, rule_id: str, due: int) -> None:
+        """A condition may have changed without a message."""
+        watched = plan.watched.get(rule_id)
+        if watched is None or device.armed.get(rule_id) != due:
+            return
+        del device.armed[rule_id]
+        device.changed = True
+        grow(device, plan, due)
+        fade(device, watched, due)
+        rule = plan.rules[rule_id]
+        if rule.when is not None and not rule.when.uses_event:
+            self._judge(state, device, rule, rule.when.evaluate(device.points), device.points, None, due)
+        else:
+            self._clear_events_by_points(state, device, plan, due)
+        watch(state, device, plan, due)
+
     # Catching up
 
     def _behind(self, state: State, device: Device) -> bool:
@@ -344,6 +350,9 @@ class Engine:
             due = since + int(plan.kind.limited[name].limit_s * 1000)
             if due <= now and (told is None or not since <= told < due):
                 self._expire_limited(state, device, plan, name, due)
+        for rule_id, due in () if event else list(device.armed.items()):
+            if due <= now and (told is None or due <= at_gateway(device, told)):
+                self._look_again(state, device, plan, rule_id, due)
         for ongoing in list(device.ongoing.values()):
             if ongoing.due is None or ongoing.due > now:
                 continue
@@ -437,17 +446,23 @@ class Engine:
         learn_of_gateway(state, given)
         if not isinstance(given, Reading):
             return
-        device = state.devices.get(given.address) or self._meet(state, given)
+        device = state.devices.get(given.address)
+        if device is None:
+            device = meet(state, given, self._kind_of(given), self._unregistered_max)
         if device is None:
             return
         device.changed = True
         if given.channel is Channel.STATUS:
             device.online = given.values["state"] == "online"
         elif not given.retained:
+            plan = self._plans[device.kind]
+            said_at = tell_time(device, given, waited=state.catching_up) if plan.terms else 0
             device.last_seen, device.source_time = given.received_at, given.source_time
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
-                self._limit(state, device, self._plans[device.kind], given.values, given.received_at)
+                limit(state, device, plan.limited, given.values, given.received_at)
+            if plan.terms and given.channel in _TIMED:
+                hear_terms(device, plan, given, said_at)
 
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""

@@ -14,12 +14,14 @@ from devices.faults import ConfigurationError, Fault, nearest
 from devices.kinds import KINDS, Command, Kind
 from devices.readings import Scalar
 from rules.alarms import Severity
-from rules.definitions import Ack, Action, Condition, Rule, RuleSet, Target
+from rules.definitions import Ack, Action, Condition, Let, Rule, RuleSet, Target
 from rules.entries import Entry
 from rules.examples import read_examples
 from rules.expressions import ExpressionError, compile_condition
 from rules.floods import check_floods, flood_vocabulary, read_flood
 from rules.folds import read_fold
+from rules.functions import FUNCTIONS
+from rules.lets import read_lets, spoken_of
 from rules.places import Level
 from rules.suppression import check_causes, read_causes
 from rules.texts import read_texts
@@ -28,7 +30,7 @@ from rules.vocabulary import Vocabulary
 _KEYS = frozenset(
     {
         "id", "kind", "when", "clear", "cancel", "silent_for", "for", "per",
-        "severity", "latch", "ack", "drill", "text", "actions", "examples",
+        "severity", "latch", "ack", "drill", "let", "text", "actions", "examples",
         "suppressed_by", "fold", "flood",
     }
 )  # fmt: skip
@@ -115,18 +117,20 @@ class _RuleEntry:
             return None
         kind = self._kinds[kind_name]
         vocabulary = Vocabulary.of(kind)
-        when = self._condition("when", vocabulary)
-        clear = self._condition("clear", vocabulary)
-        cancel = self._condition("cancel", vocabulary)
+        lets = read_lets(entry, vocabulary)
+        when = self._condition("when", vocabulary, lets)
+        clear = self._condition("clear", vocabulary, lets)
+        cancel = self._condition("cancel", vocabulary, lets)
         flood = read_flood(entry, kind)
         fold = read_fold(entry, kind)
         self._check_trigger(kind)
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)
+        named = vocabulary.with_points(let.point for let in lets.values())
         if flood is not None:
             texts = read_texts(entry, flood_vocabulary())
         else:
-            texts = read_texts(entry, vocabulary, events=when is None or when.uses_event)
+            texts = read_texts(entry, named, events=when is None or when.uses_event)
         actions = self._actions(kind)
         examples = read_examples(entry, kind)
         if entry.faults_so_far > before:
@@ -151,16 +155,17 @@ class _RuleEntry:
             fold=fold,
             actions=actions,
             examples=examples,
+            lets=spoken_of(lets, entry, [when, clear, cancel], texts.values()),
         )
 
     # What raises, clears and cancels
 
-    def _condition(self, key: str, vocabulary: Vocabulary) -> Condition | None:
+    def _condition(self, key: str, vocabulary: Vocabulary, lets: Mapping[str, Let]) -> Condition | None:
         source = self._entry.text(key)
         if source is None:
             return None
         try:
-            return compile_condition(source, vocabulary)
+            return compile_condition(source, vocabulary, FUNCTIONS, lets)
         except ExpressionError as error:
             self._entry.fault(key, str(error), value=error.value or source, nearest=error.nearest)
             return None

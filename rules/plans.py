@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from devices.kinds import Kind, Limited, Rate
 from devices.readings import Scalar
-from rules.definitions import Points, Rule
+from rules.definitions import Crossing, Points, Rule
 from rules.guards import Guard, guard_of
+from rules.terms import Fading, Growing, Term
 
 SHAPES_MOST = 1_024
 """Combinations of points in one message that are remembered, for each kind."""
@@ -28,7 +29,18 @@ class Plan:
     events: tuple[Rule, ...]
     silences: tuple[Rule, ...]
     cleared_by_event: frozenset[str]
+    terms: tuple[Term, ...] = ()
+    """Each once, after those that it rests on."""
+    growing: tuple[Growing, ...] = ()
+    watched: Mapping[str, "Watched"] = field(default_factory=dict)
+    """By rule, what can change its truth without a message."""
     touched: dict[tuple[str, ...], tuple[tuple[Rule, Evaluate], ...]] = field(default_factory=dict)
+    fed: dict[tuple[str, ...], tuple[Term, ...]] = field(default_factory=dict)
+
+    @property
+    def derives(self) -> bool:
+        """Whether points of its devices follow from others."""
+        return bool(self.rates or self.limited or self.terms)
 
     def touched_by(self, values: Mapping[str, Scalar]) -> tuple[tuple[Rule, Evaluate], ...]:
         """The rules whose truth can be another now that these points were said; remembered in ``touched``."""
@@ -38,10 +50,30 @@ class Plan:
         if len(self.touched) >= SHAPES_MOST:
             self.touched.clear()
         rates = {name for name, rate in self.rates.items() if rate.of in values}
-        names = rates.union(values)
+        names = rates.union(values, (term.name for term in self.fed_by(values)))
         rules = tuple((rule, evaluate) for rule, evaluate in self.telemetry if names & names_of(rule))
         self.touched[tuple(values)] = rules
         return rules
+
+    def fed_by(self, values: Mapping[str, Scalar]) -> tuple[Term, ...]:
+        """The terms that hear a message with these points or fields; remembered in ``fed``."""
+        terms = self.fed.get(tuple(values))
+        if terms is not None:
+            return terms
+        if len(self.fed) >= SHAPES_MOST:
+            self.fed.clear()
+        terms = tuple(term for term in self.terms if not term.feeds.isdisjoint(values))
+        self.fed[tuple(values)] = terms
+        return terms
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What can change the truth of one rule although nothing is said."""
+
+    crossings: tuple[Crossing, ...]
+    fading: tuple[Fading, ...]
+    """Looked at only while the rule's condition is under way."""
 
 
 def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
@@ -49,6 +81,7 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
     telemetry = tuple(
         (rule, rule.when.evaluate) for rule in rules if rule.when is not None and not rule.when.uses_event
     )
+    terms = {name: term for rule in rules for name, term in rule.terms.items()}
     events = tuple(rule for rule in rules if rule.when is not None and rule.when.uses_event)
     return Plan(
         kind,
@@ -60,7 +93,17 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
         events,
         tuple(rule for rule in rules if rule.silent_for_ms is not None),
         frozenset(rule.id for rule in events if rule.clear is not None and not rule.clear.uses_event),
+        tuple(terms.values()),
+        tuple(term for term in terms.values() if isinstance(term, Growing)),
+        {rule.id: found for rule in rules if (found := _watched(rule)) is not None},
     )
+
+
+def _watched(rule: Rule) -> Watched | None:
+    crossings = tuple(crossing for condition in rule.conditions for crossing in condition.crossings)
+    terms = {term.name: term for condition in rule.conditions for term in condition.terms}
+    fading = tuple(term for term in terms.values() if isinstance(term, Fading))
+    return Watched(crossings, fading) if crossings or fading else None
 
 
 def names_of(rule: Rule) -> frozenset[str]:

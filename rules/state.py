@@ -5,6 +5,7 @@ derived from the rest. Times are Unix milliseconds.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,17 @@ from rules.standing import Marked, Standing
 
 RateMark = tuple[float, int, int]
 """What a rate of change was last measured from: the value, its source time, its arrival."""
+
+
+class Clock(msgspec.Struct, array_like=True):
+    """A device's own time, as of its last message (`rules.moments`)."""
+
+    moment: int
+    """Unix ms, the device's."""
+    at: int
+    """Its arrival (Unix ms)."""
+    unsure: bool = False
+    """The moment is a guess: the message may have waited, and nobody knows how long."""
 
 
 class Ongoing(msgspec.Struct, array_like=True):
@@ -50,6 +62,12 @@ class Device(msgspec.Struct, array_like=True):
     """Since the last snapshot."""
     silences: tuple[str, ...] = ()
     """Rules that found it silent since it was last heard; the next message ends them."""
+    memory: dict[str, Any] = {}
+    """What terms remember, by name; `rules.terms` says of what it is built."""
+    armed: dict[str, int] = {}
+    """By rule, the earliest deadline at which its condition is looked at without a message."""
+    clock: Clock | None = None
+    """Its own time; kept where a rule of its kind has terms."""
     raises: dict[str, list[int]] = {}
     """By condition: when it last came back, as far as chattering is judged by it."""
     shelved: dict[str, int] = {}

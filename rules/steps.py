@@ -4,7 +4,8 @@ The engine's time is the monotonic clock plus an offset. When the offset changes
 still depends on moves with it: a delay keeps what is left of it, silence what has passed of it, and nothing
 becomes due or overdue. Moments that were told stay, unless they were provisional: then they are corrected.
 
-A moment that a device gave by its own clock is its own and stays.
+A moment that a device gave by its own clock is its own and stays, and so does every moment that terms remember
+(`rules.moments`).
 """
 
 from collections.abc import Mapping
@@ -64,6 +65,9 @@ def _shift_device(device: Device, by_ms: int) -> None:
     for ongoing in device.ongoing.values():
         if ongoing.due is not None:
             ongoing.due += by_ms
+    device.armed = {rule: due + by_ms for rule, due in device.armed.items()}
+    if device.clock is not None:
+        device.clock.at += by_ms
     device.rates = _shift_marks(device.rates, by_ms)
     device.limited = {name: since + by_ms for name, since in device.limited.items()}
     device.raises = {name: [moment + by_ms for moment in moments] for name, moments in device.raises.items()}

@@ -46,6 +46,10 @@ _NUMBER_SAMPLES = (-1.5, 0.0, 71.25, 20_000, 1e300)
 """A number arrives as a float or as an int, so a code must take both (``d`` does not)."""
 
 _YES_NO = {Language.EN: ("no", "yes"), Language.ZH: ("否", "是")}
+_UNITS = {
+    Language.EN: ((86_400, " d"), (3_600, " h"), (60, " min"), (1, " s")),
+    Language.ZH: ((86_400, "天"), (3_600, "小时"), (60, "分"), (1, "秒")),
+}
 _UNPLACED = {Language.EN: "place not registered", Language.ZH: "位置未登记"}
 _PLACES = {
     Language.EN: (
@@ -86,7 +90,8 @@ def compile_text(source: str, vocabulary: Vocabulary, language: Language, *, eve
     def render(values: Points) -> str:
         return "".join([piece(values) for piece in pieces])
 
-    return Text(source, render)
+    names = frozenset(name for _, name, _, _ in Formatter().parse(source) if name)
+    return Text(source, render, names)
 
 
 def read_texts(owner: Entry, vocabulary: Vocabulary, *, events: bool = True) -> dict[str, Text]:
@@ -135,7 +140,7 @@ def _value(name: str, code: str, vocabulary: Vocabulary, language: Language, *, 
     if point is None and name not in DEVICE_NAMES:
         reason = f"a text about {vocabulary.kind.name} has no such name"
         raise TextError(reason, value=name[:64], nearest=nearest(name, {*vocabulary.points, *DEVICE_NAMES}))
-    if name in vocabulary.kind.private:
+    if point is not None and point.private:
         raise TextError("tells of a person's daily life and is never shown in a text", value=name)
     if point is not None and point.event and not events:
         raise TextError("has a value only in an event, and this rule looks at none", value=name)
@@ -144,6 +149,8 @@ def _value(name: str, code: str, vocabulary: Vocabulary, language: Language, *, 
         return _place(language)
     if point is not None and point.sort is Sort.NUMBER:
         return _number(name, code)
+    if point is not None and point.sort is Sort.DURATION:
+        return _duration(name, code, language)
     no, yes = _YES_NO[language]
 
     def words(values: Points) -> str:
@@ -181,6 +188,29 @@ def _number(name: str, code: str) -> _Piece:
             return ABSENT
 
     return number
+
+
+def _duration(name: str, code: str, language: Language) -> _Piece:
+    def duration(values: Points) -> str:
+        value = values.get(name)
+        if not isinstance(value, int | float):
+            return ABSENT
+        return _formatted(_lasting(float(value), language), code)
+
+    return duration
+
+
+def _lasting(seconds: float, language: Language) -> str:
+    """The two largest units that say something: 1 h 20 min, 1小时20分."""
+    left = int(seconds)
+    told: list[str] = []
+    for size, unit in _UNITS[language]:
+        count, left = divmod(left, size)
+        if count or (size == 1 and not told):
+            told.append(f"{count}{unit}")
+        elif told:
+            break
+    return ("" if language is Language.ZH else " ").join(told[:2])
 
 
 def _plain(value: Scalar) -> str:
