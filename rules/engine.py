@@ -17,6 +17,7 @@ from devices.kinds import KINDS, Kind
 from devices.readings import Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
 from rules.annunciation import DEADLINES as ANNUNCIATION
+from rules.around import AROUND, Changed, Surroundings
 from rules.backlog import had_run_out, time_told, was_missed
 from rules.board import Board
 from rules.deadlines import LIMITED, WATCH, derive, key_of, push_silences
@@ -37,7 +38,7 @@ from rules.limits import limit
 from rules.meeting import meet
 from rules.moments import at_gateway, tell_time
 from rules.places import Neighbourhood, PlaceOf
-from rules.plans import Plan, is_over, plan_of, truth_of
+from rules.plans import Plan, is_over, names_of, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
@@ -47,6 +48,8 @@ TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
 
 _RETAINED = Flag.RETAINED
+_AT_ONCE = (*ANNUNCIATION, AROUND)
+"""Deadlines that are not held: nothing that may still wait in the broker makes them untrue."""
 _TIMED = (Channel.TELEMETRY, Channel.EVENT)
 
 
@@ -70,8 +73,9 @@ class Engine:
         self.rules = rules
         self._unregistered_max = unregistered_max
         self._by_id = {rule.id: rule for rule in rules.rules}
-        self._around = around or Neighbourhood()
-        self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id, self._around)
+        neighbours = around or Neighbourhood()
+        self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id, neighbours)
+        self._around = Surroundings(rules.rules, neighbours)
         self._plans = {name: plan_of(kind, rules.of_kind(name)) for name, kind in KINDS.items()}
 
     def new_state(self) -> State:
@@ -132,8 +136,10 @@ class Engine:
             device.online = values["state"] == "online"
         if flags & _RETAINED or (channel is Channel.STATUS and not device.online):
             return  # old news, or the broker speaking for a device that is gone
+        around: list[Changed] = []
         if not device.last_seen:
             push_silences(state, device, plan.silences, now)
+            around += self._around.meet(state, device)
         moment = self._take_run_out(state, device, plan, reading, now) if state.catching_up else now
         device.last_seen = now
         said_at = tell_time(device, reading, waited=state.catching_up) if plan.terms else now
@@ -145,17 +151,29 @@ class Engine:
             points.update(values)
             if plan.derives:
                 self._derive_points(state, device, plan, reading, moment, said_at)
+            if device.kind in self._around.watched:
+                around += self._around.notice(state, device, values, points, moment)
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
             if plan.fed_by(values):
                 hear_terms(device, plan, reading, said_at)
                 self._judge_points(state, device, plan, values, now)
-            view = {**device.points, **values}
-            for rule in plan.events:
-                self._judge(state, device, rule, truth_of(rule, view), view, values, now)
+            around += self._hear_event(state, device, plan, values, moment)
+        if around:
+            self._look(state, around, now)
         if plan.watched:
             watch(state, device, plan, now)
+
+    def _hear_event(
+        self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], moment: int
+    ) -> list[Changed]:
+        """Judge the conditions that look at event fields; what it changes for those that look at this device."""
+        around = self._around.notice(state, device, fields, {**device.points, **fields}, moment)
+        view = {**device.points, **fields}
+        for rule in plan.events:
+            self._judge(state, device, rule, truth_of(rule, view), view, fields, state.now)
+        return around
 
     def _kind_of(self, reading: Reading) -> Kind:
         return self._plans[parts_of(reading.address)[1]].kind
@@ -252,6 +270,20 @@ class Engine:
                     if ongoing.due is None:
                         self._board.clear(state, device, rule, ongoing.track, now)
 
+    def _look(self, state: State, changed: Iterable[Changed], now: int) -> None:
+        """Judge what looks at other devices, where these have changed."""
+        for device, name in changed:
+            plan = self._plans[device.kind]
+            for rule, evaluate in plan.telemetry if device.last_seen else ():
+                if name in names_of(rule):
+                    device.changed = True
+                    self._judge(state, device, rule, evaluate(device.points), device.points, None, now)
+            if plan.cleared_by_event and device.ongoing:
+                device.changed = True
+                self._clear_events_by_points(state, device, plan, now)
+            if plan.watched:
+                watch(state, device, plan, now)
+
     # Deadlines
 
     def _take_due(self, state: State, now: int) -> None:
@@ -272,6 +304,9 @@ class Engine:
         due, _, address, condition = deadline
         if condition.startswith(ANNUNCIATION):
             self._board.annunciation.take(state, deadline)
+            return
+        if condition.startswith(AROUND):
+            self._look(state, self._around.take(state, deadline), due)
             return
         device = state.devices.get(address)
         if device is None:
@@ -309,8 +344,10 @@ class Engine:
             return
         device.changed = True
         device.points[name] = False
+        around = self._around.notice(state, device, (name,), device.points, due)
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
+        self._look(state, around, due)
 
     def _look_again(self, state: State, device: Device, plan: Plan, rule_id: str, due: int) -> None:
         """A condition may have changed without a message."""
@@ -437,6 +474,7 @@ class Engine:
         """Build the heap from the rest of the state."""
         derive(state, self._plans)
         self._board.annunciation.derive(state)
+        self._around.derive(state)
 
     def learn(self, state: State, given: Input) -> None:
         """Take an input of the journal without judging it: only what was last said is kept.
@@ -475,6 +513,7 @@ class Engine:
         Nothing clears here: a standing alarm waits for the next reading.
         """
         state.now = max(now, state.now)
+        self._around.refresh(state)
         for device in list(state.devices.values()):
             for condition in [name for name, ongoing in device.ongoing.items() if ongoing.due is not None]:
                 del device.ongoing[condition]
