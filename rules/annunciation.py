@@ -47,6 +47,7 @@ class Annunciation:
         self._suppression = Suppression(rules, around)
         self._folds = Folds(rules, around, gateway)
         self._floods = Floods(rules, gateway)
+        self._gone: list[tuple[Alarm, int]] = []
         self._levels: dict[str, list[Level | None]] = {}
         for rule, level in (*self._suppression.levels(), *self._folds.levels()):
             levels = self._levels.setdefault(rule, [])
@@ -78,16 +79,23 @@ class Annunciation:
             if each.suppressed_by is None and each.severity is not Severity.CRITICAL:
                 self._change(state, replace(each, suppressed_by=alarm.key), at)
 
-    def went(self, state: State, before: Alarm, at: int) -> None:
-        """It has ended: what it explained comes out, and of a fold what is left."""
-        for each in self._suppression.effects(state, before):
-            if each.suppressed_by == before.key:
-                cause = self._suppression.cause_of(state, each.rule, each.address)
-                self._change(state, replace(each, suppressed_by=cause), at)
-        if before.members is not None:
-            self._release(state, before, at)
-        if before.folded_into is not None:
-            self._shrunk(state, before.folded_into, at)
+    def went(self, before: Alarm, at: int) -> None:
+        """It has ended; what follows waits for `settle`, for what it explained may end by the same message."""
+        self._gone.append((before, at))
+
+    def settle(self, state: State) -> None:
+        """An input or a deadline has been judged: what ended alarms explained, and what is left of folds, comes out."""
+        while self._gone:
+            before, at = self._gone.pop(0)
+            for each in self._suppression.effects(state, before):
+                if each.suppressed_by == before.key:
+                    cause = self._suppression.cause_of(state, each.rule, each.address)
+                    if cause != before.key:
+                        self._change(state, replace(each, suppressed_by=cause), at)
+            if before.members is not None:
+                self._release(state, before, at)
+            if before.folded_into is not None:
+                self._shrunk(state, before.folded_into, at)
 
     # Deadlines
 
@@ -276,7 +284,7 @@ class Annunciation:
             folded_into=None,
         )
         self._put(state, Transition.CLEARED, ended, at)
-        self.went(state, fold, at)
+        self.went(fold, at)
 
     def _release(self, state: State, fold: Alarm, at: int) -> None:
         state.folds_due.pop(fold.key, None)

@@ -144,7 +144,7 @@ class Board:
                 folded_into=None,
             )
             self._put(state, Transition.CLEARED, cleared, at)
-            self.annunciation.went(state, standing, at)
+            self.annunciation.went(standing, at)
 
     def cancel(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
         """The resident has pressed cancel: shown and told to everyone, but closes nothing."""
@@ -185,7 +185,7 @@ class Board:
         )
         self._put(state, Transition.CLOSED, closed, at)
         if standing.active:
-            self.annunciation.went(state, standing, at)
+            self.annunciation.went(standing, at)
         return closed
 
     def may_close(self, alarm: Alarm) -> bool:

@@ -42,6 +42,7 @@ from rules.plans import Plan, is_over, names_of, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
+from rules.suppression import causes_first
 from rules.watches import fade, grow, hear_terms, watch
 
 TRACKS_MOST = 64
@@ -76,7 +77,7 @@ class Engine:
         neighbours = around or Neighbourhood()
         self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id, neighbours)
         self._around = Surroundings(rules.rules, neighbours)
-        self._plans = {name: plan_of(kind, rules.of_kind(name)) for name, kind in KINDS.items()}
+        self._plans = {name: plan_of(kind, causes_first(rules.of_kind(name))) for name, kind in KINDS.items()}
 
     def new_state(self) -> State:
         """The state before the first message, listening."""
@@ -100,12 +101,16 @@ class Engine:
             self._listen(state, given)
         elif isinstance(given, CatchingUp):
             self._catch_up(state, given)
+            board.annunciation.settle(state)
             return board.decide()  # orders may come without a change
         elif isinstance(given, ClockStepped):
             self._set_clock(state, given)
         elif isinstance(given, ClockUntrusted) and state.provisional_since is None:
             state.provisional_since = now
-        return board.decide() if board.changes else NOTHING
+        if not board.changes:
+            return NOTHING
+        board.annunciation.settle(state)
+        return board.decide()
 
     def tick(self, state: State, now: int) -> Decision:
         """Take every deadline up to ``now``."""
@@ -299,6 +304,7 @@ class Engine:
                 state.held.append(deadline)
             else:
                 self._take(state, deadline)
+                self._board.annunciation.settle(state)
 
     def _take(self, state: State, deadline: Deadline) -> None:
         due, _, address, condition = deadline
@@ -412,6 +418,7 @@ class Engine:
             state.held.clear()
             while deadlines and deadlines[0][0] <= state.now:
                 self._take(state, heappop(deadlines))
+                self._board.annunciation.settle(state)
             for key in sorted(state.told_late):
                 state.told_late.discard(key)  # first: what fails here must not fail for ever
                 alarm = state.alarms.get(key)
@@ -521,6 +528,7 @@ class Engine:
                 if rule.id not in device.ongoing and device.last_seen and evaluate(device.points):
                     self._begin(state, device, rule, rule.id, None, None, state.now)
         self._board.annunciation.rejudge(state, state.now)
+        self._board.annunciation.settle(state)
         self.derive_deadlines(state)
         return self._board.decide()
 

@@ -58,6 +58,22 @@ class Suppression:
         return [state.alarms[key] for key in sorted(found)]
 
 
+def causes_first(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """The rules in an order in which a message raises the cause before what it explains."""
+    known = {rule.id: rule for rule in rules}
+    ordered: dict[str, Rule] = {}
+    for rule in rules:
+        _put_after_causes(rule, known, ordered)
+    return tuple(ordered.values())
+
+
+def _put_after_causes(rule: Rule, known: Mapping[str, Rule], ordered: dict[str, Rule]) -> None:
+    for cause in rule.suppressed_by:
+        if cause.rule in known and cause.rule not in ordered:
+            _put_after_causes(known[cause.rule], known, ordered)
+    ordered.setdefault(rule.id, rule)
+
+
 def read_causes(entry: Entry, severity: str | None) -> tuple[Cause, ...]:
     """``suppressed_by``: rule ids, or ``{rule, same}``; faults go into the entry."""
     listed = entry.fields.get("suppressed_by")
