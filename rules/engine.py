@@ -34,16 +34,17 @@ from rules.decisions import (
 )
 from rules.definitions import Points, Rule, RuleSet
 from rules.facts import adopt, learn_of_gateway
+from rules.lateness import judge_past
 from rules.limits import limit
 from rules.meeting import meet
-from rules.moments import at_gateway, tell_time
+from rules.moments import at_gateway, is_overtaken, tell_time
 from rules.places import Neighbourhood, PlaceOf
 from rules.plans import Plan, is_over, names_of, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
 from rules.suppression import causes_first
-from rules.watches import fade, grow, hear_terms, watch
+from rules.watches import fade, grow, hear_terms, look_anew, watch
 
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
@@ -77,6 +78,8 @@ class Engine:
         neighbours = around or Neighbourhood()
         self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id, neighbours)
         self._around = Surroundings(rules.rules, neighbours)
+        self._overtaken = False
+        """The message under way is a late event."""
         self._plans = {name: plan_of(kind, causes_first(rules.of_kind(name))) for name, kind in KINDS.items()}
 
     def new_state(self) -> State:
@@ -145,12 +148,17 @@ class Engine:
         if not device.last_seen:
             push_silences(state, device, plan.silences, now)
             around += self._around.meet(state, device)
-        moment = self._take_run_out(state, device, plan, reading, now) if state.catching_up else now
+        late = channel in _TIMED and is_overtaken(device, reading)
+        catches_up = state.catching_up and not late
+        moment = self._take_run_out(state, device, plan, reading, now) if catches_up else now
         device.last_seen = now
-        said_at = tell_time(device, reading, waited=state.catching_up) if plan.terms else now
-        device.source_time = reading.source_time
         if device.silences:
             self._end_silence(state, device, plan, now)
+        if late:
+            self._hear_late(state, device, plan, reading, now)
+            return
+        said_at = tell_time(device, reading, waited=state.catching_up) if channel in _TIMED else now
+        device.source_time = reading.source_time
         if channel is Channel.TELEMETRY:
             points = device.points
             points.update(values)
@@ -164,13 +172,32 @@ class Engine:
             if plan.fed_by(values):
                 hear_terms(device, plan, reading, said_at)
                 self._judge_points(state, device, plan, values, now)
-            around += self._hear_event(state, device, plan, values, moment)
-        if around:
-            self._look(state, around, now)
+            around += self._judge_event(state, device, plan, values, moment)
+        self._look(state, around, now)
         if plan.watched:
             watch(state, device, plan, now)
 
-    def _hear_event(
+    def _hear_late(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> None:
+        """What a device said before something that was heard already."""
+        if reading.channel is Channel.TELEMETRY:
+            judge_past(self._board, state, device, plan, reading, now)
+            return
+        device.source_time, newest = reading.source_time, device.source_time
+        for ongoing in list(device.ongoing.values()):
+            lasted = reading.source_time - (ongoing.since or reading.source_time)
+            if ongoing.fields is not None and ongoing.due is not None:
+                rule = plan.rules[ongoing.rule]
+                if lasted >= rule.for_ms:
+                    self._run_out(state, device, rule, ongoing, late=True)
+        self._overtaken = True
+        try:
+            said_at = min(reading.source_time, now)
+            self._look(state, self._judge_event(state, device, plan, reading.values, said_at), now)
+        finally:
+            self._overtaken = False
+            device.source_time = newest
+
+    def _judge_event(
         self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], moment: int
     ) -> list[Changed]:
         """Judge the conditions that look at event fields; what it changes for those that look at this device."""
@@ -363,7 +390,7 @@ class Engine:
         del device.armed[rule_id]
         device.changed = True
         grow(device, plan, due)
-        fade(device, watched, due)
+        fade(device, watched.fading, due)
         rule = plan.rules[rule_id]
         if rule.when is not None and not rule.when.uses_event:
             self._judge(state, device, rule, rule.when.evaluate(device.points), device.points, None, due)
@@ -379,6 +406,8 @@ class Engine:
 
     def _is_late(self, state: State, device: Device, moment: int | None) -> bool:
         """Whether it is known that this was so before the gateway heard it."""
+        if self._overtaken:
+            return True
         return self._behind(state, device) and moment is not None and was_missed(state, moment)
 
     def _take_run_out(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> int:
@@ -500,14 +529,16 @@ class Engine:
         if given.channel is Channel.STATUS:
             device.online = given.values["state"] == "online"
         elif not given.retained:
+            device.last_seen = given.received_at
+            if given.channel not in _TIMED or is_overtaken(device, given):
+                return
             plan = self._plans[device.kind]
-            said_at = tell_time(device, given, waited=state.catching_up) if plan.terms else 0
-            device.last_seen, device.source_time = given.received_at, given.source_time
+            said_at = tell_time(device, given, waited=state.catching_up)
+            device.source_time = given.source_time
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
                 limit(state, device, plan.limited, given.values, given.received_at)
-            if plan.terms and given.channel in _TIMED:
-                hear_terms(device, plan, given, said_at)
+            hear_terms(device, plan, given, said_at)
 
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
@@ -522,11 +553,14 @@ class Engine:
         state.now = max(now, state.now)
         self._around.refresh(state)
         for device in list(state.devices.values()):
+            plan = self._plans[device.kind]
+            look_anew(device, plan, state.now)
             for condition in [name for name, ongoing in device.ongoing.items() if ongoing.due is not None]:
                 del device.ongoing[condition]
-            for rule, evaluate in self._plans[device.kind].telemetry:
+            for rule, evaluate in plan.telemetry:
                 if rule.id not in device.ongoing and device.last_seen and evaluate(device.points):
                     self._begin(state, device, rule, rule.id, None, None, state.now)
+            watch(state, device, plan, state.now)
         self._board.annunciation.rejudge(state, state.now)
         self._board.annunciation.settle(state)
         self.derive_deadlines(state)

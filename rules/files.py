@@ -14,12 +14,12 @@ from devices.faults import ConfigurationError, Fault, nearest
 from devices.kinds import KINDS, Command, Kind
 from devices.readings import Scalar
 from rules.alarms import Severity
+from rules.common_causes import read_fold
 from rules.definitions import Ack, Action, Condition, Let, Rule, RuleSet, Target
 from rules.entries import Entry
 from rules.examples import read_examples
 from rules.expressions import ExpressionError, compile_condition
 from rules.floods import check_floods, flood_vocabulary, read_flood
-from rules.folds import read_fold
 from rules.functions import FUNCTIONS
 from rules.lets import read_lets, spoken_of
 from rules.places import Level

@@ -4,6 +4,7 @@ It holds no clock and no closure, so it can be written to a snapshot and read ba
 derived from the rest. Times are Unix milliseconds.
 """
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +19,22 @@ RateMark = tuple[float, int, int]
 
 
 class Clock(msgspec.Struct, array_like=True):
-    """A device's own time, as of its last message (`rules.moments`)."""
+    """A device's own time, as of its newest message (`rules.moments`)."""
 
     moment: int
     """Unix ms, the device's."""
     at: int
     """Its arrival (Unix ms)."""
     unsure: bool = False
-    """The moment is a guess: the message may have waited, and nobody knows how long."""
+    """The last message may have waited, and nobody knows how long: its moment is a guess."""
+    told: int = 0
+    """The last time that it gave and that was believed (Unix ms)."""
+    newest: int = 0
+    """The newest that it gave with telemetry, and its arrival."""
+    newest_at: int = 0
+    newest_event: int = 0
+    """The same of events: the two come in sessions of their own, and overtake each other."""
+    newest_event_at: int = 0
 
 
 class Ongoing(msgspec.Struct, array_like=True):
@@ -67,7 +76,11 @@ class Device(msgspec.Struct, array_like=True):
     armed: dict[str, int] = {}
     """By rule, the earliest deadline at which its condition is looked at without a message."""
     clock: Clock | None = None
-    """Its own time; kept where a rule of its kind has terms."""
+    """Its own time."""
+    past: dict[str, int] = {}
+    """Rules whose condition late messages tell to be true, each since when by the device's time; 0 once told."""
+    past_at: int = 0
+    """Arrival of the last late message."""
     raises: dict[str, list[int]] = {}
     """By condition: when it last came back, as far as chattering is judged by it."""
     shelved: dict[str, int] = {}
@@ -140,8 +153,24 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     folds_due: dict[str, int] = {}
 
 
-_ENCODER = msgspec.msgpack.Encoder()
-_DEVICE = msgspec.msgpack.Decoder(Device)
+_NUMBERS = 1
+"""Extension type of a row of numbers, which windows keep (`rules.folds`)."""
+
+
+def _pack(value: object) -> msgspec.msgpack.Ext:
+    if isinstance(value, array):
+        return msgspec.msgpack.Ext(_NUMBERS, value.tobytes())
+    raise NotImplementedError(f"a snapshot cannot hold a {type(value).__name__}")
+
+
+def _unpack(_code: int, data: memoryview) -> "array[float]":
+    numbers = array("d")
+    numbers.frombytes(data)
+    return numbers
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_pack)
+_DEVICE = msgspec.msgpack.Decoder(Device, ext_hook=_unpack)
 _HEADER = msgspec.msgpack.Decoder(Header)
 
 

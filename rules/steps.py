@@ -68,6 +68,9 @@ def _shift_device(device: Device, by_ms: int) -> None:
     device.armed = {rule: due + by_ms for rule, due in device.armed.items()}
     if device.clock is not None:
         device.clock.at += by_ms
+        device.clock.newest_at += by_ms
+        device.clock.newest_event_at += by_ms
+    device.past_at += by_ms
     device.rates = _shift_marks(device.rates, by_ms)
     device.limited = {name: since + by_ms for name, since in device.limited.items()}
     device.raises = {name: [moment + by_ms for moment in moments] for name, moments in device.raises.items()}
