@@ -4,20 +4,23 @@ Every change here gives the alarm a higher version. What stands is in `State.ala
 become normal is told once more and is gone.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
 from devices.kinds import KINDS
-from devices.readings import Address, Scalar, parts_of
-from rules.alarms import Alarm, AlarmChange, Outcome, Severity, Superseded, Transition, alarm_key
+from devices.readings import Scalar, parts_of
+from rules.alarms import Alarm, AlarmChange, Severity, Superseded, Transition, alarm_key
+from rules.annunciation import Annunciation
 from rules.deadlines import arm
 from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
-from rules.definitions import Action, Rule
+from rules.definitions import Rule
 from rules.evidence import evidence
 from rules.hours import Calendar
 from rules.ids import ulid
 from rules.instructions import EXPIRES_MS
+from rules.orders import orders_of
+from rules.places import Neighbourhood, PlaceOf
 from rules.state import Device, Ongoing, State
 from rules.steps import corrected
 from rules.texts import Language, late_note
@@ -35,15 +38,18 @@ class Board:
         self,
         site: str,
         node: str,
-        place_of: Callable[[Address], Mapping[str, str]],
+        place_of: PlaceOf,
         rules: Mapping[str, Rule],
         calendar: Calendar,
+        around: Neighbourhood,
     ) -> None:
         self._site = site
         self._node = node
         self._place_of = place_of
         self._rules = rules
         self._calendar = calendar
+        self._around = around
+        self.annunciation = Annunciation(tuple(rules.values()), around, site, node, self._put)
         self.changes: list[AlarmChange] = []
         """Of the step under way."""
         self.orders: list[Order] = []
@@ -77,6 +83,7 @@ class Board:
         """
         key = alarm_key(rule.id, device.address, ongoing.track)
         standing = state.alarms.get(key)
+        comes = standing is None or not standing.active
         values = _values(rule, device, ongoing)
         place = dict(self._place_of(device.address))
         text = _text(rule, device, ongoing, values, place)
@@ -113,7 +120,6 @@ class Board:
                 why=why,
                 outcome=outcome_of(device, ongoing.track),
             )
-            self._put(state, Transition.RAISED, alarm, at)
         else:
             severity = min(standing.severity, rule.severity, key=lambda each: each.rank)  # never falls
             alarm = replace(
@@ -141,10 +147,14 @@ class Board:
                 why=why,
                 outcome=outcome_of(device, ongoing.track),
             )
-            self._put(state, Transition.RERAISED, alarm, at)
+        if comes:
+            alarm = self.annunciation.announce(state, device, rule, alarm, at)
+        self._put(state, Transition.RAISED if standing is None else Transition.RERAISED, alarm, at)
+        if comes:
+            self.annunciation.came(state, alarm, at)
         arm(state, device, rule, ongoing, alarm.severity, at, so_at)
         if orders:
-            self.order(alarm, device, rule, at)
+            self.order(state, alarm, rule, at)
 
     def standing(self, state: State, device: Device, ongoing: Ongoing) -> Alarm | None:
         """The alarm of a condition, if it stands and is of the rule as it is now."""
@@ -181,8 +191,11 @@ class Board:
                 active=False,
                 cleared_at=at,
                 outcome=outcome_of(device, track) or standing.outcome,
+                suppressed_by=None,
+                folded_into=None,
             )
             self._put(state, Transition.CLEARED, cleared, at)
+            self.annunciation.went(standing, at)
 
     def cancel(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
         """The resident has pressed cancel: shown and told to everyone, but closes nothing."""
@@ -252,6 +265,8 @@ class Board:
             comment=given.comment or standing.comment,
         )
         self._put(state, Transition.CLOSED, closed, at)
+        if standing.active:
+            self.annunciation.went(standing, at)
         return closed
 
     def supersede(self, state: State, alarm: Alarm, how: Superseded, at: int) -> None:
@@ -279,6 +294,7 @@ class Board:
     def _put(self, state: State, transition: Transition, alarm: Alarm, at: int) -> None:
         if state.provisional_since is not None and not alarm.provisional:
             alarm = replace(alarm, provisional=True)
+        self.annunciation.note(state, state.alarms.get(alarm.key), alarm)
         if alarm.on_board:
             state.alarms[alarm.key] = alarm
             state.keys[alarm.id] = alarm.key
@@ -293,27 +309,13 @@ class Board:
         so = None if so_at is None else self._calendar.local(so_at)
         return {language: said + late_note(Language(language), told, so) for language, said in text.items()}
 
-    def order(self, alarm: Alarm, device: Device, rule: Rule, at: int) -> None:
+    def order(self, state: State, alarm: Alarm, rule: Rule, at: int) -> None:
         """Give the commands of an alarm that has been raised."""
-        for number, action in enumerate(rule.actions):
-            self._order(alarm, device, action, number, at)
-
-    def _order(self, alarm: Alarm, device: Device, action: Action, number: int, at: int) -> None:
-        command = KINDS[device.kind].commands[action.command]
-        guard = command.only_if_false
-        if guard is not None and (alarm.late or device.points.get(guard) is not False):
-            known = device.points.get(guard) is not None and not alarm.late  # what was known is old by now
-            reason = f"{guard} is {'true' if known else 'unknown'}"
-            self._withheld.append(Withheld(alarm.id, device.address, action.command, reason, at))
-            return
-        if command.taken_back_by is not None and alarm.outcome is Outcome.RELEASED:
-            self._withheld.append(Withheld(alarm.id, device.address, action.command, "staff let it ride", at))
-            return
-        order_id = ulid(at, alarm.id, alarm.occurrences, number)
-        expires_at = at + action.expires_s * 1000
-        self.orders.append(
-            Order(order_id, alarm.id, device.address, action.command, dict(action.args), at, expires_at)
-        )
+        for given in orders_of(state, alarm, rule, self._around, at):
+            if isinstance(given, Order):
+                self.orders.append(given)
+            else:
+                self._withheld.append(given)
 
 
 def put_back(state: State, standing: Iterable[Alarm]) -> None:

@@ -10,13 +10,15 @@ and judged by the times of the devices (`rules.backlog`). What needs no delay is
 One engine serves live traffic, rule examples, recovery and backtests. It knows no kind by name.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from heapq import heappop, heappush
 
 from devices.kinds import KINDS, Kind
-from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
+from devices.readings import Channel, Flag, Reading, Scalar, parts_of
 from rules import course
 from rules.alarms import Alarm, alarm_key
+from rules.annunciation import DEADLINES as ANNUNCIATION
+from rules.around import AROUND, Changed, Surroundings
 from rules.backlog import began_at, had_run_out, time_told, was_missed
 from rules.board import Board
 from rules.deadlines import LIMITED, WATCH, derive, key_of, push, push_lost, push_silences
@@ -40,11 +42,13 @@ from rules.lateness import judge_past
 from rules.limits import limit
 from rules.meeting import meet
 from rules.moments import at_gateway, is_overtaken, tell_time
-from rules.plans import Plan, is_over, plan_of, truth_of
+from rules.places import Neighbourhood, PlaceOf
+from rules.plans import Plan, is_over, names_of, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
 from rules.succession import retire
+from rules.suppression import causes_first
 from rules.tracks import LOST, Told, expire, hear, move, release, show
 from rules.watches import fade, grow, hear_terms, look_anew, watch
 from rules.withholding import earliest, is_withheld, look_again, opens
@@ -53,13 +57,15 @@ TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
 
 _RETAINED = Flag.RETAINED
+_AT_ONCE = (*ANNUNCIATION, AROUND)
+"""Deadlines that are not held: nothing that may still wait in the broker makes them untrue."""
 _TIMED = (Channel.TELEMETRY, Channel.EVENT)
 
 
 class Engine:
     """Rules applied to what devices say.
 
-    ``place_of`` gives the place of a device for an alarm's text (building, unit, floor, room).
+    ``place_of`` gives the place of a device for an alarm's text, ``around`` who stands at the same places.
     Beyond ``unregistered_max`` devices that nobody registered, only smoke and events are evaluated.
     """
 
@@ -69,16 +75,20 @@ class Engine:
         *,
         site: str,
         node: str,
-        place_of: Callable[[Address], Mapping[str, str]] | None = None,
+        place_of: PlaceOf | None = None,
+        around: Neighbourhood | None = None,
         unregistered_max: int = 20_000,
     ) -> None:
         self.rules = rules
         self._unregistered_max = unregistered_max
         self._by_id = {rule.id: rule for rule in rules.rules}
-        self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id, rules.calendar)
+        neighbours = around or Neighbourhood()
+        nowhere = place_of or (lambda _address: {})
+        self._board = Board(site, node, nowhere, self._by_id, rules.calendar, neighbours)
+        self._around = Surroundings(rules.rules, neighbours)
         self._overtaken = False
         """The message under way is a late event."""
-        self._plans = {name: plan_of(kind, rules.of_kind(name)) for name, kind in KINDS.items()}
+        self._plans = {name: plan_of(kind, causes_first(rules.of_kind(name))) for name, kind in KINDS.items()}
 
     def new_state(self) -> State:
         """The state before the first message, listening."""
@@ -105,13 +115,17 @@ class Engine:
             self._listen(state, given)
         elif isinstance(given, CatchingUp):
             self._catch_up(state, given)
+            board.annunciation.settle(state)
             return board.decide()  # orders may come without a change
         elif isinstance(given, ClockStepped):
             self._set_clock(state, given)
         elif isinstance(given, ClockUntrusted) and state.provisional_since is None:
             state.provisional_since = now
             look_again(state, self._by_id, self.rules.calendar)
-        return board.decide() if board.changes or board.orders else NOTHING
+        if not board.changes:
+            return board.decide() if board.orders else NOTHING
+        board.annunciation.settle(state)
+        return board.decide()
 
     def tick(self, state: State, now: int) -> Decision:
         """Take every deadline up to ``now``."""
@@ -143,8 +157,10 @@ class Engine:
             device.online = values["state"] == "online"
         if flags & _RETAINED or (channel is Channel.STATUS and not device.online):
             return  # old news, or the broker speaking for a device that is gone
+        around: list[Changed] = []
         if not device.last_seen:
             push_silences(state, device, plan.silences, now)
+            around += self._around.meet(state, device)
         late = channel in _TIMED and is_overtaken(device, reading)
         catches_up = state.catching_up and not late
         moment = self._take_run_out(state, device, plan, reading, now) if catches_up else now
@@ -154,6 +170,17 @@ class Engine:
         if late:
             self._hear_late(state, device, plan, reading, now)
             return
+        around += self._take_in(state, device, plan, reading, moment, now)
+        if around:
+            self._look(state, around, now)
+        if plan.watched:
+            watch(state, device, plan, now)
+
+    def _take_in(
+        self, state: State, device: Device, plan: Plan, reading: Reading, moment: int, now: int
+    ) -> list[Changed]:
+        """What a device has said, in its turn; gives what that changes for those that look at it."""
+        values, channel, around = reading.values, reading.channel, list[Changed]()
         said_at = tell_time(device, reading, waited=state.catching_up) if channel in _TIMED else now
         device.source_time = reading.source_time
         if channel is Channel.TELEMETRY:
@@ -164,16 +191,18 @@ class Engine:
                 self._follow_car(state, device, plan, values, moment, now)
             if plan.derives:
                 self._derive_points(state, device, plan, reading, moment, said_at)
+            if device.kind in self._around.watched:
+                around = self._around.notice(state, device, values, points, moment)
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
             device.told.update(dict.fromkeys(values, reading.source_time))
+            around = self._around.notice(state, device, values, {**device.points, **values}, moment)
             if plan.fed_by(values):
                 hear_terms(device, plan, reading, said_at)
                 self._judge_points(state, device, plan, values, now)
             self._hear_event(state, device, plan, values, moment, now)
-        if plan.watched:
-            watch(state, device, plan, now)
+        return around
 
     def _hear_late(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> None:
         """What a device said before something that was heard already."""
@@ -348,6 +377,20 @@ class Engine:
                 rule = plan.rules[ongoing.rule]
                 self._end_or_hold(state, device, rule, ongoing, None, device.points, now)
 
+    def _look(self, state: State, changed: Iterable[Changed], now: int) -> None:
+        """Judge what looks at other devices, where these have changed."""
+        for device, name in changed:
+            plan = self._plans[device.kind]
+            for rule, evaluate in plan.telemetry if device.last_seen else ():
+                if name in names_of(rule):
+                    device.changed = True
+                    self._judge(state, device, rule, evaluate(device.points), device.points, None, now)
+            if plan.cleared_by_event and device.ongoing:
+                device.changed = True
+                self._clear_events_by_points(state, device, plan, now)
+            if plan.watched:
+                watch(state, device, plan, now)
+
     # Deadlines
 
     def _take_due(self, state: State, now: int) -> None:
@@ -355,15 +398,27 @@ class Engine:
         while deadlines and deadlines[0][0] <= now:
             deadline = heappop(deadlines)
             device = state.devices.get(deadline[2])
-            if device is None:
-                continue
-            if self._behind(state, device):
+            if (
+                device is not None
+                and self._behind(state, device)
+                and not deadline[3].startswith(ANNUNCIATION)
+            ):
                 state.held.append(deadline)
             else:
-                self._take(state, device, deadline)
+                self._take(state, deadline)
+                self._board.annunciation.settle(state)
 
-    def _take(self, state: State, device: Device, deadline: Deadline) -> None:
-        due, _, _, condition = deadline
+    def _take(self, state: State, deadline: Deadline) -> None:
+        due, _, address, condition = deadline
+        if condition.startswith(ANNUNCIATION):
+            self._board.annunciation.take(state, deadline)
+            return
+        if condition.startswith(AROUND):
+            self._look(state, self._around.take(state, deadline), due)
+            return
+        device = state.devices.get(address)
+        if device is None:
+            return
         plan = self._plans[device.kind]
         if condition.startswith(LIMITED):
             self._expire_limited(state, device, plan, condition.removeprefix(LIMITED), due)
@@ -407,8 +462,10 @@ class Engine:
             return
         device.changed = True
         device.points[name] = False
+        around = self._around.notice(state, device, (name,), device.points, due)
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
+        self._look(state, around, due)
 
     def _look_again(self, state: State, device: Device, plan: Plan, rule_id: str, due: int) -> None:
         """A condition may have changed without a message."""
@@ -477,15 +534,13 @@ class Engine:
                 heappush(deadlines, deadline)
             state.held.clear()
             while deadlines and deadlines[0][0] <= state.now:
-                deadline = heappop(deadlines)
-                if (device := state.devices.get(deadline[2])) is not None:
-                    self._take(state, device, deadline)
+                self._take(state, heappop(deadlines))
+                self._board.annunciation.settle(state)
             for key in sorted(state.told_late):
                 state.told_late.discard(key)  # first: what fails here must not fail for ever
                 alarm = state.alarms.get(key)
                 if alarm is not None and alarm.active and alarm.rule in self._by_id:
-                    device = state.devices[alarm.address]
-                    self._board.order(alarm, device, self._by_id[alarm.rule], state.now)
+                    self._board.order(state, alarm, self._by_id[alarm.rule], state.now)
         state.catching_up = given.on
 
     # Silence
@@ -556,6 +611,8 @@ class Engine:
     def derive_deadlines(self, state: State) -> None:
         """Build the heap from the rest of the state."""
         derive(state, self._plans)
+        self._board.annunciation.derive(state)
+        self._around.derive(state)
 
     def learn(self, state: State, given: Input) -> None:
         """Take an input of the journal without judging it: only what was last said is kept.
@@ -589,6 +646,7 @@ class Engine:
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
         adopt(state, standing, self._by_id)
+        self._board.annunciation.index(state)
 
     def succeed(self, state: State, before: RuleSet, now: int) -> Decision:
         """Take ``state`` over from an engine with the rules ``before`` at ``now``; see `rules.succession`.
@@ -605,6 +663,7 @@ class Engine:
         Nothing clears here: a standing alarm waits for the next reading.
         """  # noqa: D205
         state.now = max(now, state.now)
+        self._around.refresh(state)
         for device in list(state.devices.values()):
             plan = self._plans[device.kind]
             look_anew(device, plan, state.now)
@@ -617,6 +676,8 @@ class Engine:
                 if rule.id not in device.ongoing and device.last_seen and evaluate(device.points):
                     self._begin(state, device, rule, rule.id, None, None, state.now)
             watch(state, device, plan, state.now)
+        self._board.annunciation.rejudge(state, state.now)
+        self._board.annunciation.settle(state)
         self.derive_deadlines(state)
         return self._board.decide()
 

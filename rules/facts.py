@@ -35,7 +35,7 @@ def adopt(state: State, standing: Iterable[Alarm], rules: Mapping[str, Rule]) ->
                 del device.ongoing[condition]
                 device.changed = True
     for alarm in state.alarms.values():
-        if alarm.active and alarm.superseded is None and alarm.rule in rules:
+        if alarm.active and alarm.superseded is None and alarm.members is None and alarm.rule in rules:
             _resume(state, alarm, rules[alarm.rule])
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from devices.readings import Address, Flag, Scalar
 from rules.alarms import Alarm, Outcome
+from rules.standing import Marked, Standing
 
 RateMark = tuple[float, int, int]
 """What a rate of change was last measured from: the value, its source time, its arrival."""
@@ -121,6 +122,12 @@ class Device(msgspec.Struct, array_like=True):
     """Arrival of the last late message."""
     incidents: dict[str, Incident] = {}
     """Under way, by the name of their first track."""
+    raises: dict[str, list[int]] = {}
+    """By condition: when it last came back, as far as chattering is judged by it."""
+    shelved: dict[str, int] = {}
+    """Conditions that chatter, and until when their alarms are shelved."""
+    marks: dict[str, int] = {}
+    """Conditions about this device that others look at: 0 = holds, else when it last held; absent = long ago."""
 
     @property
     def silent(self) -> bool:
@@ -164,6 +171,14 @@ class State:
     """Alarms that a cooldown kept from being raised; counted since the start."""
     provisional_since: int | None = None
     """Since when the gateway has not known the time; None while it does."""
+    announced: list[int] = field(default_factory=list)
+    """When people were last told of a new alarm by itself, as far as a flood is judged by it."""
+    folds_due: dict[str, int] = field(default_factory=dict)
+    """Keys of folds whose members have changed, and when that is told."""
+    standing: Standing = field(default_factory=Standing)
+    """Derived from the alarms, as `deadlines` is."""
+    around: Marked = field(default_factory=Marked)
+    """Derived from the devices."""
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
@@ -177,6 +192,8 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     catching_up: bool = False
     told_late: list[str] = []
     provisional_since: int | None = None
+    announced: list[int] = []
+    folds_due: dict[str, int] = {}
 
 
 _NUMBERS = 1
@@ -211,6 +228,8 @@ def freeze(state: State) -> tuple[bytes, list[tuple[Address, bytes]]]:
         state.catching_up,
         sorted(state.told_late),
         state.provisional_since,
+        state.announced,
+        state.folds_due,
     )
     devices = []
     for address, device in state.devices.items():
@@ -232,6 +251,7 @@ def thaw(header: bytes | None, devices: list[tuple[Address, bytes]]) -> State:
         state.refused = head.refused
         state.catching_up, state.told_late = head.catching_up, set(head.told_late)
         state.provisional_since = head.provisional_since
+        state.announced, state.folds_due = list(head.announced), dict(head.folds_due)
         state.alarms = {alarm.key: alarm for alarm in head.alarms}
         state.keys = {alarm.id: alarm.key for alarm in head.alarms}
     return state
