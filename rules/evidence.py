@@ -37,6 +37,7 @@ def evidence(
         cooldown_ms=rule.cooldown_ms,
         active=None if rule.active is None else str(rule.active),
         escalate=tuple((rise.after_ms, rise.severity.value) for rise in rule.escalate),
+        of_event=rule.when is not None and rule.when.uses_event,
         person=rule.waits_for_a_person or rule.latch,
         samples=tuple(_samples(rule, names[:SAMPLES_MOST], device, values)),
         left_out=max(0, len(names) - SAMPLES_MOST),

@@ -67,8 +67,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     active: str | None = None
     escalate: tuple[tuple[int, str], ...] = ()
     """After how long it rises to which severity."""
+    of_event: bool = False
+    """It looks at an event, which has no end of its own."""
     person: bool = False
-    """Nothing but a person ends it for certain."""
+    """A person closes it: nothing else ends it for certain, or it stays after it has ended."""
     samples: tuple[Sample, ...] = ()
     left_out: int = 0
     """Samples beyond `SAMPLES_MOST`."""
