@@ -13,7 +13,7 @@ import msgspec
 from devices.readings import Scalar
 from rules.alarms import Alarm, AlarmState, Severity, rfc3339
 from rules.entries import write_duration
-from rules.explanation import Explanation
+from rules.explanation import Explanation, Sway
 
 VERSION_SHOWN = 12
 """Signs of a rule's version that people see."""
@@ -63,7 +63,7 @@ class RisenView(msgspec.Struct, frozen=True):
 class InfluenceView(msgspec.Struct, frozen=True):
     """What kept people from being told of it by itself, or ended that."""
 
-    what: str
+    what: Sway
     by: str
     at: str
 
@@ -208,8 +208,7 @@ class _Told:
         if why.withheld:
             yield say("withheld", count=why.withheld, cooldown=write_duration(why.cooldown_ms or 0))
         for each in why.influences:
-            what = self._words.get(f"influence_{each.what}", each.what)
-            yield say("influence", at=self._at(each.at), what=what, by=each.by)
+            yield self._words[each.what].format(at=self._at(each.at), by=each.by)
         if alarm.acked_at is not None:
             yield say(
                 "acked", at=self._at(alarm.acked_at), by=alarm.acked_by or "–", comment=alarm.comment or "–"
@@ -290,10 +289,10 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "drill": "It is a test or a drill.",
         "rose": "Severity rose to {severity} at {at}, because it went on.",
         "withheld": "Before that it was withheld {count} times, within {cooldown} after the last alarm.",
-        "influence": "{at}: {what} {by}",
-        "influence_suppressed": "suppressed, explained by",
-        "influence_folded": "told together with others in",
-        "influence_shelved": "shelved by",
+        "suppressed": "{at}: suppressed, because another alarm explains it: {by}",
+        "folded": "{at}: told together with others in {by}",
+        "shelved": "{at}: shelved until {by}, because it came and went too often",
+        "released": "{at}: told by itself again (it had been {by})",
         "acked": "Acknowledged {at} by {by}: {comment}",
         "cleared": "The condition was over at {at}.",
         "ends_message": "It ends with the next message of the device.",
@@ -331,10 +330,10 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "drill": "这是测试或演练。",
         "rose": "因持续未解除，{at} 升为 {severity}。",
         "withheld": "此前在上次告警后 {cooldown} 内有 {count} 次未触发。",
-        "influence": "{at}：{what} {by}",
-        "influence_suppressed": "被抑制，原因是",
-        "influence_folded": "与其他告警合并于",
-        "influence_shelved": "被搁置：",
+        "suppressed": "{at}：被抑制，由另一告警解释：{by}",
+        "folded": "{at}：与其他告警合并通知：{by}",
+        "shelved": "{at}：因反复出现被搁置至 {by}",
+        "released": "{at}：恢复单独通知（此前：{by}）",
         "acked": "{by} 于 {at} 确认：{comment}",
         "cleared": "条件于 {at} 解除。",
         "ends_message": "收到该设备的下一条消息后解除。",

@@ -40,6 +40,7 @@ from edge.watchdog import Notifier, Watchdog
 from edge.web.settings import WebSettings
 from rules.definitions import RuleSet
 from rules.engine import Engine
+from rules.places import Neighbourhood
 
 log = logging.getLogger("anlin")
 
@@ -106,6 +107,7 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: N
             site=config.site,
             node=config.node,
             place_of=place_of,
+            around=Neighbourhood(registry.devices.values()),
             unregistered_max=config.unregistered_max,
         )
         topics = Topics(config.mqtt.prefix, config.site)

@@ -4,19 +4,23 @@ Every change here gives the alarm a higher version. What stands is in `State.ala
 become normal is told once more and is gone.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
 from devices.kinds import KINDS
-from devices.readings import Address, Scalar, parts_of
+from devices.readings import Scalar, parts_of
 from rules.alarms import Alarm, AlarmChange, Severity, Superseded, Transition, alarm_key
+from rules.annunciation import Annunciation
+from rules.chattering import may_shelve
 from rules.deadlines import arm
 from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
-from rules.definitions import Action, Rule
-from rules.evidence import evidence
+from rules.definitions import Rule
+from rules.evidence import evidence, influenced
 from rules.hours import Calendar
 from rules.ids import ulid
+from rules.orders import orders_of
+from rules.places import Neighbourhood, PlaceOf
 from rules.state import Device, Ongoing, State
 from rules.steps import corrected
 from rules.texts import Language, late_note
@@ -33,15 +37,18 @@ class Board:
         self,
         site: str,
         node: str,
-        place_of: Callable[[Address], Mapping[str, str]],
+        place_of: PlaceOf,
         rules: Mapping[str, Rule],
+        around: Neighbourhood,
         calendar: Calendar,
     ) -> None:
         self._site = site
         self._node = node
         self._place_of = place_of
         self._rules = rules
-        self._calendar = calendar
+        self.calendar = calendar
+        self._around = around
+        self.annunciation = Annunciation(tuple(rules.values()), around, site, node, self._put)
         self.changes: list[AlarmChange] = []
         """Of the step under way."""
         self._orders: list[Order] = []
@@ -74,6 +81,7 @@ class Board:
         """
         key = alarm_key(rule.id, device.address, ongoing.track)
         standing = state.alarms.get(key)
+        comes = standing is None or not standing.active
         values = _values(rule, device, ongoing)
         place = dict(self._place_of(device.address))
         text = _text(rule, device, ongoing, values, place)
@@ -109,7 +117,6 @@ class Board:
                 drill=rule.drill,
                 why=why,
             )
-            self._put(state, Transition.RAISED, alarm, at)
         else:
             severity = min(standing.severity, rule.severity, key=lambda each: each.rank)  # never falls
             alarm = replace(
@@ -136,10 +143,14 @@ class Board:
                 superseded=None,
                 why=why,
             )
-            self._put(state, Transition.RERAISED, alarm, at)
+        if comes:
+            alarm = self.annunciation.announce(state, device, rule, alarm, at)
+        self._put(state, Transition.RAISED if standing is None else Transition.RERAISED, alarm, at)
         arm(state, device, rule, ongoing, alarm.severity, at, so_at)
+        if comes:
+            self.annunciation.came(state, alarm, at)
         if orders:
-            self.order(alarm, device, rule, at)
+            self.order(state, alarm, rule, at)
 
     def standing(self, state: State, device: Device, ongoing: Ongoing) -> Alarm | None:
         """The alarm of a condition, if it stands and is of the rule as it is now."""
@@ -157,21 +168,29 @@ class Board:
             standing,
             version=standing.version + 1,
             severity=severity,
-            ack_required=rule.ack_required_at(severity),
             acked_at=None,
             acked_by=None,
             comment=None,
-            shelved_until=None,
+            shelved_until=standing.shelved_until if may_shelve(severity) else None,
             why=None if standing.why is None else standing.why.risen(severity, at),
         )
-        self._put(state, Transition.ESCALATED, risen, at)
+        ack = rule.ack_required_at(severity) and risen.annunciated
+        self._put(state, Transition.ESCALATED, replace(risen, ack_required=ack), at)
 
     def clear(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
         """The condition has gone. What another version of the rule has raised is not this one's to end."""
         standing = state.alarms.get(alarm_key(rule.id, device.address, track))
         if standing is not None and standing.active and standing.superseded is None:
-            cleared = replace(standing, version=standing.version + 1, active=False, cleared_at=at)
+            cleared = replace(
+                standing,
+                version=standing.version + 1,
+                active=False,
+                cleared_at=at,
+                suppressed_by=None,
+                folded_into=None,
+            )
             self._put(state, Transition.CLEARED, cleared, at)
+            self.annunciation.went(standing, at)
 
     def cancel(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
         """The resident has pressed cancel: shown and told to everyone, but closes nothing."""
@@ -211,6 +230,8 @@ class Board:
             comment=given.comment or standing.comment,
         )
         self._put(state, Transition.CLOSED, closed, at)
+        if standing.active:
+            self.annunciation.went(standing, at)
         return closed
 
     def supersede(self, state: State, alarm: Alarm, how: Superseded, at: int) -> None:
@@ -238,6 +259,9 @@ class Board:
     def _put(self, state: State, transition: Transition, alarm: Alarm, at: int) -> None:
         if state.provisional_since is not None and not alarm.provisional:
             alarm = replace(alarm, provisional=True)
+        before = state.alarms.get(alarm.key)
+        alarm = influenced(before, alarm, at)
+        self.annunciation.note(state, before, alarm)
         if alarm.on_board:
             state.alarms[alarm.key] = alarm
             state.keys[alarm.id] = alarm.key
@@ -248,28 +272,17 @@ class Board:
         self.changes.append(AlarmChange(transition, alarm, at))
 
     def _late(self, text: Mapping[str, str], now: int, so_at: int | None) -> dict[str, str]:
-        told = self._calendar.local(now)
-        so = None if so_at is None else self._calendar.local(so_at)
+        told = self.calendar.local(now)
+        so = None if so_at is None else self.calendar.local(so_at)
         return {language: said + late_note(Language(language), told, so) for language, said in text.items()}
 
-    def order(self, alarm: Alarm, device: Device, rule: Rule, at: int) -> None:
+    def order(self, state: State, alarm: Alarm, rule: Rule, at: int) -> None:
         """Give the commands of an alarm that has been raised."""
-        for number, action in enumerate(rule.actions):
-            self._order(alarm, device, action, number, at)
-
-    def _order(self, alarm: Alarm, device: Device, action: Action, number: int, at: int) -> None:
-        command = KINDS[device.kind].commands[action.command]
-        guard = command.only_if_false
-        if guard is not None and (alarm.late or device.points.get(guard) is not False):
-            known = device.points.get(guard) is not None and not alarm.late  # what was known is old by now
-            reason = f"{guard} is {'true' if known else 'unknown'}"
-            self._withheld.append(Withheld(alarm.id, device.address, action.command, reason, at))
-            return
-        order_id = ulid(at, alarm.id, alarm.occurrences, number)
-        expires_at = at + action.expires_s * 1000
-        self._orders.append(
-            Order(order_id, alarm.id, device.address, action.command, dict(action.args), at, expires_at)
-        )
+        for given in orders_of(state, alarm, rule, self._around, at):
+            if isinstance(given, Order):
+                self._orders.append(given)
+            else:
+                self._withheld.append(given)
 
 
 def put_back(state: State, standing: Iterable[Alarm]) -> None:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from devices.readings import Scalar
 from rules.alarms import Severity
 from rules.hours import PLAIN, Calendar, Hours
+from rules.places import Level
 from rules.terms import Growing, Term
 from rules.vocabulary import Point
 
@@ -83,12 +84,53 @@ class Ack(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Other devices that obey: all of a kind that stand at the same place."""
+
+    kind: str
+    same: Level
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
-    """A command given to the device when the alarm is raised."""
+    """A command given to the device, or to others, when the alarm is raised."""
 
     command: str
     args: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
     expires_s: int = 60
+    to: Target | None = None
+    """None: the device itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A rule whose standing alarm explains those of another rule."""
+
+    rule: str
+    same: Level | None = None
+    """At the same place; None: of the same device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """When several devices of one place have the same alarm together, one alarm names them all."""
+
+    same: tuple[Level, ...]
+    """Nearest first; the farthest that fits is taken."""
+    least: int
+    share: float
+    """Of the devices there that could have it too."""
+    within_ms: int
+    text: Mapping[str, Text]
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """More new alarms than a person can follow: from its begin to its end one alarm names them all."""
+
+    more_than: int
+    within_ms: int
+    until_fewer_than: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +175,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. Exactly one of ``when`` and ``silent_for_ms`` is set."""
+    """One rule. Exactly one of ``when``, ``silent_for_ms`` and ``flood`` is set."""
 
     id: str
     kind: str
@@ -147,12 +189,15 @@ class Rule:
     cancel: Condition | None = None
     """Of an event rule: the device takes it back, which is shown and told and closes nothing."""
     silent_for_ms: int | None = None
+    flood: Flood | None = None
     for_ms: int = 0
     latch: bool = False
     ack: Ack = Ack.DEFAULT
     per_track: bool = False
     drill: bool = False
     """Its alarms are tests, not fires."""
+    suppressed_by: tuple[Cause, ...] = ()
+    fold: Fold | None = None
     actions: tuple[Action, ...] = ()
     examples: tuple[Example, ...] = ()
     clear_for_ms: int = 0

@@ -10,13 +10,15 @@ and judged by the times of the devices (`rules.backlog`). What needs no delay is
 One engine serves live traffic, rule examples, recovery and backtests. It knows no kind by name.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from heapq import heappop, heappush
 
 from devices.kinds import KINDS, Kind
-from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
+from devices.readings import Channel, Flag, Reading, Scalar, parts_of
 from rules import course
 from rules.alarms import Alarm, alarm_key
+from rules.annunciation import DEADLINES as ANNUNCIATION
+from rules.around import AROUND, Changed, Surroundings
 from rules.backlog import began_at, had_run_out, time_told, was_missed
 from rules.board import Board
 from rules.deadlines import LIMITED, WATCH, derive, key_of, push, push_silences
@@ -33,28 +35,33 @@ from rules.decisions import (
 )
 from rules.definitions import Points, Rule, RuleSet
 from rules.facts import adopt, learn_of_gateway
+from rules.lateness import judge_past
 from rules.limits import limit
 from rules.meeting import meet
-from rules.moments import at_gateway, tell_time
-from rules.plans import Plan, is_over, plan_of, truth_of
+from rules.moments import at_gateway, is_overtaken, tell_time
+from rules.places import Neighbourhood, PlaceOf
+from rules.plans import Plan, is_over, names_of, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
 from rules.succession import retire
-from rules.watches import fade, grow, hear_terms, watch
+from rules.suppression import causes_first
+from rules.watches import fade, grow, hear_terms, look_anew, watch
 from rules.withholding import earliest, is_withheld, look_again, opens
 
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
 
 _RETAINED = Flag.RETAINED
+_AT_ONCE = (*ANNUNCIATION, AROUND)
+"""Deadlines that are not held: nothing that may still wait in the broker makes them untrue."""
 _TIMED = (Channel.TELEMETRY, Channel.EVENT)
 
 
 class Engine:
     """Rules applied to what devices say.
 
-    ``place_of`` gives the place of a device for an alarm's text (building, unit, floor, room).
+    ``place_of`` gives the place of a device for an alarm's text, ``around`` who stands at the same places.
     Beyond ``unregistered_max`` devices that nobody registered, only smoke and events are evaluated.
     """
 
@@ -64,14 +71,19 @@ class Engine:
         *,
         site: str,
         node: str,
-        place_of: Callable[[Address], Mapping[str, str]] | None = None,
+        place_of: PlaceOf | None = None,
+        around: Neighbourhood | None = None,
         unregistered_max: int = 20_000,
     ) -> None:
         self.rules = rules
         self._unregistered_max = unregistered_max
         self._by_id = {rule.id: rule for rule in rules.rules}
-        self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id, rules.calendar)
-        self._plans = {name: plan_of(kind, rules.of_kind(name)) for name, kind in KINDS.items()}
+        neighbours, here = around or Neighbourhood(), place_of or (lambda _address: {})
+        self._board = Board(site, node, here, self._by_id, neighbours, rules.calendar)
+        self._around = Surroundings(rules.rules, neighbours)
+        self._overtaken = False
+        """The message under way is a late event."""
+        self._plans = {name: plan_of(kind, causes_first(rules.of_kind(name))) for name, kind in KINDS.items()}
 
     def new_state(self) -> State:
         """The state before the first message, listening."""
@@ -95,13 +107,17 @@ class Engine:
             self._listen(state, given)
         elif isinstance(given, CatchingUp):
             self._catch_up(state, given)
+            board.annunciation.settle(state)
             return board.decide()  # orders may come without a change
         elif isinstance(given, ClockStepped):
             self._set_clock(state, given)
         elif isinstance(given, ClockUntrusted) and state.provisional_since is None:
             state.provisional_since = now
             look_again(state, self._by_id, self.rules.calendar)
-        return board.decide() if board.changes else NOTHING
+        if not board.changes:
+            return NOTHING
+        board.annunciation.settle(state)
+        return board.decide()
 
     def tick(self, state: State, now: int) -> Decision:
         """Take every deadline up to ``now``."""
@@ -132,20 +148,29 @@ class Engine:
             device.online = values["state"] == "online"
         if flags & _RETAINED or (channel is Channel.STATUS and not device.online):
             return  # old news, or the broker speaking for a device that is gone
+        around: list[Changed] = []
         if not device.last_seen:
             push_silences(state, device, plan.silences, now)
-        moment = self._take_run_out(state, device, plan, reading, now) if state.catching_up else now
+            around += self._around.meet(state, device)
+        late = channel in _TIMED and is_overtaken(device, reading)
+        catches_up = state.catching_up and not late
+        moment = self._take_run_out(state, device, plan, reading, now) if catches_up else now
         device.last_seen = now
-        said_at = tell_time(device, reading, waited=state.catching_up) if plan.terms else now
-        device.source_time = reading.source_time
         if device.silences:
             self._end_silence(state, device, plan, now)
+        if late:
+            self._hear_late(state, device, plan, reading, now)
+            return
+        said_at = tell_time(device, reading, waited=state.catching_up) if channel in _TIMED else now
+        device.source_time = reading.source_time
         if channel is Channel.TELEMETRY:
             points = device.points
             points.update(values)
             device.told.update(dict.fromkeys(values, reading.source_time))
             if plan.derives:
                 self._derive_points(state, device, plan, reading, moment, said_at)
+            if device.kind in self._around.watched:
+                around += self._around.notice(state, device, values, points, moment)
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
@@ -153,11 +178,40 @@ class Engine:
             if plan.fed_by(values):
                 hear_terms(device, plan, reading, said_at)
                 self._judge_points(state, device, plan, values, now)
-            view = {**device.points, **values}
-            for rule in plan.events:
-                self._judge(state, device, rule, truth_of(rule, view), view, values, now)
+            around += self._judge_event(state, device, plan, values, moment)
+        self._look(state, around, now)
         if plan.watched:
             watch(state, device, plan, now)
+
+    def _hear_late(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> None:
+        """What a device said before something that was heard already."""
+        if reading.channel is Channel.TELEMETRY:
+            judge_past(self._board, state, device, plan, reading, now)
+            return
+        device.source_time, newest = reading.source_time, device.source_time
+        for ongoing in list(device.ongoing.values()):
+            lasted = reading.source_time - (ongoing.since or reading.source_time)
+            if ongoing.fields is not None and ongoing.due is not None:
+                rule = plan.rules[ongoing.rule]
+                if lasted >= rule.for_ms:
+                    self._run_out(state, device, rule, ongoing, late=True)
+        self._overtaken = True
+        try:
+            said_at = min(reading.source_time, now)
+            self._look(state, self._judge_event(state, device, plan, reading.values, said_at), now)
+        finally:
+            self._overtaken = False
+            device.source_time = newest
+
+    def _judge_event(
+        self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], moment: int
+    ) -> list[Changed]:
+        """Judge the conditions that look at event fields; what it changes for those that look at this device."""
+        around = self._around.notice(state, device, fields, {**device.points, **fields}, moment)
+        view = {**device.points, **fields}
+        for rule in plan.events:
+            self._judge(state, device, rule, truth_of(rule, view), view, fields, state.now)
+        return around
 
     def _kind_of(self, reading: Reading) -> Kind:
         return self._plans[parts_of(reading.address)[1]].kind
@@ -273,6 +327,20 @@ class Engine:
                 rule = plan.rules[ongoing.rule]
                 self._end_or_hold(state, device, rule, ongoing, None, device.points, now)
 
+    def _look(self, state: State, changed: Iterable[Changed], now: int) -> None:
+        """Judge what looks at other devices, where these have changed."""
+        for device, name in changed:
+            plan = self._plans[device.kind]
+            for rule, evaluate in plan.telemetry if device.last_seen else ():
+                if name in names_of(rule):
+                    device.changed = True
+                    self._judge(state, device, rule, evaluate(device.points), device.points, None, now)
+            if plan.cleared_by_event and device.ongoing:
+                device.changed = True
+                self._clear_events_by_points(state, device, plan, now)
+            if plan.watched:
+                watch(state, device, plan, now)
+
     # Deadlines
 
     def _take_due(self, state: State, now: int) -> None:
@@ -280,15 +348,27 @@ class Engine:
         while deadlines and deadlines[0][0] <= now:
             deadline = heappop(deadlines)
             device = state.devices.get(deadline[2])
-            if device is None:
-                continue
-            if self._behind(state, device):
+            if (
+                device is not None
+                and self._behind(state, device)
+                and not deadline[3].startswith(ANNUNCIATION)
+            ):
                 state.held.append(deadline)
             else:
-                self._take(state, device, deadline)
+                self._take(state, deadline)
+                self._board.annunciation.settle(state)
 
-    def _take(self, state: State, device: Device, deadline: Deadline) -> None:
-        due, _, _, condition = deadline
+    def _take(self, state: State, deadline: Deadline) -> None:
+        due, _, address, condition = deadline
+        if condition.startswith(ANNUNCIATION):
+            self._board.annunciation.take(state, deadline)
+            return
+        if condition.startswith(AROUND):
+            self._look(state, self._around.take(state, deadline), due)
+            return
+        device = state.devices.get(address)
+        if device is None:
+            return
         plan = self._plans[device.kind]
         if condition.startswith(LIMITED):
             self._expire_limited(state, device, plan, condition.removeprefix(LIMITED), due)
@@ -328,8 +408,10 @@ class Engine:
             return
         device.changed = True
         device.points[name] = False
+        around = self._around.notice(state, device, (name,), device.points, due)
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
+        self._look(state, around, due)
 
     def _look_again(self, state: State, device: Device, plan: Plan, rule_id: str, due: int) -> None:
         """A condition may have changed without a message."""
@@ -339,7 +421,7 @@ class Engine:
         del device.armed[rule_id]
         device.changed = True
         grow(device, plan, due)
-        fade(device, watched, due)
+        fade(device, watched.fading, due)
         rule = plan.rules[rule_id]
         if rule.when is not None and not rule.when.uses_event:
             self._judge(state, device, rule, rule.when.evaluate(device.points), device.points, None, due)
@@ -355,6 +437,8 @@ class Engine:
 
     def _is_late(self, state: State, device: Device, moment: int | None) -> bool:
         """Whether it is known that this was so before the gateway heard it."""
+        if self._overtaken:
+            return True
         return self._behind(state, device) and moment is not None and was_missed(state, moment)
 
     def _take_run_out(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> int:
@@ -396,15 +480,13 @@ class Engine:
                 heappush(deadlines, deadline)
             state.held.clear()
             while deadlines and deadlines[0][0] <= state.now:
-                deadline = heappop(deadlines)
-                if (device := state.devices.get(deadline[2])) is not None:
-                    self._take(state, device, deadline)
+                self._take(state, heappop(deadlines))
+                self._board.annunciation.settle(state)
             for key in sorted(state.told_late):
                 state.told_late.discard(key)  # first: what fails here must not fail for ever
                 alarm = state.alarms.get(key)
                 if alarm is not None and alarm.active and alarm.rule in self._by_id:
-                    device = state.devices[alarm.address]
-                    self._board.order(alarm, device, self._by_id[alarm.rule], state.now)
+                    self._board.order(state, alarm, self._by_id[alarm.rule], state.now)
         state.catching_up = given.on
 
     # Silence
@@ -464,6 +546,8 @@ class Engine:
     def derive_deadlines(self, state: State) -> None:
         """Build the heap from the rest of the state."""
         derive(state, self._plans)
+        self._board.annunciation.derive(state)
+        self._around.derive(state)
 
     def learn(self, state: State, given: Input) -> None:
         """Take an input of the journal without judging it: only what was last said is kept.
@@ -482,19 +566,22 @@ class Engine:
         if given.channel is Channel.STATUS:
             device.online = given.values["state"] == "online"
         elif not given.retained:
+            device.last_seen = given.received_at
+            if given.channel not in _TIMED or is_overtaken(device, given):
+                return
             plan = self._plans[device.kind]
-            said_at = tell_time(device, given, waited=state.catching_up) if plan.terms else 0
-            device.last_seen, device.source_time = given.received_at, given.source_time
+            said_at = tell_time(device, given, waited=state.catching_up)
+            device.source_time = given.source_time
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
                 device.told.update(dict.fromkeys(given.values, given.source_time))
                 limit(state, device, plan.limited, given.values, given.received_at)
-            if plan.terms and given.channel in _TIMED:
-                hear_terms(device, plan, given, said_at)
+            hear_terms(device, plan, given, said_at)
 
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
         adopt(state, standing, self._by_id)
+        self._board.annunciation.index(state)
 
     def succeed(self, state: State, before: RuleSet, now: int) -> Decision:
         """Take ``state`` over from an engine with the rules ``before`` at ``now``; see `rules.succession`.
@@ -511,15 +598,21 @@ class Engine:
         Nothing clears here: a standing alarm waits for the next reading.
         """  # noqa: D205
         state.now = max(now, state.now)
+        self._around.refresh(state)
         for device in list(state.devices.values()):
+            plan = self._plans[device.kind]
+            look_anew(device, plan, state.now)
             for condition, ongoing in list(device.ongoing.items()):
                 if ongoing.due is not None and (among is None or ongoing.rule in among):
                     del device.ongoing[condition]
-            for rule, evaluate in self._plans[device.kind].telemetry:
+            for rule, evaluate in plan.telemetry:
                 if among is not None and rule.id not in among:
                     continue
                 if rule.id not in device.ongoing and device.last_seen and evaluate(device.points):
                     self._begin(state, device, rule, rule.id, None, None, state.now)
+            watch(state, device, plan, state.now)
+        self._board.annunciation.rejudge(state, state.now)
+        self._board.annunciation.settle(state)
         self.derive_deadlines(state)
         return self._board.decide()
 

@@ -35,7 +35,7 @@ class Plan:
     watched: Mapping[str, "Watched"] = field(default_factory=dict)
     """By rule, what can change its truth without a message."""
     touched: dict[tuple[str, ...], tuple[tuple[Rule, Evaluate], ...]] = field(default_factory=dict)
-    fed: dict[tuple[str, ...], tuple[Term, ...]] = field(default_factory=dict)
+    heard: dict[tuple[str, ...], tuple[tuple[Term, ...], tuple[Fading, ...]]] = field(default_factory=dict)
 
     @property
     def derives(self) -> bool:
@@ -56,15 +56,21 @@ class Plan:
         return rules
 
     def fed_by(self, values: Mapping[str, Scalar]) -> tuple[Term, ...]:
-        """The terms that hear a message with these points or fields; remembered in ``fed``."""
-        terms = self.fed.get(tuple(values))
-        if terms is not None:
-            return terms
-        if len(self.fed) >= SHAPES_MOST:
-            self.fed.clear()
-        terms = tuple(term for term in self.terms if not term.feeds.isdisjoint(values))
-        self.fed[tuple(values)] = terms
-        return terms
+        """The terms that hear a message with these points or fields."""
+        return self.hearing(values)[0]
+
+    def hearing(self, values: Mapping[str, Scalar]) -> tuple[tuple[Term, ...], tuple[Fading, ...]]:
+        """The terms that a message feeds, and those of the others that fade; remembered in ``heard``."""
+        known = self.heard.get(tuple(values))
+        if known is not None:
+            return known
+        if len(self.heard) >= SHAPES_MOST:
+            self.heard.clear()
+        fed = tuple(term for term in self.terms if not term.feeds.isdisjoint(values))
+        fading = (term for term in self.terms if isinstance(term, Fading))
+        found = (fed, tuple(term for term in fading if term not in fed))
+        self.heard[tuple(values)] = found
+        return found
 
 
 @dataclass(frozen=True, slots=True)

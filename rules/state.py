@@ -4,6 +4,7 @@ It holds no clock and no closure, so it can be written to a snapshot and read ba
 derived from the rest. Times are Unix milliseconds.
 """
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,20 +12,29 @@ import msgspec
 
 from devices.readings import Address, Flag, Scalar
 from rules.alarms import Alarm
+from rules.standing import Marked, Standing
 
 RateMark = tuple[float, int, int]
 """What a rate of change was last measured from: the value, its source time, its arrival."""
 
 
 class Clock(msgspec.Struct, array_like=True):
-    """A device's own time, as of its last message (`rules.moments`)."""
+    """A device's own time, as of its newest message (`rules.moments`)."""
 
     moment: int
     """Unix ms, the device's."""
     at: int
     """Its arrival (Unix ms)."""
     unsure: bool = False
-    """The moment is a guess: the message may have waited, and nobody knows how long."""
+    """The last message may have waited, and nobody knows how long: its moment is a guess."""
+    told: int = 0
+    """The last time that it gave and that was believed (Unix ms)."""
+    newest: int = 0
+    """The newest that it gave with telemetry, and its arrival."""
+    newest_at: int = 0
+    newest_event: int = 0
+    """The same of events: the two come in sessions of their own, and overtake each other."""
+    newest_event_at: int = 0
 
 
 class Ongoing(msgspec.Struct, array_like=True):
@@ -79,6 +89,17 @@ class Device(msgspec.Struct, array_like=True):
     armed: dict[str, int] = {}
     """By rule, the earliest deadline at which its condition is looked at without a message."""
     clock: Clock | None = None
+    """Its own time."""
+    past: dict[str, int] = {}
+    """Rules whose condition late messages tell to be true, each since when by the device's time; 0 once told."""
+    past_at: int = 0
+    """Arrival of the last late message."""
+    raises: dict[str, list[int]] = {}
+    """By condition: when it last came back, as far as chattering is judged by it."""
+    shelved: dict[str, int] = {}
+    """Conditions that chatter, and until when their alarms are shelved."""
+    marks: dict[str, int] = {}
+    """Conditions about this device that others look at: 0 = holds, else when it last held; absent = long ago."""
     """Its own time; kept where a rule of its kind has terms."""
     cooling: dict[str, tuple[int, int]] = {}
     """By rule: until when it raises nothing here, and how often it would have since its alarm left the board."""
@@ -127,6 +148,14 @@ class State:
     """Alarms that a cooldown kept from being raised; counted since the start."""
     provisional_since: int | None = None
     """Since when the gateway has not known the time; None while it does."""
+    announced: list[int] = field(default_factory=list)
+    """When people were last told of a new alarm by itself, as far as a flood is judged by it."""
+    folds_due: dict[str, int] = field(default_factory=dict)
+    """Keys of folds whose members have changed, and when that is told."""
+    standing: Standing = field(default_factory=Standing)
+    """Derived from the alarms, as `deadlines` is."""
+    around: Marked = field(default_factory=Marked)
+    """Derived from the devices."""
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
@@ -140,10 +169,28 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     catching_up: bool = False
     told_late: list[str] = []
     provisional_since: int | None = None
+    announced: list[int] = []
+    folds_due: dict[str, int] = {}
 
 
-_ENCODER = msgspec.msgpack.Encoder()
-_DEVICE = msgspec.msgpack.Decoder(Device)
+_NUMBERS = 1
+"""Extension type of a row of numbers, which windows keep (`rules.folds`)."""
+
+
+def _pack(value: object) -> msgspec.msgpack.Ext:
+    if isinstance(value, array):
+        return msgspec.msgpack.Ext(_NUMBERS, value.tobytes())
+    raise NotImplementedError(f"a snapshot cannot hold a {type(value).__name__}")
+
+
+def _unpack(_code: int, data: memoryview) -> "array[float]":
+    numbers = array("d")
+    numbers.frombytes(data)
+    return numbers
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_pack)
+_DEVICE = msgspec.msgpack.Decoder(Device, ext_hook=_unpack)
 _HEADER = msgspec.msgpack.Decoder(Header)
 
 
@@ -158,6 +205,8 @@ def freeze(state: State) -> tuple[bytes, list[tuple[Address, bytes]]]:
         state.catching_up,
         sorted(state.told_late),
         state.provisional_since,
+        state.announced,
+        state.folds_due,
     )
     devices = []
     for address, device in state.devices.items():
@@ -179,6 +228,7 @@ def thaw(header: bytes | None, devices: list[tuple[Address, bytes]]) -> State:
         state.refused = head.refused
         state.catching_up, state.told_late = head.catching_up, set(head.told_late)
         state.provisional_since = head.provisional_since
+        state.announced, state.folds_due = list(head.announced), dict(head.folds_due)
         state.alarms = {alarm.key: alarm for alarm in head.alarms}
         state.keys = {alarm.id: alarm.key for alarm in head.alarms}
     return state

@@ -25,6 +25,9 @@ def shift(state: State, by_ms: int) -> None:
         deadlines[:] = [(due + by_ms, key, address, condition) for due, key, address, condition in deadlines]
     if state.listening_since:
         state.listening_since += by_ms
+    state.announced[:] = [moment + by_ms for moment in state.announced]
+    for key in state.folds_due:
+        state.folds_due[key] += by_ms
     state.now += by_ms
 
 
@@ -67,9 +70,15 @@ def _shift_device(device: Device, by_ms: int) -> None:
     device.armed = {rule: due + by_ms for rule, due in device.armed.items()}
     if device.clock is not None:
         device.clock.at += by_ms
+        device.clock.newest_at += by_ms
+        device.clock.newest_event_at += by_ms
+    device.past_at += by_ms
     device.rates = _shift_marks(device.rates, by_ms)
     device.cooling = {rule: (until + by_ms, count) for rule, (until, count) in device.cooling.items()}
     device.limited = {name: since + by_ms for name, since in device.limited.items()}
+    device.raises = {name: [moment + by_ms for moment in moments] for name, moments in device.raises.items()}
+    device.shelved = {name: until + by_ms for name, until in device.shelved.items()}
+    device.marks = {name: last and last + by_ms for name, last in device.marks.items()}
 
 
 def _shift_marks(marks: Mapping[str, RateMark], by_ms: int) -> dict[str, RateMark]:

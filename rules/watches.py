@@ -5,6 +5,7 @@ comes, the condition is looked at and the next moment is found. A bound is watch
 condition is under way.
 """
 
+from collections.abc import Iterable
 from heapq import heappush
 from math import ceil
 
@@ -14,14 +15,32 @@ from rules.definitions import Crossing
 from rules.moments import at_device, at_gateway
 from rules.plans import Plan, Watched
 from rules.state import Device, State
+from rules.terms import Fading
 
 
 def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> None:
-    """Let the terms that a message feeds hear it; ``moment`` as `rules.moments.tell_time` gave it."""
-    for term in plan.fed_by(reading.values):
+    """Let the terms that a message feeds hear it; ``moment`` as `rules.moments.tell_time` gave it.
+
+    The others forget what is too old by then, so that a condition never sees what no longer is.
+    """
+    fed, rest = plan.hearing(reading.values)
+    for term in fed:
         term.hear(device, reading, moment)
+    if rest:
+        fade(device, rest, reading.received_at)
     if plan.growing:
         grow(device, plan, reading.received_at)
+
+
+def look_anew(device: Device, plan: Plan, now: int) -> None:
+    """Terms as they are at ``now`` (Unix ms) under changed rules, and nothing of those that are no more."""
+    names = {term.name for term in plan.terms}
+    for name in device.memory.keys() - names:
+        del device.memory[name]
+        device.points.pop(name, None)
+    device.armed.clear()
+    grow(device, plan, now)
+    fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)
 
 
 def grow(device: Device, plan: Plan, now: int) -> None:
@@ -32,10 +51,10 @@ def grow(device: Device, plan: Plan, now: int) -> None:
             device.points[term.name] = max(now - at_gateway(device, since), 0) / 1000
 
 
-def fade(device: Device, watched: Watched, now: int) -> None:
+def fade(device: Device, terms: Iterable[Fading], now: int) -> None:
     """Let windows forget what is too old at ``now`` (Unix ms)."""
     moment = at_device(device, now)
-    for term in watched.fading:
+    for term in terms:
         due = term.fades_at(device)
         if due is not None and due <= moment:
             term.fade(device, moment)

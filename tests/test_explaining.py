@@ -16,6 +16,7 @@ from edge.store import codec
 from edge.web.models import ExplanationModel
 from rules.alarms import Alarm, AlarmChange, Transition
 from rules.engine import Engine
+from rules.explanation import Sway
 from rules.files import parse
 from rules.hours import Calendar
 from tests.web_world import START_MS, Book, alarm, raised, web
@@ -118,7 +119,7 @@ def test_both_languages_have_the_same_words_with_the_same_gaps() -> None:
     def gaps(text: str) -> list[str]:
         return sorted(part.partition("}")[0] for part in text.split("{")[1:])
 
-    assert _WORDS["en"].keys() == _WORDS["zh"].keys()
+    assert _WORDS["en"].keys() == _WORDS["zh"].keys() >= set(Sway)
     for key, text in _WORDS["en"].items():
         assert gaps(text) == gaps(_WORDS["zh"][key]), key
 
@@ -142,12 +143,13 @@ def test_every_way_to_come_and_to_end_has_its_words(rule: str, says: list[str]) 
 def test_what_happened_since_is_told_and_an_end_is_an_end() -> None:
     one = last("press")
     assert one.why is not None
-    why = one.why.influenced("suppressed", "gateway-broker-away", START_MS)
+    why = one.why.influenced(Sway.SUPPRESSED, "broker-away:c1/gateway/gw-1", START_MS)
     gone = msgspec.structs.replace(
         one, why=why, acked_at=START_MS, acked_by="Wang", comment="went there", closed=True, late=True
     )
     told = list(explain(gone, "en", "UTC"))
-    assert "2026-09-21 14:13:20: suppressed, explained by gateway-broker-away" in told
+    because = "because another alarm explains it: broker-away:c1/gateway/gw-1"
+    assert f"2026-09-21 14:13:20: suppressed, {because}" in told
     assert "Acknowledged 2026-09-21 14:13:20 by Wang: went there" in told
     assert any(each.startswith("Told late: it was so at 2026-09-21 14:13:26") for each in told)
     assert told[-1] == "It has left the board."

@@ -72,7 +72,7 @@ def test_a_kind_whose_rules_call_nothing_remembers_nothing() -> None:
     reading = Reading(Channel.TELEMETRY, Address("c1/smoke/s1"), {"smoke": False}, T0, T0)
     machine.step(state, reading, T0)
     [device] = state.devices.values()
-    assert (device.memory, device.clock) == ({}, None)
+    assert (device.memory, device.armed, device.points) == ({}, {}, {"smoke": False, "test": False})
 
 
 def test_the_spelling_of_a_call_is_one_however_it_is_written() -> None:

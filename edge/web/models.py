@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from edge.store.records import GapReason
 from rules.alarms import AlarmState, Severity
+from rules.explanation import Sway
 
 Scalar = bool | int | float | str
 
@@ -98,7 +99,7 @@ class RisenModel(Model):
 class InfluenceModel(Model):
     """What kept people from being told of it by itself, or ended that."""
 
-    what: str
+    what: Sway
     by: str
     at: AwareDatetime
 
