@@ -271,7 +271,8 @@ class Desk:
 
     async def _metrics(self, _line: bytes) -> object:
         node = self._node
-        return {"text": exposition(self.health(), node.intake.counts, node.replayed)}
+        counts = {**node.intake.counts, "raises_withheld": node.intake.state.raises_withheld}
+        return {"text": exposition(self.health(), counts, node.replayed)}
 
     async def _status(self, _line: bytes) -> object:
         silent = [address for address, device in self._node.intake.state.devices.items() if device.silent]

@@ -12,10 +12,11 @@ from devices.kinds import KINDS
 from devices.readings import Scalar, parts_of
 from rules.alarms import Alarm, AlarmChange, Severity, Superseded, Transition, alarm_key
 from rules.annunciation import Annunciation
+from rules.chattering import may_shelve
 from rules.deadlines import arm
 from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
 from rules.definitions import Rule
-from rules.evidence import evidence
+from rules.evidence import evidence, influenced
 from rules.hours import Calendar
 from rules.ids import ulid
 from rules.instructions import EXPIRES_MS
@@ -47,7 +48,7 @@ class Board:
         self._node = node
         self._place_of = place_of
         self._rules = rules
-        self._calendar = calendar
+        self.calendar = calendar
         self._around = around
         self.annunciation = Annunciation(tuple(rules.values()), around, site, node, self._put)
         self.changes: list[AlarmChange] = []
@@ -150,9 +151,9 @@ class Board:
         if comes:
             alarm = self.annunciation.announce(state, device, rule, alarm, at)
         self._put(state, Transition.RAISED if standing is None else Transition.RERAISED, alarm, at)
+        arm(state, device, rule, ongoing, alarm.severity, at, so_at)
         if comes:
             self.annunciation.came(state, alarm, at)
-        arm(state, device, rule, ongoing, alarm.severity, at, so_at)
         if orders:
             self.order(state, alarm, rule, at)
 
@@ -172,14 +173,14 @@ class Board:
             standing,
             version=standing.version + 1,
             severity=severity,
-            ack_required=rule.ack_required_at(severity),
             acked_at=None,
             acked_by=None,
             comment=None,
-            shelved_until=None,
+            shelved_until=standing.shelved_until if may_shelve(severity) else None,
             why=None if standing.why is None else standing.why.risen(severity, at),
         )
-        self._put(state, Transition.ESCALATED, risen, at)
+        ack = rule.ack_required_at(severity) and risen.annunciated
+        self._put(state, Transition.ESCALATED, replace(risen, ack_required=ack), at)
 
     def clear(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
         """The condition has gone. What another version of the rule has raised is not this one's to end."""
@@ -294,7 +295,9 @@ class Board:
     def _put(self, state: State, transition: Transition, alarm: Alarm, at: int) -> None:
         if state.provisional_since is not None and not alarm.provisional:
             alarm = replace(alarm, provisional=True)
-        self.annunciation.note(state, state.alarms.get(alarm.key), alarm)
+        before = state.alarms.get(alarm.key)
+        alarm = influenced(before, alarm, at)
+        self.annunciation.note(state, before, alarm)
         if alarm.on_board:
             state.alarms[alarm.key] = alarm
             state.keys[alarm.id] = alarm.key
@@ -305,8 +308,8 @@ class Board:
         self.changes.append(AlarmChange(transition, alarm, at))
 
     def _late(self, text: Mapping[str, str], now: int, so_at: int | None) -> dict[str, str]:
-        told = self._calendar.local(now)
-        so = None if so_at is None else self._calendar.local(so_at)
+        told = self.calendar.local(now)
+        so = None if so_at is None else self.calendar.local(so_at)
         return {language: said + late_note(Language(language), told, so) for language, said in text.items()}
 
     def order(self, state: State, alarm: Alarm, rule: Rule, at: int) -> None:

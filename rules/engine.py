@@ -82,9 +82,8 @@ class Engine:
         self.rules = rules
         self._unregistered_max = unregistered_max
         self._by_id = {rule.id: rule for rule in rules.rules}
-        neighbours = around or Neighbourhood()
-        nowhere = place_of or (lambda _address: {})
-        self._board = Board(site, node, nowhere, self._by_id, rules.calendar, neighbours)
+        neighbours, here = around or Neighbourhood(), place_of or (lambda _address: {})
+        self._board = Board(site, node, here, self._by_id, rules.calendar, neighbours)
         self._around = Surroundings(rules.rules, neighbours)
         self._overtaken = False
         """The message under way is a late event."""

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from devices.kinds import KINDS
 from devices.readings import Scalar
+from rules.alarms import Alarm, rfc3339
 from rules.definitions import Rule
-from rules.explanation import SAMPLES_MOST, Explanation, Sample
+from rules.explanation import SAMPLES_MOST, Explanation, Sample, Sway
 from rules.state import Device, Ongoing
 from rules.vocabulary import Sort
 
@@ -37,6 +40,7 @@ def evidence(
         cooldown_ms=rule.cooldown_ms,
         active=None if rule.active is None else str(rule.active),
         escalate=tuple((rise.after_ms, rise.severity.value) for rise in rule.escalate),
+        of_event=rule.when is not None and rule.when.uses_event,
         person=rule.waits_for_a_person or rule.latch,
         samples=tuple(_samples(rule, names[:SAMPLES_MOST], device, values)),
         left_out=max(0, len(names) - SAMPLES_MOST),
@@ -47,6 +51,21 @@ def evidence(
         rises=() if before is None else before.rises,
         influences=() if before is None else before.influences,
     )
+
+
+def influenced(before: Alarm | None, alarm: Alarm, at: int) -> Alarm:
+    """``alarm`` with what has begun or ceased to keep people from being told of it by itself, at ``at`` (Unix ms)."""
+    why = alarm.why
+    if why is None or not alarm.active:
+        return alarm
+    for what, was, by in (
+        (Sway.SUPPRESSED, before and before.suppressed_by, alarm.suppressed_by),
+        (Sway.FOLDED, before and before.folded_into, alarm.folded_into),
+        (Sway.SHELVED, before and rfc3339(before.shelved_until), rfc3339(alarm.shelved_until)),
+    ):
+        if by != was:
+            why = why.influenced(what, by, at) if by is not None else why.influenced(Sway.RELEASED, what, at)
+    return alarm if why is alarm.why else replace(alarm, why=why)
 
 
 def _names(rule: Rule) -> Sequence[str]:

@@ -5,6 +5,7 @@ Its size is bounded: `SAMPLES_MOST` samples, `INFLUENCES_MOST` influences, a ris
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 
 import msgspec
 from msgspec.structs import replace
@@ -37,13 +38,24 @@ class Risen(msgspec.Struct, frozen=True, array_like=True):
     """Unix ms."""
 
 
+class Sway(StrEnum):
+    """What can happen to whether people are told of an alarm by itself."""
+
+    SUPPRESSED = "suppressed"
+    """Another alarm explains it: its key."""
+    FOLDED = "folded"
+    """Another alarm tells of it with others: its id."""
+    SHELVED = "shelved"
+    """Until when, RFC 3339."""
+    RELEASED = "released"
+    """It is told by itself again; which of these has ended."""
+
+
 class Influence(msgspec.Struct, frozen=True, array_like=True):
     """Something that keeps people from being told of an alarm by itself, or that ended that."""
 
-    what: str
-    """`suppressed`, `folded`, `shelved` …"""
+    what: Sway
     by: str
-    """What did it: an alarm's id or key, a rule."""
     at: int
     """Unix ms."""
 
@@ -67,8 +79,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     active: str | None = None
     escalate: tuple[tuple[int, str], ...] = ()
     """After how long it rises to which severity."""
+    of_event: bool = False
+    """It looks at an event, which has no end of its own."""
     person: bool = False
-    """Nothing but a person ends it for certain."""
+    """A person closes it: nothing else ends it for certain, or it stays after it has ended."""
     samples: tuple[Sample, ...] = ()
     left_out: int = 0
     """Samples beyond `SAMPLES_MOST`."""
@@ -88,7 +102,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """After its severity has risen."""
         return replace(self, rises=(*self.rises, Risen(severity, at)))
 
-    def influenced(self, what: str, by: str, at: int) -> "Explanation":
+    def influenced(self, what: Sway, by: str, at: int) -> "Explanation":
         """After something has kept people from being told of it, or has ended that."""
         return replace(self, influences=(*self.influences, Influence(what, by, at))[-INFLUENCES_MOST:])
 

@@ -35,7 +35,8 @@ def adopt(state: State, standing: Iterable[Alarm], rules: Mapping[str, Rule]) ->
                 del device.ongoing[condition]
                 device.changed = True
     for alarm in state.alarms.values():
-        if alarm.active and alarm.superseded is None and alarm.members is None and alarm.rule in rules:
+        stands = alarm.active and alarm.superseded is None and alarm.members is None
+        if stands and alarm.rule in rules:
             _resume(state, alarm, rules[alarm.rule])
 
 

@@ -33,12 +33,15 @@ from rules.vocabulary import Vocabulary
 _KEYS = frozenset(
     {
         "id", "kind", "when", "clear", "cancel", "silent_for", "for", "per",
-        "severity", "latch", "ack", "drill", "let", "text", "actions", "examples", *TIMING_KEYS,
-        "suppressed_by", "fold", "flood",
+        "severity", "latch", "ack", "drill", "let", "text", "actions", "examples",
+        "suppressed_by", "fold", "flood", *TIMING_KEYS,
     }
 )  # fmt: skip
 _NOT_WITH_SILENCE = ("clear", "cancel", "for", "per", "clear_for", "clear_after")
-_NOT_WITH_FLOOD = (*_NOT_WITH_SILENCE, "when", "silent_for", "latch", "actions", "suppressed_by", "fold")
+_NOT_WITH_FLOOD = (
+    *_NOT_WITH_SILENCE, "when", "silent_for", "latch", "actions", "suppressed_by", "fold",
+    "cooldown", "escalate", "active",
+)  # fmt: skip
 _ID = re.compile(r"[a-z0-9-]{1,64}\Z")
 _TRACK = "track"
 _TEXT_LIMIT = 256
@@ -74,8 +77,8 @@ def parse(
                 if rule.active is not None:
                     meaning["calendar"] = list[Tree](calendar.meaning)
                 rules.append(replace(rule, version=_hash(meaning)))
-                meanings.append(meaning)
                 entries[rule_id] = entry
+                meanings.append(meaning)
     check_causes(rules, entries, faults)
     check_floods(rules, entries)
     if faults:

@@ -54,7 +54,7 @@ def cool_down(state: State, alarm: Alarm, rules: Mapping[str, Rule], at: int) ->
     """An alarm has left the board at ``at`` (Unix ms)."""
     rule = rules.get(alarm.rule)
     device = state.devices.get(alarm.address)
-    if rule is not None and rule.cooldown_ms and device is not None:
+    if rule is not None and rule.cooldown_ms and device is not None and alarm.members is None:
         device.cooling[rule.id] = (at + rule.cooldown_ms, 0)
         device.changed = True
 

@@ -1,6 +1,7 @@
 """What rules say of time: off-delay, cooldown, clearing by itself, rising severity, hours; and why an alarm came."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
@@ -598,10 +599,10 @@ ACTS = st.one_of(
 )
 STORY = st.lists(st.tuples(st.integers(0, 45), ACTS, st.booleans()), max_size=40)
 
-FROM_BOARD: set[AlarmState | None] = {None, AlarmState.NORMAL}
-LEGAL: dict[Transition, tuple[set[AlarmState | None], set[AlarmState]]] = {
-    Transition.RAISED: (FROM_BOARD, {AlarmState.UNACKED}),
-    Transition.RERAISED: ({*AlarmState} - {AlarmState.NORMAL}, {AlarmState.UNACKED}),
+OFF_BOARD: AbstractSet[AlarmState | None] = {None, AlarmState.NORMAL}
+LEGAL: dict[Transition, tuple[AbstractSet[AlarmState | None], AbstractSet[AlarmState]]] = {
+    Transition.RAISED: (OFF_BOARD, {AlarmState.UNACKED}),
+    Transition.RERAISED: (set(AlarmState) - {AlarmState.NORMAL}, {AlarmState.UNACKED}),
     Transition.ESCALATED: ({AlarmState.UNACKED, AlarmState.ACKED}, {AlarmState.UNACKED}),
     Transition.CLEARED: (
         {AlarmState.UNACKED, AlarmState.ACKED},
@@ -611,7 +612,7 @@ LEGAL: dict[Transition, tuple[set[AlarmState | None], set[AlarmState]]] = {
         {AlarmState.UNACKED, AlarmState.RTN_UNACKED, AlarmState.LATCHED_UNACKED},
         {AlarmState.ACKED, AlarmState.LATCHED_ACKED, AlarmState.NORMAL},
     ),
-    Transition.CLOSED: ({*AlarmState} - {AlarmState.NORMAL}, {AlarmState.NORMAL}),
+    Transition.CLOSED: (set(AlarmState) - {AlarmState.NORMAL}, {AlarmState.NORMAL}),
 }
 
 
