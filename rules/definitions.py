@@ -116,6 +116,8 @@ class Example:
     expect: Sequence[Expected]
     until_ms: int
     """How long to watch: the last step or expectation, or as the example says."""
+    usual: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """What was learnt before, by name of the term or of what stands for it; durations in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ from math import isfinite
 
 import msgspec
 
-from devices.kinds import Kind
+from devices.kinds import KINDS, Kind
 from devices.readings import Channel, Reading, Scalar, address_of
 from rules.alarms import AlarmChange, Transition
 from rules.definitions import Example, Expected, Rule, RuleSet, Step
 from rules.engine import Engine
-from rules.entries import Entry, write_duration
+from rules.entries import Entry, read_duration, write_duration
+from rules.state import Device
+from rules.terms import Learning
 
 EPOCH_MS = 1_767_225_600_000
 """When every example begins: 2026-01-01T00:00:00Z."""
@@ -22,7 +24,7 @@ EPOCH_MS = 1_767_225_600_000
 SITE = "example"
 DEVICE = "device-1"
 
-_KEYS = frozenset({"name", "readings", "events", "expect", "until"})
+_KEYS = frozenset({"name", "readings", "events", "expect", "until", "usual"})
 _CHANGES = (Transition.RAISED, Transition.RERAISED, Transition.CLEARED, Transition.CHANGED)
 """What can happen where no person acts."""
 
@@ -43,7 +45,8 @@ def read_examples(rule: Entry, kind: Kind) -> tuple[Example, ...]:
         if until is not None and until < last:
             reason = f"is before the last reading, event or expectation, {write_duration(last)}"
             entry.fault("until", reason, value=write_duration(until))
-        examples.append(Example(name or "", tuple(steps), tuple(expect), last if until is None else until))
+        until_ms = last if until is None else until
+        examples.append(Example(name or "", tuple(steps), tuple(expect), until_ms, usual=_usual(entry)))
     return tuple(examples)
 
 
@@ -72,6 +75,8 @@ def _play(rule: Rule, example: Example) -> list[AlarmChange]:
     engine = Engine(RuleSet((rule,), "example"), site=SITE, node="example")
     state = engine.new_state()
     address = address_of(SITE, rule.kind, DEVICE)
+    if example.usual:
+        state.devices[address] = _taught(rule, example)
     changes: list[AlarmChange] = []
     for step in example.steps:
         now = EPOCH_MS + step.at_ms
@@ -79,6 +84,30 @@ def _play(rule: Rule, example: Example) -> list[AlarmChange]:
         reading = Reading(channel, address, dict(step.values), source_time=now, received_at=now)
         changes += engine.step(state, reading, now).changes
     return [*changes, *engine.tick(state, EPOCH_MS + example.until_ms).changes]
+
+
+def _taught(rule: Rule, example: Example) -> Device:
+    """A device that has learnt before the example begins; not heard yet."""
+    points: dict[str, Scalar] = dict.fromkeys(KINDS[rule.kind].limited, False)
+    device = Device(address_of(SITE, rule.kind, DEVICE), rule.kind, points)
+    for term in rule.terms.values():
+        value = example.usual.get(term.name, example.usual.get(term.name.removesuffix("()")))
+        if value is not None and isinstance(term, Learning):
+            term.assume(device, value)
+    return device
+
+
+def _usual(entry: Entry) -> Mapping[str, float]:
+    below = entry.entry("usual")
+    usual: dict[str, float] = {}
+    for name in below.fields if below is not None else ():
+        value = below.text(name) if below is not None else None
+        ms = read_duration(value or "")
+        try:
+            usual[name] = float(value or "") if ms is None else ms / 1000
+        except ValueError:
+            entry.fault("usual", f"{name} needs a number or a duration", value=value)
+    return usual
 
 
 def _event_steps(entry: Entry, kind: Kind) -> list[Step]:
