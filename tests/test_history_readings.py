@@ -1,6 +1,5 @@
 """The history gives back exactly what the journal was given, whatever is compacted, killed or removed meanwhile."""
 
-import asyncio
 import os
 import signal
 import subprocess

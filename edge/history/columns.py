@@ -171,9 +171,9 @@ def _fits(name: str, values: Sequence[Scalar]) -> bool:
     types = set(map(type, values))
     whole = [value for value in values if type(value) is int] if int in types else [0]
     if POINTS[name] == pa.float64():
-        return types <= {float, int} and -_EXACT <= min(whole) and max(whole) <= _EXACT
+        return types <= {float, int} and min(whole) >= -_EXACT and max(whole) <= _EXACT
     if POINTS[name] == pa.int64():
-        return types == {int} and -(2**63) <= min(whole) and max(whole) < 2**63
+        return types == {int} and min(whole) >= -(2**63) and max(whole) < 2**63
     return types == {bool if POINTS[name] == pa.bool_() else str}
 
 
