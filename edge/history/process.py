@@ -24,6 +24,8 @@ EXIT_FAILED = 1
 EXIT_SETTINGS = 2
 NICENESS = 19
 
+_STDIN = 0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """One run; the exit code."""
@@ -45,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(_STDIN, 4096):  # not by `sys.stdin`, whose lock would be held at our own end
+        pass
     os._exit(EXIT_FAILED)
 
 
