@@ -40,8 +40,9 @@ HEATING_K_PER_W = 0.025
 """Port over ambient in steady state: 25 K at 1 kW."""
 THERMAL_S = 150.0
 """Time constant of the port."""
+WARMING_STEP_S = 3.0
 SETTLED_STEP_S = 15.0
-"""How finely a port is looked at whose temperature follows its power."""
+"""How finely a port is looked at that warms or cools with its load, and one that has done so."""
 SENSOR_MAX_C = 190.0
 HOT_C = 80.0
 """The port tells HighTemperature from here on; it does not switch itself off (domain, section 0, 8)."""
@@ -111,7 +112,7 @@ class Charger(Device):
         },
         "action": {
             "plug": {
-                "power": Parameter(0, 0, 2_000, "W"),
+                "watts": Parameter(0, 0, 2_000, "W"),
                 "needs": Parameter(0, 0, 100, "kWh"),
                 "stays": Parameter(math.nan, 0, math.inf),
             },
@@ -167,7 +168,7 @@ class Charger(Device):
     def _plug_as(self, given: Mapping[str, float]) -> None:
         """As told: W in bulk, kWh to fill it, how long it stays plugged in once it is full; 0: as it comes."""
         self._plug()
-        self._bulk_w = given["power"] or self._bulk_w
+        self._bulk_w = given["watts"] or self._bulk_w
         self._need_wh = given["needs"] * 1_000 or self._need_wh
         if not math.isnan(given["stays"]):
             self._unplug_after_s = given["stays"]
@@ -192,8 +193,10 @@ class Charger(Device):
         if abs(self.temperature_c - self._reported_c) >= REPORT_K:
             self.report()
         settled = abs(self.temperature_c - self._target_c()) < REPORT_K / 4
-        if self._heat_c_per_s or not settled:
+        if self._heat_c_per_s:
             return self.now_s + 1
+        if not settled:
+            return self.now_s + WARMING_STEP_S
         if self.phase is Phase.IDLE and not self.power_w:
             return min(self._next_plug_s, self.now_s + 300)
         return self.now_s + (5 if self.phase is Phase.PLUGGED else SETTLED_STEP_S)

@@ -280,6 +280,7 @@ class Device(ABC):
 
     def _powered(self, *, on: bool) -> None:
         """Its mains went or came: what it was about to say is lost."""
+        del on
         self._said.clear()
 
     @abstractmethod

@@ -35,6 +35,7 @@ from simulators.causes import (
     Unsetting,
 )
 from simulators.device import Happening
+from simulators.expectations import unknown_rules
 from simulators.fleet import Fleet, Member, Tempo
 from simulators.orders import Orders
 from simulators.scenario import Scenario
@@ -112,8 +113,15 @@ class _Rehearsal:
         self._plans: list[tuple[float, int, Callable[[], None]]] = []
         self._broker_up = True
         self._outboxes: dict[str, deque[tuple[Channel, bytes]]] = {}
+        self._look_for_unknown_rules(rules)
 
     # --- time ---------------------------------------------------------------------------------------------
+
+    def _look_for_unknown_rules(self, rules: RuleSet) -> None:
+        for name, meant in unknown_rules(self._scenario.expect, rules).items():
+            en = f"There is no rule {name}." + (f" Is {meant} meant?" if meant else "")
+            zh = f"没有规则 {name}。" + (f"是否指 {meant}？" if meant else "")
+            self._remark(f"rule {name}", en, zh)
 
     def run(self, progress: Callable[[float], None] | None) -> Performance:
         began = time.monotonic()
@@ -163,6 +171,7 @@ class _Rehearsal:
 
     def _moment(self) -> None:
         """Everything that is due now: deadlines first, then causes, then what devices say."""
+        self._pass_time(self._now_s)  # before: how it stood until now
         self._gateway.tick()
         while self._plans and self._plans[0][0] <= self._now_s:
             heapq.heappop(self._plans)[2]()
@@ -170,7 +179,6 @@ class _Rehearsal:
             self._say(member, message.channel, dict(message.payload), message.at_s)
         while self._on_the_way and self._on_the_way[0][0] <= self._now_s:
             self._arrive(*heapq.heappop(self._on_the_way)[2:])
-        self._pass_time(self._now_s)
 
     def _plan(self, at_s: float, does: Callable[[], None]) -> None:
         self._number += 1

@@ -110,13 +110,14 @@ def find_scenario(name: str) -> Path:
     raise ConfigurationError([Fault(name, "", reason, nearest=nearest(name, shipped))])
 
 
-def load_scenario(path: Path) -> Scenario:
-    """Read a scenario file. Raises `ConfigurationError`."""
+def load_scenario(path: Path, shown: str | None = None) -> Scenario:
+    """Read a scenario file, which faults and reports name as ``shown``. Raises `ConfigurationError`."""
+    shown = str(path) if shown is None else shown
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError([Fault(str(path), "", f"cannot be read: {error}")]) from error
-    return parse_scenario(text, str(path))
+        raise ConfigurationError([Fault(shown, "", f"cannot be read: {error}")]) from error
+    return parse_scenario(text, shown)
 
 
 def parse_scenario(text: str, file: str) -> Scenario:

@@ -88,7 +88,7 @@ _ZH: Mapping[str, str] = MappingProxyType(
         # states
         "standing": "仍在", "absent": "不在", "unacked": "未确认", "acked_": "已确认", "rtn_unacked": "已恢复未确认",
         "latched_unacked": "锁定未确认", "latched_acked": "锁定已确认", "shelved": "已搁置", "suppressed": "被抑制",
-        "out_of_service": "停用",
+        "out_of_service": "停用", "normal": "正常",
         # results, severities
         "done": "已执行", "rejected": "被拒绝", "failed": "失败", "critical": "紧急", "high": "高", "medium": "中",
         "low": "低", "info": "提示",

@@ -200,7 +200,9 @@ class Judge:
                     one = case.expectation
                     case.open, case.passed, case.at_s = False, True, one.until_s
                     if not one.forbidden:
-                        yield Met(now_s, one, max((at_s for at_s, _ in case.seen), default=0.0) - one.after_s)
+                        yield Met(
+                            one.until_s, one, max((at_s for at_s, _ in case.seen), default=0.0) - one.after_s
+                        )
                 else:
                     yield _miss(case, now_s)
 
@@ -293,12 +295,12 @@ def _shown(alarm: SeenAlarm) -> str:
 
 
 def _miss(case: Case, at_s: float) -> Missed:
-    case.open, case.at_s = False, at_s
+    case.open, case.at_s = False, min(at_s, case.expectation.until_s)
     if not case.why:
         case.why = "; ".join(case.near)
         if case.number and case.expectation.count.least > 1:
             case.why = f"{case.number} came" + (f"; {case.why}" if case.why else "")
-    return Missed(at_s, case.expectation, case.why)
+    return Missed(case.at_s, case.expectation, case.why)
 
 
 def _near(case: Case, what: str, at_s: float) -> None:
