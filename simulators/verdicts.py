@@ -215,9 +215,12 @@ class Judge:
         for case in list(self.cases):
             one = case.expectation
             wanted = one.subject is Subject.CHANGE and one.is_about(alarm.rule, alarm.device)
-            if not case.open or not wanted or not _is(change, one.change):
+            if case.passed or not wanted or not _is(change, one.change):
                 continue
             if one.alarm_id is not None and one.alarm_id != alarm.id:
+                continue
+            if not case.open:
+                _remember_late(case, f"{alarm.rule} of {alarm.device} {change}, too late", at_s)
                 continue
             if (other := _differs(one, alarm)) is not None:
                 _near(case, f"{change} {other}", at_s)
@@ -301,6 +304,13 @@ def _miss(case: Case, at_s: float) -> Missed:
         if case.number and case.expectation.count.least > 1:
             case.why = f"{case.number} came" + (f"; {case.why}" if case.why else "")
     return Missed(case.at_s, case.expectation, case.why)
+
+
+def _remember_late(case: Case, what: str, at_s: float) -> None:
+    """It has been missed by now; who reads the report wants to know when it came."""
+    if not case.expectation.forbidden and not case.seen and not case.why:
+        _near(case, what, at_s)
+        case.why = case.near[-1]
 
 
 def _near(case: Case, what: str, at_s: float) -> None:
