@@ -34,6 +34,7 @@ class Button(Device):
             "not_worn": {},
             "motionless": {},
             "fall": {},
+            "untested": {},
         },
         "action": {"emergency": {}, "cancel": {}, "test": {}, "check_in": {}},
         "power": POWER,
@@ -115,6 +116,8 @@ class Button(Device):
                 self._not_worn = True
             case "motionless":
                 self._motionless = True
+            case "untested":
+                self._test_s = math.inf
             case "fall":  # it is around the neck of who got up, and nothing moves any more
                 self._motionless = self._fallen = True
         self.report()

@@ -137,6 +137,8 @@ class Charger(Device):
         self._phase_since_s = 0.0
         self._unplug_after_s = 0.0
         self._next_plug_s = rng.uniform(0, 7_200)
+        self._taken_over = False
+        """Only the story plugs and unplugs here any more."""
         self._mains_v = MAINS_V + rng.gauss(0, 2)
         self._heat_c_per_s = self._heat_limit_c = 0.0
         self._burning = self._no_taper = self._welded = self._faulted = False
@@ -175,7 +177,8 @@ class Charger(Device):
 
     def _unplug(self) -> None:
         self._session = ""
-        self._next_plug_s = self.now_s + self.rng.expovariate(1 / 5_400)
+        pause_s = self.rng.expovariate(1 / 5_400)
+        self._next_plug_s = math.inf if self._taken_over else self.now_s + pause_s
         self._enter(Phase.IDLE)
 
     def _enter(self, phase: Phase) -> None:
@@ -321,9 +324,11 @@ class Charger(Device):
                 self._leak_fault_ma = given["current"]
             case "welded":
                 self._welded = True
-            case "plug" if self.phase is Phase.IDLE:
+            case "plug":
                 self._plug_as(given)
-            case "unplug" if self.phase is not Phase.IDLE:
+                self._taken_over = True
+            case "unplug":
+                self._taken_over = True
                 self._unplug()
         self.report()
 

@@ -77,7 +77,7 @@ _ZH: Mapping[str, str] = MappingProxyType(
         "failing_battery": "电池逐渐失效", "no_taper": "充不满", "over_voltage": "过压", "under_voltage": "欠压",
         "broken": "损坏", "leakage": "漏电", "welded": "继电器粘连", "smouldering": "阴燃", "flaming": "明火",
         "burnt_toast": "烤焦面包", "battery": "电池电量", "contaminated": "积尘", "tampered": "被拆下",
-        "worn_out": "到使用年限", "not_worn": "未佩戴", "motionless": "无活动", "fall": "跌倒",
+        "worn_out": "到使用年限", "not_worn": "未佩戴", "motionless": "无活动", "fall": "跌倒", "untested": "不再测试",
         "stream_lost": "无画面", "fire_recall": "消防迫降", "propped": "门被挡住", "plug": "插上", "unplug": "拔下",
         "test": "测试", "mute": "消音", "emergency": "按下紧急求助", "cancel": "取消", "check_in": "报平安",
         "ebike": "电动自行车", "bicycle": "自行车", "stroller": "婴儿车", "wheelchair": "轮椅", "person": "乘客",
