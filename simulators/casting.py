@@ -40,6 +40,8 @@ class Who:
     devices: tuple[str, ...]
     label: str
     """As the file names them."""
+    by_place: bool = False
+    """Neither by name nor by kind: there may be devices among them that are not meant."""
 
 
 class Cast:
@@ -75,7 +77,8 @@ class Cast:
         if not found:
             entry.fault(None, f"no device of this scenario is {_label(names, wanted)}")
             return None
-        return Who(found, _label(names, wanted) + (f" ({pick})" if pick is not None else ""))
+        label = _label(names, wanted) + (f" ({pick})" if pick is not None else "")
+        return Who(found, label, by_place=not names and "kind" not in wanted)
 
     def _known(self, entry: Entry, names: Iterable[str], wanted: Mapping[str, Sequence[str]]) -> None:
         for name in names:

@@ -282,7 +282,17 @@ class _Reading:
         one = replace(one, after_s=after_s, until_s=until_s, earliest_s=earliest)
         if count is not None or any_ or who is None:
             return [_of(one, who, count or ONE)]
-        return [replace(one, device=device, devices=frozenset((device,))) for device in who.devices]
+        return [replace(one, device=device, devices=frozenset((device,))) for device in self._meant(one, who)]
+
+    def _meant(self, one: Expectation, who: Who) -> Sequence[str]:
+        """Each device; where they are named by their place, those of the kind that the rule or order is about."""
+        if not who.by_place:
+            return who.devices
+        if one.subject is Subject.ORDER:
+            kinds = {name for name, kind in KINDS.items() if one.alarm in kind.commands}
+        else:
+            kinds = {name for name in KINDS if one.alarm.startswith(f"{name}-")}
+        return [device for device in who.devices if self._cast.kinds[device] in kinds] or who.devices
 
     def _state(self, entry: Entry) -> list[Expectation]:
         one, who = self._change(entry), self._cast.who(entry)
@@ -292,7 +302,7 @@ class _Reading:
         one = replace(one, change=state, after_s=at_s, until_s=at_s, subject=Subject.STATE)
         if who is None or entry.truth("any"):
             return [_of(one, who, ONE)]
-        return [replace(one, device=device, devices=frozenset((device,))) for device in who.devices]
+        return [replace(one, device=device, devices=frozenset((device,))) for device in self._meant(one, who)]
 
     # --- what must not come -------------------------------------------------------------------------------
 

@@ -259,6 +259,20 @@ def test_several_devices_mean_each_of_them_unless_a_count_or_any_says_otherwise(
     assert [one.devices for one in nobody] == [None]
 
 
+def test_of_devices_named_by_their_place_those_are_meant_that_the_rule_or_order_is_about() -> None:
+    for expected, devices in (
+        ("alarm: smoke-fault, building: '3'", ["s1", "s2", "s3", "s4", "s5"]),
+        ("alarm: elevator-silent, building: '3'", ["lift-1"]),
+        ("order: hold_door, building: '3'", ["lift-1"]),
+        ("alarm: fire-recall, building: '3'", ["s1", "s2", "s3", "s4", "s5", "lift-1"]),
+        (
+            "alarm: smoke-fault, building: '3', kind: [smoke, elevator]",
+            ["s1", "s2", "s3", "s4", "s5", "lift-1"],
+        ),
+    ):
+        assert [one.device for one in story(f"expect: [{{{expected}, within: 3s}}]").expect] == devices
+
+
 def test_times_count_from_a_named_line_or_from_the_first_thing_that_happens_to_the_device() -> None:
     text = (
         "initial: [{device: b1, fault: battery}]\n"
