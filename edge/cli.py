@@ -171,6 +171,8 @@ def _add_rules(verbs: "_Verbs", given: Sequence[str]) -> None:
         parser = _add(below, name, verb, does, "my-rules.yaml")
         _add_config(parser)
         without = "rule files (without: the shipped packs and those of the configuration)"
+        if name == "test":
+            without = "rule files, besides the shipped packs and those of the configuration"
         parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=without)
         if name == "test" and "rules" in given and "test" in given:
             from edge.rule_tests import add_arguments

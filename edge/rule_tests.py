@@ -19,7 +19,8 @@ from edge.settings import Config, shown_path
 from rules.definitions import RuleSet
 from rules.examples import run as run_examples
 from rules.texts import Language
-from simulators.rehearsal import Performance, rehearse
+from simulators.performance import Performance
+from simulators.rehearsal import rehearse
 from simulators.report import (
     Examined,
     brief_line,

@@ -19,7 +19,7 @@ from rules.definitions import RuleSet
 from rules.entries import Entry
 from simulators.casting import WHO, Cast, Who
 from simulators.causes import Cause
-from simulators.spans import Bounds, bounds, read_span, span
+from simulators.spans import Bounds, bounds, read_span, span, write_moment
 
 ONE = Bounds(1)
 NONE = Bounds(0, 0)
@@ -125,13 +125,13 @@ class Expectation:
             case Subject.ORDER:
                 what = f"order {what} {self.change}"
             case Subject.STATE:
-                return f"{what} {self.change} at {self.until_s:.0f} s"
+                return f"{what} {self.change} at {write_moment(self.until_s)}"
             case _:
                 what = f"{what} {self.change}"
         if self.forbidden:
             return f"never {what}"
         many = "" if self.count == ONE else f" ({self.count})"
-        return f"{what}{many} by {self.until_s:.0f} s"
+        return f"{what}{many} by {write_moment(self.until_s)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,22 +3,20 @@
 What devices say goes over their lines (`simulators.line`), is decoded as the gateway decodes it, checked for repeats
 as the gateway does, and judged by `rules.engine`; orders go back to the devices, whose results are messages again.
 The clock goes from moment to moment, so a day takes seconds, and the same seed gives the same story to the
-millisecond. What virtual time cannot be like is modelled and said in `Performance.remarks`, never passed over.
+millisecond. What virtual time cannot be like is modelled and said in `simulators.performance`, never passed over.
 """
 
 import heapq
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 
 import msgspec
 
 from devices.readings import Channel, Scalar
-from rules.alarms import Severity
 from rules.decisions import Acknowledge, Close, Decision, Listening, Order
 from rules.definitions import RuleSet
 from simulators.casting import SITE
@@ -38,9 +36,10 @@ from simulators.device import Happening
 from simulators.expectations import unknown_rules
 from simulators.fleet import Fleet, Member, Tempo
 from simulators.orders import Orders
+from simulators.performance import Performance
 from simulators.scenario import Scenario
 from simulators.telling import Began, Event, Happened, Noted
-from simulators.verdicts import Case, Judge, Ordered, SeenAlarm
+from simulators.verdicts import Judge, Ordered
 from simulators.virtual_gateway import Delivery, VirtualGateway
 
 CAUGHT_UP_S = 0.5
@@ -51,29 +50,6 @@ OUTBOX_LIMIT = 32
 """What a device keeps while there is no broker: events and results, as `simulators.connections` does."""
 
 _ENCODER = msgspec.json.Encoder()
-
-
-@dataclass(frozen=True, slots=True)
-class Performance:
-    """What came of a story."""
-
-    scenario: Scenario
-    events: tuple[Event, ...]
-    """Everything that was told, in order."""
-    cases: tuple[Case, ...]
-    unexpected: tuple[SeenAlarm, ...]
-    remarks: tuple[Noted, ...]
-    """What was modelled, because virtual time has no such thing."""
-    counts: Mapping[str, int]
-    """Messages received, rejected, and known as repeats."""
-    board: tuple[SeenAlarm, ...]
-    took_s: float
-    """Of the spectator's time."""
-
-    @property
-    def passed(self) -> bool:
-        """All that was expected came, nothing else did that must not."""
-        return not self.unexpected and all(case.passed for case in self.cases)
 
 
 _OnTheWay = tuple[float, int, Member, Channel, bytes, bool]
@@ -410,10 +386,3 @@ class _Rehearsal:
     def _find(self, reason: str, *, so: bool) -> None:
         self._gateway.find(reason, so=so)
         self._plan(self._now_s + LOOK_S, self._gateway.look)
-
-
-def standing(performance: Performance) -> Iterator[SeenAlarm]:
-    """The alarms that stand at the end, worst first."""
-    yield from sorted(
-        performance.board, key=lambda alarm: (Severity(alarm.severity).rank, alarm.rule, alarm.device)
-    )

@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from rules.texts import Language
+from simulators.causes import Cause, Handling, Person
 from simulators.expectations import Expectation, Subject
-from simulators.rehearsal import Performance, standing
+from simulators.performance import Performance
+from simulators.spans import write_clock, write_moment
 from simulators.telling import (
     Began,
     Event,
@@ -116,7 +118,7 @@ def scenario_lines(played: Performance, language: Language, place: str = "") -> 
     if told := scenario.description.get(str(language)) or scenario.description.get("en"):
         yield f"  {told}"
     begin = f"{scenario.starts_at:%Y-%m-%d %H:%M} {scenario.starts_at.tzname()}"
-    lasts, devices = _long(scenario.duration_s), len(scenario.placements)
+    lasts, devices = write_clock(scenario.duration_s), len(scenario.placements)
     if zh:
         yield f"  {scenario.file} · {devices} 台设备 · {begin} 开始 · 历时 {lasts} · 种子 {scenario.seed}"
     else:
@@ -138,9 +140,7 @@ def scenario_lines(played: Performance, language: Language, place: str = "") -> 
         if (more := len(played.unexpected) - UNEXPECTED_MOST) > 0:
             yield f"          … +{more}"
     if played.board:
-        left = ", ".join(
-            f"{alarm.rule} / {alarm.device}" for alarm in list(standing(played))[:UNEXPECTED_MOST]
-        )
+        left = ", ".join(f"{alarm.rule} / {alarm.device}" for alarm in played.standing[:UNEXPECTED_MOST])
         more = len(played.board) - UNEXPECTED_MOST
         yield f"  {_w('standing', language)}: {left}{f' … +{more}' if more > 0 else ''}"
     if played.remarks:
@@ -181,7 +181,7 @@ def brief_line(played: Performance, language: Language) -> str:
     if wrong:
         told += f"，{wrong} 项不符" if zh else f", {wrong} wrong"
     verdict = _w("pass" if played.passed else "fail", language)
-    return f"{verdict}  {played.scenario.name}: {told}, {_long(played.scenario.duration_s)}"
+    return f"{verdict}  {played.scenario.name}: {told}, {write_clock(played.scenario.duration_s)}"
 
 
 def failure_lines(played: Performance, language: Language) -> Iterator[str]:
@@ -210,23 +210,24 @@ def outcome(case: Case, language: Language) -> str:
     if case.number > 1:
         first, last = min(times), max(times)
         if zh:
-            return f"{case.number} 个，{first:.1f} 至 {last:.1f} 秒"
-        return f"{case.number} came, from {first:.1f} s to {last:.1f} s"
-    took_s = times[-1] - one.after_s
-    return (
-        f"{times[-1]:.1f} 秒时，{took_s:.1f} 秒后"
-        if zh
-        else f"came at {times[-1]:.1f} s, after {took_s:.1f} s"
-    )
+            return f"{case.number} 个，{write_moment(first)} 至 {write_moment(last)}"
+        return f"{case.number} came, from {write_moment(first)} to {write_moment(last)}"
+    came, took = write_moment(times[-1]), write_moment(times[-1] - one.after_s)
+    return f"出现于 {came}，{took} 后" if zh else f"came at {came}, after {took}"
 
 
 def _told(events: Sequence[Event]) -> Iterator[Event]:
     """What happened, without verdicts; an alarm that leaves the board because it is over is told once."""
-    over = ""
+    over, closing_s = "", -1.0
     for event in events:
         match event:
             case Began() | Met() | Missed() | Unexpected():
                 continue
+            case Happened(at_s=at_s, cause=Cause(act=Handling(does=Person.CLOSE))):
+                closing_s = at_s
+            case Change(change=change, at_s=at_s) if at_s == closing_s:
+                if change != "closed":
+                    continue  # a person has closed it: it is that what happened
             case Change(change="closed", alarm=alarm) if over == alarm.id:
                 continue
         over = event.alarm.id if isinstance(event, Change) and event.change == "cleared" else ""
@@ -252,16 +253,7 @@ def _line(event: Event, language: Language) -> str:
 
 def _clock(starts_at: datetime, at_s: float) -> str:
     told = starts_at + timedelta(seconds=at_s)
-    return f"{_long(at_s):>12}  {told:%H:%M:%S}"
-
-
-def _long(seconds: float) -> str:
-    """``1:02:03.4`` of hours, minutes and seconds; days in front where there are any."""
-    tenths = round(seconds * 10)
-    whole, tenth = divmod(tenths, 10)
-    days, rest = divmod(whole, 86_400)
-    told = f"{rest // 3_600}:{rest % 3_600 // 60:02d}:{rest % 60:02d}" + (f".{tenth}" if tenth else "")
-    return f"{days}d {told}" if days else told
+    return f"{write_clock(at_s):>12}  {told:%H:%M:%S}"
 
 
 # --- for machines -------------------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ _COUNT = re.compile(
     r"(?:(at least|>=|≥|at most|<=|≤|exactly|=|==)\s*)?(\d{1,6})(?:\s*(?:\.\.|–|-|to)\s*(\d{1,6}))?\Z"
 )
 
+SECONDS_MOST = 120
+"""Up to so many seconds are read as seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -70,6 +73,22 @@ def read_span(text: str) -> int | None:
         total += float(f"{found[1]}.{found[2] or 0}") * size
         end = found.end()
     return sign * round(total) if end else None
+
+
+def write_moment(seconds: float) -> str:
+    """A time of a story for people: ``17 s``, ``20.5 s``, and from two minutes on ``0:12:15``."""
+    tenths = round(seconds * 10)
+    if abs(tenths) < SECONDS_MOST * 10:
+        return f"{tenths / 10:g} s"
+    return write_clock(seconds)
+
+
+def write_clock(seconds: float) -> str:
+    """``1:02:03.4`` of hours, minutes and seconds; days in front where there are any."""
+    whole, tenth = divmod(round(seconds * 10), 10)
+    days, rest = divmod(whole, 86_400)
+    told = f"{rest // 3_600}:{rest % 3_600 // 60:02d}:{rest % 60:02d}" + (f".{tenth}" if tenth else "")
+    return f"{days}d {told}" if days else told
 
 
 def read_bounds(text: str) -> Bounds | None:

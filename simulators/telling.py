@@ -25,7 +25,7 @@ from simulators.causes import (
 )
 from simulators.device import Happening
 from simulators.expectations import Expectation, Subject
-from simulators.spans import Bounds
+from simulators.spans import Bounds, write_moment
 from simulators.verdicts import Change, Met, Missed, Ordered, Verdict
 
 EN, ZH = Language.EN, Language.ZH
@@ -124,7 +124,7 @@ def describe(event: Event, language: Language = EN) -> str:
                 expectation_line(event.expectation, EN) if not zh else expectation_line(event.expectation, ZH)
             )
             what = (
-                f"符合预期：{told}（{event.took_s:.1f} 秒后）"
+                f"符合预期：{told}（{write_moment(event.took_s)} 后）"
                 if zh
                 else (f"as it should: {told} (after {event.took_s:.1f} s)")
             )
@@ -256,7 +256,7 @@ def _also(one: Expectation) -> str:
     if one.late is not None:
         told.append("late" if one.late else "not late")
     if one.earliest_s is not None:
-        told.append(f"not before {one.earliest_s:.0f} s")
+        told.append(f"not before {write_moment(one.earliest_s)}")
     return f" [{', '.join(told)}]" if told else ""
 
 
@@ -268,7 +268,7 @@ def _in_chinese(one: Expectation) -> str:
     if one.forbidden:
         return f"不得出现：{what} {told}"
     if one.subject is Subject.STATE:
-        return f"{what} 在 {one.until_s:.0f} 秒时{told}"
+        return f"{what} 在 {write_moment(one.until_s)} 时{told}"
     also = []
     if one.count != Bounds(1):
         also.append(f"数量 {one.count}")
@@ -279,5 +279,5 @@ def _in_chinese(one: Expectation) -> str:
     if one.late is not None:
         also.append("迟到" if one.late else "非迟到")
     if one.earliest_s is not None:
-        also.append(f"不早于 {one.earliest_s:.0f} 秒")
-    return f"{what} 在 {one.until_s:.0f} 秒前{told}{'（' + '，'.join(also) + '）' if also else ''}"
+        also.append(f"不早于 {write_moment(one.earliest_s)}")
+    return f"{what} 在 {write_moment(one.until_s)} 前{told}{'（' + '，'.join(also) + '）' if also else ''}"

@@ -7,10 +7,7 @@ story only goes from cause to cause. Every mistake goes into the entry it stands
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from types import MappingProxyType
-
-import msgspec
 
 from devices.faults import nearest
 from devices.kinds import KINDS, Kind
@@ -33,6 +30,7 @@ from simulators.causes import (
 from simulators.device import Happening, Parameter
 from simulators.fleet import MODELS
 from simulators.line import LINE_FAULTS
+from simulators.payloads import read_parameter, read_values
 from simulators.spans import number, span, whole
 
 PHYSICS = ("fault", "action", "passenger", "power")
@@ -198,7 +196,7 @@ class _Line:
             return
         own = "for" in known or "for" not in entry.fields
         self._known(verb, *known, *(() if own or verb != "fault" else ("for",)))
-        given = {key: value for key in known if (value := parameter(entry, key, known[key])) is not None}
+        given = {key: value for key in known if (value := read_parameter(entry, key, known[key])) is not None}
         if name == "flapping":
             yield from self._flapping(who, given)
             return
@@ -287,7 +285,7 @@ class _Line:
         for_s = span(entry, "for")
         if kind is None or below is None:
             return
-        points = _values(below, kind.telemetry, absent=True)
+        points = read_values(below, kind.telemetry, absent=True)
         yield 0.0, Setting(MappingProxyType(points)), who, False
         if for_s is not None:
             yield for_s, Unsetting(tuple(points)), who, False
@@ -327,7 +325,7 @@ class _Line:
         if schema is None:
             entry.fault(verb, f"a {kind.name} sends none")
             return
-        values = _values(below, schema, beside=("id", "ts"))
+        values = read_values(below, schema, beside=("id", "ts"))
         fields = {name: value for name, value in values.items() if value is not None}
         yield 0.0, Saying(SAYINGS[verb], MappingProxyType(fields)), who, False
 
@@ -400,43 +398,3 @@ class _Line:
             yield 0.0, Load(rate), None, False
             if for_s is not None:
                 yield for_s, Load(None), None, False
-
-
-def parameter(entry: Entry, key: str, known: Parameter) -> float | None:
-    """What a line says of a parameter, within its limits."""
-    if known.unit == "s":
-        return span(entry, key, low_s=known.low, high_s=known.high)
-    return number(entry, key, known.low, known.high, known.unit)
-
-
-def _values(
-    below: Entry, schema: type[msgspec.Struct], *, absent: bool = False, beside: tuple[str, ...] = ()
-) -> dict[str, Scalar | None]:
-    """Points as a message holds them, checked as a message is; None for one that is not to be said."""
-    known = (*schema.__struct_fields__, *beside)
-    below.known(known)
-    told: dict[str, str] = {}
-    values: dict[str, Scalar | None] = {}
-    for name, said in below.fields.items():
-        if name not in known:
-            continue
-        if absent and (said is None or said == "absent"):
-            values[name] = None
-        elif (text := below.text(name)) is not None:
-            told[name] = text
-    for name in beside:
-        if name in told:
-            word = told.pop(name)
-            values[name] = int(word) if name == "ts" and word.lstrip("-").isdecimal() else word
-    try:
-        struct = msgspec.convert(told, schema, strict=False)
-    except msgspec.ValidationError as error:
-        below.fault(None, str(error))
-        return values
-    for name, text in told.items():
-        value: Scalar = getattr(struct, name)
-        if isinstance(value, float) and not math.isfinite(value):
-            below.fault(name, "must be a number", value=text)
-        else:
-            values[name] = str(value.value) if isinstance(value, StrEnum) else value
-    return values

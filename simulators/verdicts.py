@@ -14,6 +14,7 @@ import msgspec
 from devices.readings import Scalar
 from rules.alarms import Severity
 from simulators.expectations import Allowed, Expectation, Subject
+from simulators.spans import write_moment
 
 NEAR_MOST = 3
 """Misses by a hair that are remembered of an expectation."""
@@ -236,12 +237,14 @@ class Judge:
             _near(case, f"{what}, {'before' if at_s < one.after_s else 'too late'}", at_s)
             return
         if one.earliest_s is not None and at_s < one.earliest_s:
-            case.why = f"{what} at {at_s:.1f} s, too early"
+            case.why = f"{what} at {write_moment(at_s)}, too early"
             yield _miss(case, at_s)
             return
         case.seen.append((at_s, subject))
         if one.count.most is not None and case.number > one.count.most:
-            case.why = f"{what} at {at_s:.1f} s" + (f", {case.number} by now" if one.count.most else "")
+            case.why = f"{what} at {write_moment(at_s)}" + (
+                f", {case.number} by now" if one.count.most else ""
+            )
             yield _miss(case, at_s)
         elif one.count.most is None and case.number >= one.count.least:
             case.open, case.passed, case.at_s = False, True, at_s
@@ -315,7 +318,7 @@ def _remember_late(case: Case, what: str, at_s: float) -> None:
 
 def _near(case: Case, what: str, at_s: float) -> None:
     if len(case.near) < NEAR_MOST:
-        case.near.append(f"{what} at {at_s:.1f} s")
+        case.near.append(f"{what} at {write_moment(at_s)}")
 
 
 def _is(change: str, wanted: str) -> bool:

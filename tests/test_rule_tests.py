@@ -57,7 +57,7 @@ def test_the_report_says_what_happened_what_was_expected_when_it_came_and_whethe
         "stories/good.yaml · 1 devices · begins 2026-11-18 09:00 CST · lasts 0:00:27 · seed 0",
         "0:00:05  09:00:05  * p1: reads temperature 70.0 (on purpose)",
         "0:00:15  09:00:15    raised    charger-hot of p1 (high, unacked) Charging port p1 is hot: 70 °C",
-        "PASS  charger-hot of p1 raised by 17 s [severity high] → came at 15.0 s, after 10.0 s",
+        "PASS  charger-hot of p1 raised by 17 s [severity high] → came at 15 s, after 10 s",
         "scenarios: 1 of 1 pass",
     ):
         assert told in out, out
@@ -72,7 +72,7 @@ def test_the_report_is_in_chinese_where_the_gateway_is(capsys: pytest.CaptureFix
         "事件经过",
         "p1：读数变为 temperature 70.0（on purpose）",
         "报警 charger-hot / p1（高，未确认）充电口 p1 过热",
-        "通过  charger-hot / p1 在 17 秒前报警（级别 高） → 15.0 秒时，10.0 秒后",
+        "通过  charger-hot / p1 在 17 s 前报警（级别 高） → 出现于 15 s，10 s 后",
     ):
         assert told in out, out
 
@@ -83,8 +83,8 @@ def test_what_fails_is_told_with_what_came_instead_and_ends_with_one(
     Path("stories/wrong.yaml").write_text(WRONG)
     code, out, err = said(capsys, "--scenario", "stories", "--config", "english.yaml", "--junit", "j.xml")
     assert code == 1
-    assert "FAIL  charger-hot of p1 raised by 7 s → charger-hot of p1 raised, too late at 15.0 s" in out
-    assert "FAIL  never charger-warm raised → charger-warm of p1 raised at 15.0 s" in out
+    assert "FAIL  charger-hot of p1 raised by 7 s → charger-hot of p1 raised, too late at 15 s" in out
+    assert "FAIL  never charger-warm raised → charger-warm of p1 raised at 15 s" in out
     assert "There is no rule charger-hott. Is charger-hot meant?" in out
     assert "scenarios: 1 of 2 pass\n  FAIL\n" in out
     assert "wrong: charger-hot of p1 raised by 7 s: " in err

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from devices.documents import parse_yaml
 from rules.definitions import RuleSet
 from rules.files import parse
-from simulators.rehearsal import Performance, rehearse
+from simulators.performance import Performance
+from simulators.rehearsal import rehearse
 from simulators.scenario import SHIPPED, find_scenario, load_scenario, parse_scenario
 from simulators.verdicts import Change, Ordered
 
