@@ -105,7 +105,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
         add_arguments(simulate)
     _add_order(verbs, given)
-    _add_rules(verbs)
+    _add_rules(verbs, given)
     does = (
         "what stands, what is silent, how far the cloud is behind, what was lost; exit 1 if anything is wrong"
     )
@@ -177,7 +177,7 @@ def _add_order(verbs: "_Verbs", given: Sequence[str]) -> None:
         add_arguments(parser)
 
 
-def _add_rules(verbs: "_Verbs") -> None:
+def _add_rules(verbs: "_Verbs", given: Sequence[str]) -> None:
     rules = verbs.add_parser(
         "rules",
         help="check rule files, run their examples",
@@ -187,12 +187,21 @@ def _add_rules(verbs: "_Verbs") -> None:
     below = rules.add_subparsers(metavar="COMMAND", required=True)
     for name, verb, does in (
         ("check", _rules_check, "find every fault in rule files; exit 0 or 2"),
-        ("test", _rules_test, "run the examples in rule files; exit 0 or 1"),
+        ("test", _rules_test, "run the rules' examples and scenarios in virtual time; exit 0, 1 or 2"),
     ):
         parser = _add(below, name, verb, does, "my-rules.yaml")
         _add_config(parser)
         without = "rule files (without: the shipped packs and those of the configuration)"
+        if name == "test":
+            without = "rule files, besides the shipped packs and those of the configuration"
         parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=without)
+        if name == "test" and "rules" in given and "test" in given:
+            from edge.rule_tests import add_arguments
+
+            parser.epilog = (
+                f"example: {parser.prog} my-rules.yaml --scenario my-story.yaml --report report.txt"
+            )
+            add_arguments(parser)
 
 
 def _add(verbs: "_Verbs", name: str, verb: _Verb, does: str, example: str) -> _Parser:
@@ -358,21 +367,9 @@ def _rules_check(arguments: argparse.Namespace) -> int:
 
 
 def _rules_test(arguments: argparse.Namespace) -> int:
-    from edge.checking import load_rules
-    from edge.settings import shown_path
-    from rules.examples import run
+    from edge.rule_tests import run
 
-    rules = load_rules(_config(arguments), *arguments.files).rules
-    if arguments.files:
-        named = {shown_path(path.absolute()) for path in arguments.files}
-        rules = tuple(rule for rule in rules if rule.file in named)
-    wrong = [f"{rule.file}: {rule.id}: {mismatch}" for rule in rules for mismatch in run(rule)]
-    for mismatch in wrong:
-        _tell(mismatch)
-    if wrong:
-        return EXIT_WRONG
-    print(f"all {sum(len(rule.examples) for rule in rules)} examples of {len(rules)} rules pass")
-    return 0
+    return run(arguments, _config(arguments))
 
 
 def _status(arguments: argparse.Namespace) -> int:
