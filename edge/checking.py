@@ -31,7 +31,7 @@ def load_rules(config: Config, *more: Path) -> RuleSet:
 
     Raises `ConfigurationError` with every fault in every file.
     """
-    documents: list[tuple[str, Tree]] = [(shown, parse_yaml(text, shown)) for shown, text in _packs()]
+    documents: list[tuple[str, Tree]] = [(shown, parse_yaml(text, shown)) for shown, text in shipped_packs()]
     faults: list[Fault] = []
     for path in dict.fromkeys((*config.rules, *(path.absolute() for path in more))):
         shown = shown_path(path)
@@ -59,7 +59,8 @@ def check(config: Config) -> list[Fault]:
     return faults
 
 
-def _packs() -> list[tuple[str, str]]:
+def shipped_packs() -> list[tuple[str, str]]:
+    """The rule files that come with Anlin: how each is named, and its text."""
     packs = (pack for pack in files("rules").joinpath("packs").iterdir() if pack.name.endswith(".yaml"))
     found = sorted(packs, key=lambda pack: pack.name)
     return [(f"{PACKS}/{pack.name}", pack.read_text(encoding="utf-8")) for pack in found]

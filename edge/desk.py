@@ -18,6 +18,7 @@ from edge.health import ALARMING, Code, Health, Lately, Reason, reason, status_o
 from edge.metrics import exposition
 from edge.node import Node, UndecidedError
 from edge.refusals import Refusals
+from edge.rule_desk import RuleDesk
 from edge.store.errors import StoreError
 from edge.store.records import DeadLetter
 from rules.alarms import Alarm
@@ -110,6 +111,7 @@ class Desk:
         refusals: Refusals,
         version: str,
         embedded_broker: bool,
+        rules: RuleDesk | None = None,
     ) -> None:
         self._node = node
         self._registry = registry
@@ -117,6 +119,7 @@ class Desk:
         self._refusals = refusals
         self._version = version
         self._embedded = embedded_broker
+        self._rules = rules
         self._addresses: list[Address] = []
         self._counted: dict[str, int] = {}
         self._counted_at = -COUNT_MS
@@ -137,6 +140,8 @@ class Desk:
             "report": self._report,
             "damaged": self._damaged,
         }
+        if rules is not None:
+            self._operations["apply_rules"] = rules.apply
 
     async def answer(self, request: Request, line: bytes) -> object:
         """Do what a request asks; raises `Refused`."""
@@ -269,6 +274,7 @@ class Desk:
             "health": self.health(),
             "standing": [msgspec.Raw(alarm.wire()) for alarm in standing],
             "silent": sorted(silent)[:LIMIT_MOST],
+            "rules": None if self._rules is None else self._rules.report(),
         }
 
     async def _devices(self, line: bytes) -> object:

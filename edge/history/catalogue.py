@@ -98,7 +98,9 @@ def _found(folder: Path) -> list[Part]:
             name = _NAME.fullmatch(entry.name)
             if name is None:
                 continue
-            with suppress(FileNotFoundError):  # removed while we look: it was part of a greater one, or too old
+            with suppress(
+                FileNotFoundError
+            ):  # removed while we look: it was part of a greater one, or too old
                 numbers = (int(group) for group in name.groups())
                 found.append(Part(*numbers, Path(entry.path), entry.stat().st_size))
     return found

@@ -49,9 +49,7 @@ def readings(
                 yield chunk
 
 
-def _chooser(
-    shard: int, shards: int, shard_of: Callable[[Address], int] | None
-) -> Callable[[Address], bool]:
+def _chooser(shard: int, shards: int, shard_of: Callable[[Address], int] | None) -> Callable[[Address], bool]:
     """Whether a device belongs to the shard; asked once an address."""
     if shards == 1 and shard_of is None:
         return lambda _: True

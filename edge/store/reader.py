@@ -17,7 +17,16 @@ from typing import Any, Self, TypeVar
 from devices.readings import Address
 from edge.store import codec, schema
 from edge.store.errors import JournalDamaged, JournalReplaced, ReadFailed
-from edge.store.records import DeadLetter, Gap, GapReason, OrderRecord, OrderStatus, Quarantined, ReplayBatch
+from edge.store.records import (
+    DeadLetter,
+    Gap,
+    GapReason,
+    KeptRules,
+    OrderRecord,
+    OrderStatus,
+    Quarantined,
+    ReplayBatch,
+)
 from rules.alarms import Alarm, AlarmChange, Transition
 from rules.decisions import Input, Order
 
@@ -183,6 +192,14 @@ class JournalReader:
     def positions(self) -> dict[str, int]:
         """How far each reader of the journal has come."""
         return dict(self.rows("SELECT name, seq FROM positions"))
+
+    def rules(self) -> KeptRules | None:
+        """The rules in force, as they are kept; None in a journal that keeps none yet."""
+        found = self.rows("SELECT hash, at, body FROM rule_sets ORDER BY id DESC LIMIT 1")
+        if not found:
+            return None
+        rules_hash, at, body = found[0]
+        return KeptRules(rules_hash, at, codec.decode_documents(body))
 
     # --- losses ---------------------------------------------------------------------------------------------
 
