@@ -4,14 +4,17 @@
 """
 
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from devices.documents import Tree, parse_yaml
 from devices.faults import ConfigurationError, Fault
+from devices.readings import Address
 from devices.registry import Registry, parse_registry
 from edge.settings import Config, read_text, shown_path
 from rules.definitions import RuleSet
+from rules.engine import Engine
 from rules.files import parse
 
 PACKS = "rules/packs"
@@ -40,12 +43,33 @@ def load_rules(config: Config, *more: Path) -> RuleSet:
         except ConfigurationError as error:
             faults.extend(error.faults)
     try:
-        rules = parse(documents)
+        rules = parse_rules(config, documents)
     except ConfigurationError as error:
         raise ConfigurationError([*faults, *error.faults]) from error
     if faults:
         raise ConfigurationError(faults)
     return rules
+
+
+def parse_rules(_config: Config, documents: Sequence[tuple[str, Tree]]) -> RuleSet:
+    """The rule set of parsed documents, at this property. Raises `ConfigurationError` with every fault."""
+    return parse(documents)
+
+
+def engine_of(config: Config, registry: Registry, rules: RuleSet) -> Engine:
+    """The engine of a rule set at this property: live, in a replay, in a scenario."""
+
+    def place_of(address: Address) -> dict[str, str]:
+        device = registry.device(address)
+        return device.place if device is not None else {}
+
+    return Engine(
+        rules,
+        site=config.site,
+        node=config.node,
+        place_of=place_of,
+        unregistered_max=config.unregistered_max,
+    )
 
 
 def check(config: Config) -> list[Fault]:

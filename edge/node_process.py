@@ -14,11 +14,10 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from devices.readings import Address
 from devices.registry import Registry
 from devices.topics import Lane, Topics
 from edge.broker_watch import NOTICES
-from edge.checking import load_registry, load_rules
+from edge.checking import engine_of, load_registry, load_rules
 from edge.children import Child, answers_http
 from edge.clock import Clock
 from edge.control import ControlServer
@@ -30,7 +29,7 @@ from edge.mqtt.three import mqtt311_link
 from edge.node import Identity, Node
 from edge.refusals import Refusals
 from edge.rule_desk import RuleDesk
-from edge.rulebook import at_start
+from edge.rulebook import at_start, compiled
 from edge.rulewatch import RuleWatch
 from edge.safety_first import SafetyFirst
 from edge.settings import Config
@@ -42,8 +41,6 @@ from edge.store.schema import FILE
 from edge.vitals import Vitals
 from edge.watchdog import Notifier, Watchdog
 from edge.web.settings import WebSettings
-from rules.definitions import RuleSet
-from rules.engine import Engine
 
 log = logging.getLogger("anlin")
 
@@ -105,19 +102,7 @@ async def _run(config: Config, registry: Registry) -> None:
 async def _serve(config: Config, registry: Registry, notifier: Notifier) -> None:
     max_bytes, forwarding = config.store.journal_max_bytes, config.cloud.url is not None
     async with Journal(config.data_dir, max_bytes=max_bytes, forwarding=forwarding) as journal:
-
-        def place_of(address: Address) -> dict[str, str]:
-            device = registry.device(address)
-            return device.place if device is not None else {}
-
-        def engine_of(rules: RuleSet) -> Engine:
-            return Engine(
-                rules,
-                site=config.site,
-                node=config.node,
-                place_of=place_of,
-                unregistered_max=config.unregistered_max,
-            )
+        make_engine = partial(engine_of, config, registry)
 
         def make() -> Node:
             rules, kept, unreadable = at_start(config, journal.rules(), clock.now_ms())
@@ -126,7 +111,7 @@ async def _serve(config: Config, registry: Registry, notifier: Notifier) -> None
                     "the rules in force cannot be read by this version; those on disk are taken",
                     extra={"reason": unreadable},
                 )
-            return Node(who, engine_of(rules), registry, journal, clock, kept)
+            return Node(who, make_engine(rules), registry, journal, clock, kept)
 
         topics = Topics(config.mqtt.prefix, config.site)
         who = Identity(config.site, config.node, topics, config.store.commit_ms, config.mqtt.embedded)
@@ -142,7 +127,7 @@ async def _serve(config: Config, registry: Registry, notifier: Notifier) -> None
             refusals=refusals,
             version=version("anlin"),
             embedded_broker=config.mqtt.embedded,
-            rules=RuleDesk(node, engine_of, watch),
+            rules=RuleDesk(node, partial(compiled, config), make_engine, watch),
         )
         control = ControlServer(config.data_dir / SOCKET_NAME, desk.answer)
         node.attach(_links(config, topics, node), control)

@@ -5,14 +5,14 @@ elsewhere is what holds here, or nothing changes.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from devices.faults import ConfigurationError
 from edge.control import Refused
 from edge.node import Node
-from edge.rulebook import compiled, told_faults
+from edge.rulebook import told_faults
 from edge.rulewatch import RuleWatch
 from edge.store.records import KeptRules, RuleDocument
 from rules.definitions import RuleSet
@@ -47,10 +47,17 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class RuleDesk:
-    """Answers about the rules of ``node``; ``engine_of`` makes an engine for other rules."""
+    """Answers about the rules of ``node``; ``compiled`` and ``engine_of`` make other rules."""
 
-    def __init__(self, node: Node, engine_of: Callable[[RuleSet], Engine], watch: RuleWatch) -> None:
+    def __init__(
+        self,
+        node: Node,
+        compiled: Callable[[Sequence[RuleDocument]], RuleSet],
+        engine_of: Callable[[RuleSet], Engine],
+        watch: RuleWatch,
+    ) -> None:
         self._node = node
+        self._compiled = compiled
         self._engine_of = engine_of
         self._watch = watch
         self._turn = asyncio.Lock()
@@ -83,4 +90,4 @@ class RuleDesk:
             return Applied(self.report(), durable)
 
     def _engine(self, documents: tuple[RuleDocument, ...]) -> Engine:
-        return self._engine_of(compiled(documents))
+        return self._engine_of(self._compiled(documents))

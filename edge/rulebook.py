@@ -11,11 +11,12 @@ from pathlib import Path
 
 from devices.documents import Tree, parse_yaml
 from devices.faults import ConfigurationError, Fault
-from edge.checking import PACKS, shipped_packs
+from edge.checking import PACKS, parse_rules, shipped_packs
 from edge.settings import Config, read_text, shown_path
+from edge.store.reader import JournalReader
 from edge.store.records import KeptRules, RuleDocument
+from edge.store.schema import FILE
 from rules.definitions import RuleSet
-from rules.files import parse
 from rules.succession import RuleChanges, changes_between
 
 COMMAND = "anlin rules apply"
@@ -24,7 +25,7 @@ PACKS_FOLDER = Path(str(files("rules").joinpath("packs"))).resolve()
 """Where the shipped packs lie."""
 
 
-def compiled(documents: Iterable[RuleDocument]) -> RuleSet:
+def compiled(config: Config, documents: Iterable[RuleDocument]) -> RuleSet:
     """The rule set of these documents. Raises `ConfigurationError` with every fault in every one."""
     trees: list[tuple[str, Tree]] = []
     faults: list[Fault] = []
@@ -35,7 +36,7 @@ def compiled(documents: Iterable[RuleDocument]) -> RuleSet:
         except ConfigurationError as error:
             faults.extend(error.faults)
     try:
-        rules = parse(trees)
+        rules = parse_rules(config, trees)
     except ConfigurationError as error:
         raise ConfigurationError([*faults, *error.faults]) from error
     if faults:
@@ -75,6 +76,26 @@ def with_files(config: Config, kept: KeptRules, given: Sequence[Path]) -> list[R
     return [*standing, *fresh.values()]
 
 
+def documents_of(config: Config, given: Sequence[Path]) -> list[RuleDocument]:
+    """Exactly these files. Raises `ConfigurationError` with every file that cannot be read."""
+    return _read({path.absolute(): path.absolute() in config.rules for path in given})
+
+
+def in_force(config: Config) -> KeptRules | None:
+    """What the journal keeps, read beside a running gateway or without one; None where there is none yet.
+
+    Raises `StoreError`.
+    """
+    with JournalReader(config.data_dir / FILE) as reader:
+        return reader.rules()
+
+
+def in_force_or_on_disk(config: Config) -> Sequence[RuleDocument]:
+    """What is in force; where the journal keeps no rules yet, what a start would take. Raises as both do."""
+    kept = in_force(config)
+    return on_disk(config) if kept is None else kept.documents
+
+
 def same_texts(one: Iterable[RuleDocument], other: Iterable[RuleDocument]) -> bool:
     """Whether nothing at all was written anew."""
     return [(each.file, each.text) for each in one] == [(each.file, each.text) for each in other]
@@ -89,11 +110,11 @@ def at_start(config: Config, kept: KeptRules | None, now: int) -> tuple[RuleSet,
     unreadable = None
     if kept is not None:
         try:
-            return compiled(kept.documents), kept, None
+            return compiled(config, kept.documents), kept, None
         except ConfigurationError as error:
             unreadable = told_faults(error.faults)
     documents = on_disk(config, kept)
-    rules = compiled(documents)
+    rules = compiled(config, documents)
     return rules, KeptRules(rules.hash, now, tuple(documents)), unreadable
 
 
@@ -103,10 +124,10 @@ def difference(config: Config, kept: KeptRules) -> str | None:
         documents = on_disk(config, kept)
         if same_texts(documents, kept.documents):
             return None
-        after = compiled(documents)
+        after = compiled(config, documents)
     except ConfigurationError as error:
         return f"rules on disk are faulty and not in force: {told_faults(error.faults)}"
-    before = compiled(kept.documents)
+    before = compiled(config, kept.documents)
     changes = changes_between(before, after)
     if not changes:
         return None

@@ -181,6 +181,16 @@ class JournalReader:
                 rows.append(row)
         return [PackedBatch(number, now, body) for number, now, _, body in rows]
 
+    def first_reading(self) -> int | None:
+        """When the oldest reading here arrived (Unix ms); None if there is none."""
+        found = self.rows("SELECT first_at FROM batches WHERE readings ORDER BY seq LIMIT 1")
+        return found[0][0] if found else None
+
+    def batch_before(self, at: int) -> int:
+        """A batch after which everything from ``at`` (Unix ms) on lies."""
+        found = self._number("SELECT ifnull((SELECT min(seq) FROM batches WHERE last_at >= ?), 0)", at)
+        return max(0, found - 1)
+
     def last_seq(self) -> int:
         """The newest batch, 0 if there is none."""
         return self._number(LAST_SEQ)
