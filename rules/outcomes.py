@@ -44,9 +44,9 @@ class Outcome(msgspec.Struct):
     """Alarms that are there when it ends."""
     first: Instance | None = None
     last: Instance | None = None
-    days: Counter[str] = msgspec.field(default_factory=Counter)
+    days: dict[str, int] = {}
     """Raised, by day."""
-    orders: Counter[str] = msgspec.field(default_factory=Counter)
+    orders: dict[str, int] = {}
     """That would have been given, by command."""
     withheld: int = 0
 
@@ -54,8 +54,8 @@ class Outcome(msgspec.Struct):
         """Take in what another process found of the same rule."""
         for name in ("raised", "cleared", "before", "open", "withheld"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.days += other.days
-        self.orders += other.orders
+        self.days = dict(Counter(self.days) + Counter(other.days))
+        self.orders = dict(Counter(self.orders) + Counter(other.orders))
         self.first = min((each for each in (self.first, other.first) if each is not None), default=None)
         self.last = max((each for each in (self.last, other.last) if each is not None), default=None)
 
@@ -124,7 +124,8 @@ class Tally:
                     pass
         for order in decision.orders:
             if order.issued_at >= self._from_ms:
-                self._of(order.alarm_id, state).orders[order.command] += 1
+                orders = self._of(order.alarm_id, state).orders
+                orders[order.command] = orders.get(order.command, 0) + 1
         for withheld in decision.withheld:
             if withheld.at >= self._from_ms:
                 self._of(withheld.alarm_id, state).withheld += 1
@@ -145,7 +146,8 @@ class Tally:
         if not counted:
             return
         outcome.raised += 1
-        outcome.days[self._day_of(at)] += 1
+        day = self._day_of(at)
+        outcome.days[day] = outcome.days.get(day, 0) + 1
         instance = Instance(at, alarm.address, alarm.track)
         if outcome.first is None or instance < outcome.first:
             outcome.first = instance
