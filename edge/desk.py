@@ -15,6 +15,7 @@ from devices.registry import Registry
 from edge.children import Child
 from edge.control import Refused, Request
 from edge.health import ALARMING, Code, Health, Lately, Reason, reason, status_of
+from edge.historian import Historian
 from edge.metrics import exposition
 from edge.node import Node, UndecidedError
 from edge.refusals import Refusals
@@ -109,6 +110,7 @@ class Desk:
         children: Sequence[Child],
         *,
         refusals: Refusals,
+        history: Historian | None = None,
         version: str,
         embedded_broker: bool,
         rules: RuleDesk | None = None,
@@ -117,6 +119,7 @@ class Desk:
         self._registry = registry
         self._children = {child.name: child for child in children}
         self._refusals = refusals
+        self._history = history
         self._version = version
         self._embedded = embedded_broker
         self._rules = rules
@@ -167,6 +170,7 @@ class Desk:
             node=self._node.who.node,
             uptime_s=self.uptime_s,
             cloud=msgspec.to_builtins(self.cloud) if self.cloud is not None else None,
+            history=self._history.told() if self._history is not None else None,
             counts=self._counts(),
         )
 

@@ -25,6 +25,7 @@ from edge.commits import ALL_KNOWN, MOST_MESSAGES, UNSTORED_SINCE, Commits
 from edge.control import ControlServer
 from edge.health import Code, Troubles
 from edge.hearing import Hearing
+from edge.history.catalogue import folder_of, taken
 from edge.intake import Intake
 from edge.mqtt.link import (
     SESSION_EXPIRY_S,
@@ -175,6 +176,8 @@ class Node:
         Raises `StoreError`; then nothing has changed.
         """
         recovered = self.journal.recover()
+        # What is history already keeps its numbers, also when the journal was begun anew without them.
+        last_seq = max(recovered.last_seq, taken(folder_of(self.journal.path.parent)))
         first_outgoing_id = max(recovered.last_outgoing_id, self._last_outgoing_id)
         self.rules.found(recovered)
         engine, kept = self.rules.engine, self.rules.kept
@@ -183,7 +186,7 @@ class Node:
             self.journal,
             intake,
             self,
-            first_seq=recovered.last_seq + 1,
+            first_seq=last_seq + 1,
             commit_ms=self.who.commit_ms,
             last_now=recovered.last_now,
             patient=failed is None,

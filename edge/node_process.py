@@ -23,6 +23,8 @@ from edge.clock import Clock
 from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
 from edge.desk import Desk
+from edge.historian import Historian
+from edge.history.settings import HistorySettings
 from edge.mqtt.five import mqtt5_link
 from edge.mqtt.link import Link, LinkRefused, LinkSettings, Tls, Will
 from edge.mqtt.three import mqtt311_link
@@ -101,7 +103,10 @@ async def _run(config: Config, registry: Registry) -> None:
 
 async def _serve(config: Config, registry: Registry, notifier: Notifier) -> None:
     max_bytes, forwarding = config.store.journal_max_bytes, config.cloud.url is not None
-    async with Journal(config.data_dir, max_bytes=max_bytes, forwarding=forwarding) as journal:
+    history = config.history.enabled
+    async with Journal(
+        config.data_dir, max_bytes=max_bytes, forwarding=forwarding, history=history
+    ) as journal:
         make_engine = partial(engine_of, config, registry)
 
         def make() -> Node:
@@ -120,11 +125,13 @@ async def _serve(config: Config, registry: Registry, notifier: Notifier) -> None
         watch = RuleWatch(node, config)
         children = _children(config)
         refusals = Refusals(node, partial(_uncounted_letters, journal.path))
+        historian = Historian(HistorySettings.of(config.data_dir, config.history), node) if history else None
         desk = Desk(
             node,
             registry,
             children,
             refusals=refusals,
+            history=historian,
             version=version("anlin"),
             embedded_broker=config.mqtt.embedded,
             rules=RuleDesk(node, partial(compiled, config), make_engine, watch),
@@ -151,6 +158,8 @@ async def _serve(config: Config, registry: Registry, notifier: Notifier) -> None
             beside.append(group.create_task(watchdog.run(), name="watchdog"))
             beside.append(group.create_task(refusals.run(), name="refusals"))
             beside.append(group.create_task(watch.run(), name="rules on disk"))
+            if historian is not None:
+                beside.append(group.create_task(historian.run(), name="history"))
             await node.run()
             for task in beside:
                 task.cancel()

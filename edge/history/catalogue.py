@@ -98,11 +98,10 @@ def _found(folder: Path) -> list[Part]:
             name = _NAME.fullmatch(entry.name)
             if name is None:
                 continue
-            with suppress(
-                FileNotFoundError
-            ):  # removed while we look: it was part of a greater one, or too old
-                numbers = (int(group) for group in name.groups())
-                found.append(Part(*numbers, Path(entry.path), entry.stat().st_size))
+            with suppress(FileNotFoundError):  # removed while we look
+                first, last, from_ms, to_ms, readings = map(int, name.groups())
+                size = entry.stat().st_size
+                found.append(Part(first, last, from_ms, to_ms, readings, Path(entry.path), size))
     return found
 
 

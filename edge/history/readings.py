@@ -9,12 +9,11 @@ from pathlib import Path
 from zlib import crc32
 
 from devices.readings import Address, Reading
+from edge.history.catalogue import after, folder_of, parts_in, taken
+from edge.history.parts import in_order
 from edge.history.tail import Tail
 from edge.store.reader import JournalReader
 from edge.store.schema import FILE
-
-CHUNK = 10_000
-"""Readings given at a time, about."""
 
 
 def readings(
@@ -32,20 +31,36 @@ def readings(
     back. With ``shards``, only the devices of this one: those for which ``shard_of`` (by default a checksum of the
     address) gives ``shard``. Readings whose times are not known yet are left out, and what follows them.
 
-    Raises `edge.store.errors.StoreError` where the journal cannot be read.
+    Raises `edge.store.errors.StoreError` where the journal cannot be read, `HistoryError` for a damaged part.
     """
-    mine = _chooser(shard, shards, shard_of)
+    mine, folder = _chooser(shard, shards, shard_of), folder_of(data_dir)
     with JournalReader(data_dir / FILE, follow=True) as reader:
         tail, done = Tail(reader), 0
-        while batches := tail.after(done):
+        known = parts_in(folder)
+        while True:
+            part = after(known, done)
+            if part is not None:
+                try:
+                    if part.touches(from_ms, to_ms):
+                        yield from in_order(part.path, from_ms, to_ms, after=done, mine=mine)
+                except FileNotFoundError:  # part of a greater one meanwhile, or too old
+                    known = parts_in(folder)
+                    continue
+                done = part.last
+                continue
+            batches = tail.after(done)
+            if taken(folder) > done:  # compacted meanwhile, and perhaps no longer in the journal
+                known = parts_in(folder)
+                continue
+            if not batches:
+                return
             done = batches[-1][0]
-            chunk = [
+            if chunk := [
                 each
                 for _, found in batches
                 for each in found
                 if from_ms <= each.received_at < to_ms and mine(each.address)
-            ]
-            if chunk:
+            ]:
                 yield chunk
 
 

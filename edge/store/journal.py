@@ -60,7 +60,8 @@ class Journal:
     """The journal in ``directory``, locked from `open` to `close`.
 
     ``max_bytes``: of the file and its write-ahead log together. ``forwarding``: readings go to a cloud store,
-    so one that the byte bound removes before leaves a gap. ``trace``: told each SQL statement before it
+    so one that the byte bound removes before leaves a gap. ``history``: readings go to the local history, which the
+    byte bound gives some time. ``trace``: told each SQL statement before it
     runs, in the writer's thread, for tests and for those who look for a fault. ``ballast_bytes``: room kept for
     alarms, see `edge.store.ballast`.
     """
@@ -71,6 +72,7 @@ class Journal:
         *,
         max_bytes: int,
         forwarding: bool,
+        history: bool = False,
         trace: Callable[[str], object] | None = None,
         ballast_bytes: int = SIZE,
     ) -> None:
@@ -90,7 +92,9 @@ class Journal:
         """Batches that were not committed."""
         self.housekeeping_failures = 0
         self._lock = DirectoryLock(directory)
-        self._writer = Writer(self.path, Bounds(max_bytes), forwarding=forwarding, trace=trace)
+        self._writer = Writer(
+            self.path, Bounds(max_bytes), forwarding=forwarding, history=history, trace=trace
+        )
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = threading.Condition()

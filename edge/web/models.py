@@ -114,6 +114,7 @@ class HealthModel(Model):
     node: str
     uptime_s: float | None
     cloud: dict[str, object] | None
+    history: dict[str, object] | None = Field(description="null: none is kept, or no run has ended yet")
     counts: dict[str, int]
     now: int = Field(description="The gateway's clock, Unix milliseconds")
 
