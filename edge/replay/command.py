@@ -71,11 +71,8 @@ def tried(
         shards,
         config.timezone,
     )
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 100)  # as the node: a reading makes many objects and no cycle
     began = time.monotonic()
-    with _watching(time_) as watch:
+    with _few_collections(), _watching(time_) as watch:
         found = run_all(trial, watch)
     return Report.of(time_, names, found, time.monotonic() - began)
 
@@ -123,6 +120,20 @@ def _moment(option: str, text: str, now: int, zone: str) -> int:
 
 def _names(files: Sequence[Path]) -> str:
     return ", ".join(shown_path(path) for path in files)
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """As the node: a reading makes many objects and no cycle."""
+    usual = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from devices.readings import Address, Reading
-from edge.history.readings import readings
+from edge.history.catalogue import folder_of, parts_in
 from edge.store.reader import JournalReader
 from edge.store.schema import FILE
 from rules.decisions import Acknowledge, Close, Input, time_of
@@ -40,7 +40,9 @@ def told(
     Raises `StoreError`.
     """
     begins = exact_from(data_dir)
-    if begins is None or from_ms < begins:
+    if (begins is None or from_ms < begins) and parts_in(folder_of(data_dir)):
+        from edge.history.readings import readings  # noqa: PLC0415 - its libraries are slow to import
+
         until = to_ms if begins is None else min(begins, to_ms)
         for chunk in readings(data_dir, from_ms, until, shard=shard, shards=shards, shard_of=shard_of):
             yield list[Input](chunk)
