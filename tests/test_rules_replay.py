@@ -242,7 +242,7 @@ def test_replay_says_per_rule_what_would_have_been_and_writes_nothing(
         capsys, "rules", "replay", "--rules", "new.yaml", "--compare", "old.yaml", *WHEN, "--jobs", "2"
     )
     assert "difference between new.yaml and old.yaml:" in out
-    assert "  warm: raised 510 with old.yaml, 200 with new.yaml; 0 the same, 200 at another time\n" in out
+    assert "  warm: raised 510 with old.yaml, 500 with new.yaml; 500 the same, 0 at another time\n" in out
     assert sha256((here / "data" / FILE).read_bytes()).hexdigest() == before
 
 

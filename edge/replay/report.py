@@ -29,6 +29,8 @@ class Report:
     devices: int
     until: int
     exact_from: int | None
+    unsure: bool
+    """Whether some of it lies before that."""
     failures: int
     took_s: float
 
@@ -45,6 +47,7 @@ class Report:
             sum(each.devices for each in found),
             min((each.until for each in found), default=span.to_ms),
             next((each.exact_from for each in found), None),
+            any(each.unsure for each in found),
             sum(each.failures for each in found),
             took_s,
         )
@@ -106,8 +109,9 @@ def lines_of(report: Report, language: str, zone: str) -> Iterator[str]:
         took=report.took_s,
         rate=(report.readings + report.warmed) / max(report.took_s, 0.001),
     )
-    yield words["warm"].format(span=_span(span.warm_up_ms), readings=report.warmed)
-    if report.exact_from is None or report.exact_from > span.begins_ms:
+    if span.warm_up_ms:
+        yield words["warm"].format(span=_span(span.warm_up_ms), readings=report.warmed)
+    if report.unsure:
         yield words["assumed"].format(at="–" if report.exact_from is None else clock.full(report.exact_from))
     if report.until < span.to_ms:
         yield words["short"].format(at=clock.full(report.until))

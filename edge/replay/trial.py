@@ -75,6 +75,8 @@ class Found(msgspec.Struct, tag="found"):
     """Where the history ended, if before the end of the time (Unix ms)."""
     exact_from: int | None
     """From when on it was also known whether the gateway listened (Unix ms)."""
+    unsure: bool
+    """There were readings before that."""
     failures: int = 0
     """Inputs at which an engine failed; they are left out, as live."""
 
@@ -128,6 +130,7 @@ def run(trial: Trial, shard: int, tell: Callable[[Progress], None]) -> Found:
         for rules in trial.rule_sets
     ]
     readings = warmed = 0
+    exact, unsure = exact_from(trial.data_dir), False
     for chunk in told(
         trial.data_dir,
         span.begins_ms,
@@ -138,6 +141,7 @@ def run(trial: Trial, shard: int, tell: Callable[[Progress], None]) -> Found:
     ):
         for each in runs:
             each.take(chunk)
+        unsure = unsure or exact is None or runs[0].state.now < exact
         early = sum(1 for given in chunk if type(given) is Reading and given.received_at < span.from_ms)
         all_of_it = sum(1 for given in chunk if type(given) is Reading)
         readings += all_of_it - early
@@ -154,7 +158,8 @@ def run(trial: Trial, shard: int, tell: Callable[[Progress], None]) -> Found:
         differences(tallies[0], tallies[1]) if len(tallies) > 1 else {},
         len(runs[0].state.devices),
         until,
-        exact_from(trial.data_dir),
+        exact,
+        unsure,
         sum(each.failures for each in runs),
     )
 
