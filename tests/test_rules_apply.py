@@ -4,6 +4,8 @@ import asyncio
 import os
 import pty
 import random
+import re
+import shlex
 import signal
 import subprocess
 import threading
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from edge.checking import engine_of, load_registry
+from edge.checking import engine_of, load_registry, load_rules
 from edge.cli import main
 from edge.control_client import ControlError
 from edge.node import Node, UndecidedError
@@ -365,6 +367,23 @@ def test_rules_change_when_a_person_applies_them_and_not_before(
         gateway.kill9()
         gateway.start()
         assert in_force(gateway) == third != second
+
+
+def test_the_commands_in_the_guide_do_what_it_says(
+    tmp_path: Path, broker: Mosquitto, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (ROOT / "docs" / "rules.md").read_text("utf-8")
+    commands = [shlex.split(line) for line in re.findall(r"^\$ anlin (.*)$", guide, re.MULTILINE)]
+    assert len(commands) >= 6
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "my-rules.yaml", warm(30))
+    write(tmp_path, "my-rules-old.yaml", warm(40))
+    with Gateway(tmp_path / "gw", broker.port) as gateway:
+        typed = Typed(gateway, capsys)
+        for command in commands:
+            code, _, err = typed(*command, *(["--jobs", "1"] if command[1] in ("replay", "apply") else []))
+            assert (code, err) == (0, ""), command
+        assert gateway.ask("status")["rules"]["rules"] == len(load_rules(Config()).rules) + 1
 
 
 def test_killed_at_any_moment_of_an_apply_the_gateway_runs_wholly_the_old_or_wholly_the_new_rules(
