@@ -24,7 +24,7 @@ LOOK_S = 1.0
 MANY_READINGS = 50_000
 """So many new ones start a run before its time: what lies in the journal only is read slowly."""
 
-LEAST_S = 10.0
+LEAST_S = 60.0
 """Between two runs."""
 
 HANGS_S = 1_800.0

@@ -206,6 +206,7 @@ class Node:
         self._new_sessions.clear()
         self.timekeeper.observe(intake)
         if self.rules.must_be_kept(recovered):
+            intake.batch.rules = kept
             commits.snapshot_soon()  # it says which rules the journal after it was judged by
         self.intake, self.commits = intake, commits
         self._telling.board = {alarm.id: alarm for alarm in recovered.alarms}

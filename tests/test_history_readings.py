@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,12 @@ from edge.history.catalogue import folder_of, parts_in, taken
 from edge.history.columns import readings_of, table_of
 from edge.history.compaction import Limits, compact
 from edge.history.readings import readings
-from edge.store.records import Batch, Snapshot
-from edge.store.retention import Bounds
-from edge.store.schema import FILE
-from edge.store.writer import Pressure, Writer
-from rules.decisions import ClockStepped, ClockUntrusted, Input
+from edge.store.records import Snapshot
+from edge.store.writer import Pressure
+from rules.decisions import ClockStepped, ClockUntrusted
+from tests.history_world import EVER, PLENTY, START, Told, given_back, same, spoken
 
 ROOT = Path(__file__).resolve().parent.parent
-START = 1_790_000_000_000
-PLENTY = Limits(max_days=90, max_bytes=10**12, room_bytes=0)
-EVER = 2**62
-
 POINTS = sorted({name for kind in KINDS.values() for name in kind.telemetry.__struct_fields__})
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 SCALARS = st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | TEXTS
@@ -55,50 +49,8 @@ READINGS = st.builds(
 )
 
 
-def given_back(data_dir: Path, from_ms: int = 0, to_ms: int = EVER) -> list[Reading]:
-    return [reading for chunk in readings(data_dir, from_ms, to_ms) for reading in chunk]
-
-
-def same(found: Sequence[Reading], expected: Sequence[Reading]) -> None:
-    assert list(found) == list(expected)
-    assert [_types(each) for each in found] == [_types(each) for each in expected]
-
-
-def _types(reading: Reading) -> list[tuple[str, type]]:
-    return [*((name, type(value)) for name, value in reading.values.items()), ("ts", type(reading.ts))]
-
-
-class Told:
-    """A journal that batches of inputs are committed to."""
-
-    def __init__(self, data_dir: Path, *, max_bytes: int = 2**30) -> None:
-        self.data_dir = data_dir
-        self.readings: list[Reading] = []
-        self.seq = 0
-        self.writer = Writer(data_dir / FILE, Bounds(max_bytes), forwarding=False)
-        self.writer.open()
-
-    def commit(self, inputs: Sequence[Input], **more: object) -> None:
-        self.seq += 1
-        self.writer.commit(Batch(self.seq, now=START + self.seq, inputs=list(inputs), **more))  # type: ignore[arg-type]
-        self.readings += [each for each in inputs if isinstance(each, Reading)]
-
-
-def spoken(seq: int, size: int = 20) -> list[Reading]:
-    return [
-        Reading(
-            Channel.TELEMETRY,
-            Address(f"c1/smoke/sm{(seq * 7 + n) % 13:04}"),
-            {"density": seq + n / 10, "smoke": False, "battery": 90},
-            START + seq * 1_000 - n,
-            START + seq * 1_000,
-        )
-        for n in range(size)
-    ]
-
-
 @given(st.lists(READINGS, min_size=1, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_columns_hold_all_of_a_reading(given_readings: list[Reading]) -> None:
     same(readings_of(table_of([(1, given_readings)])), given_readings)
 
@@ -110,7 +62,7 @@ def test_columns_hold_all_of_a_reading(given_readings: list[Reading]) -> None:
         max_size=12,
     )
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_readings_are_what_the_journal_was_given_in_its_order_whenever_it_is_compacted(
     tmp_path_factory: pytest.TempPathFactory, story: list[tuple[list[Reading], str]]
 ) -> None:
@@ -224,7 +176,8 @@ def test_killed_at_any_touch_of_the_disk_nothing_is_lost_and_nothing_is_there_tw
         "import os, sys\n"
         "from pathlib import Path\n"
         "from edge.history.compaction import compact\n"
-        "from tests.test_history_readings import PLENTY, die_after\n"
+        "from tests.history_world import PLENTY\n"
+        "from tests.test_history_readings import die_after\n"
         "for k in range(200):\n"
         "    pid = os.fork()\n"
         "    if pid == 0:\n"

@@ -47,8 +47,9 @@ _EXACT = 2**53
 _MOST_POINTS = 62
 """Bits of ``whole``."""
 
+_FLOAT, _BOOL = pa.float64(), pa.bool_()
 _CHANNELS = tuple(Channel)
-_TYPES: Mapping[type, pa.DataType] = {float: pa.float64(), int: pa.int64(), bool: pa.bool_(), str: WORD}
+_TYPES: Mapping[type, pa.DataType] = {float: _FLOAT, int: pa.int64(), bool: _BOOL, str: WORD}
 
 
 def _known() -> dict[str, pa.DataType]:
@@ -94,7 +95,10 @@ Column = NDArray[Any]
 
 
 def table_of(batches: Sequence[tuple[int, Sequence[Reading]]]) -> pa.Table:
-    """The readings of the journal's ``batches`` (each with its number), in their order."""
+    """The readings of the journal's ``batches`` (each with its number), in their order.
+
+    Without the points that nobody said: in memory even a column of nulls has its price.
+    """
     readings = [reading for _, found in batches for reading in found]
     sizes = [len(found) for _, found in batches]
     points, whole, rest, columns = _points_of(readings)
@@ -107,74 +111,74 @@ def table_of(batches: Sequence[tuple[int, Sequence[Reading]]]) -> pa.Table:
         "channel": pa.array([int(each.channel) for each in readings], pa.int8()),
         "flags": pa.array([each.flags for each in readings], pa.int32()),
         "id": pa.array([each.id for each in readings], pa.string()),
-        "points": pa.array(points, pa.string()).dictionary_encode(),
+        "points": points,
         "whole": pa.array(whole, pa.int64()),
         "rest": pa.array(rest, pa.binary()),
         **columns,
     }
-    arrays = [made.get(field.name, pa.nulls(len(readings), field.type)) for field in SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    return pa.table({field.name: made[field.name] for field in SCHEMA if field.name in made})
 
 
 def _points_of(
     readings: Sequence[Reading],
-) -> tuple[list[str | None], NDArray[np.int64], list[bytes | None], dict[str, pa.Array]]:
+) -> tuple[pa.Array, NDArray[np.int64], list[bytes | None], dict[str, pa.Array]]:
     """``points``, ``whole``, ``rest`` and the columns of the points that were said."""
+    said = [each.values for each in readings]
     shapes: dict[tuple[str, ...], list[int]] = {}
-    rest: list[bytes | None] = [None] * len(readings)
-    for row, reading in enumerate(readings):
-        shapes.setdefault(tuple(reading.values), []).append(row)
-        if reading.ts is not None or reading.extra is not None:
-            rest[row] = _pack(_Rest(None, reading.ts, reading.extra))
-    points: list[str | None] = [None] * len(readings)
+    for row, values in enumerate(said):
+        shapes.setdefault(tuple(values), []).append(row)
+    rest: list[bytes | None] = [
+        None if each.ts is None and each.extra is None else _pack(_Rest(None, each.ts, each.extra))
+        for each in readings
+    ]
+    codes = np.full(len(readings), -1, np.int32)
     whole = np.zeros(len(readings), np.int64)
     filling = _Filling(len(readings))
-    for names, rows in shapes.items():
-        fitting, others = _sorted_out(names, rows, readings)
+    for code, (names, rows) in enumerate(shapes.items()):
+        columns, fitting, others = _sorted_out(names, rows, said)
         for row in others:
-            reading = readings[row]
-            rest[row] = _pack(_Rest(reading.values, reading.ts, reading.extra))
+            rest[row] = _pack(_Rest(said[row], readings[row].ts, readings[row].extra))
         if not fitting:
             continue
         at = np.array(fitting)
-        shape = ",".join(names)
-        for row in fitting:
-            points[row] = shape
-        for bit, (name, values) in enumerate(zip(names, _by_point(fitting, readings), strict=True)):
-            filling.put(name, at, values)
-            if POINTS[name] == pa.float64() and int in (types := set(map(type, values))):
-                ints = 1 if types == {int} else np.array([type(value) is int for value in values], np.int64)
+        codes[at] = code
+        for bit, (name, column) in enumerate(zip(names, columns, strict=True)):
+            filling.put(name, at, column)
+            if POINTS[name] == _FLOAT and int in (types := set(map(type, column))):
+                ints = 1 if types == {int} else np.array([type(value) is int for value in column], np.int64)
                 whole[at] |= ints << bit
+    words = pa.array([",".join(names) for names in shapes], pa.string())
+    points = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), words)
     return points, whole, rest, filling.columns()
 
 
-def _by_point(rows: Sequence[int], readings: Sequence[Reading]) -> Iterator[tuple[Scalar, ...]]:
-    return zip(*(readings[row].values.values() for row in rows), strict=True)
-
-
 def _sorted_out(
-    names: Sequence[str], rows: list[int], readings: Sequence[Reading]
-) -> tuple[list[int], list[int]]:
-    """Rows whose values are all of their columns' types, and the others: hardly ever any."""
+    names: Sequence[str], rows: list[int], said: Sequence[Mapping[str, Scalar]]
+) -> tuple[list[list[Scalar]], list[int], list[int]]:
+    """The columns of the rows whose values are all of their columns' types; these rows, and the others: hardly any."""
     if not names:
-        return [], []
+        return [], [], []
     if len(names) > _MOST_POINTS or not all(name in POINTS for name in names):
-        return [], rows
-    if all(map(_fits, names, _by_point(rows, readings))):
-        return rows, []
-    one = {row: all(_fits(name, (value,)) for name, value in readings[row].values.items()) for row in rows}
-    return [row for row in rows if one[row]], [row for row in rows if not one[row]]
+        return [], [], rows
+    chosen = [said[row] for row in rows]
+    columns = [[values[name] for values in chosen] for name in names]
+    if all(map(_fits, names, columns)):
+        return columns, rows, []
+    good = {row: all(_fits(name, (said[row][name],)) for name in names) for row in rows}
+    fitting = [row for row in rows if good[row]]
+    columns = [[said[row][name] for row in fitting] for name in names]
+    return columns, fitting, [row for row in rows if not good[row]]
 
 
 def _fits(name: str, values: Sequence[Scalar]) -> bool:
     """Whether a column can give back each of these values as it is."""
     types = set(map(type, values))
     whole = [value for value in values if type(value) is int] if int in types else [0]
-    if POINTS[name] == pa.float64():
+    if POINTS[name] == _FLOAT:
         return types <= {float, int} and min(whole) >= -_EXACT and max(whole) <= _EXACT
     if POINTS[name] == pa.int64():
         return types == {int} and min(whole) >= -(2**63) and max(whole) < 2**63
-    return types == {bool if POINTS[name] == pa.bool_() else str}
+    return types == {bool if POINTS[name] == _BOOL else str}
 
 
 class _Filling:
@@ -188,7 +192,7 @@ class _Filling:
     def put(self, name: str, at: NDArray[np.int64], values: Sequence[Scalar]) -> None:
         """The values of one point at the rows ``at``."""
         if name not in self._columns:
-            empty = {pa.float64(): np.float64, pa.int64(): np.int64, pa.bool_(): np.bool_}
+            empty = {_FLOAT: np.float64, pa.int64(): np.int64, _BOOL: np.bool_}
             self._columns[name] = np.full(self._size, None, object) if POINTS[name] == WORD else np.zeros(
                 self._size, empty[POINTS[name]]
             )  # fmt: skip

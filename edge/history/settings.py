@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge.settings import History
+if TYPE_CHECKING:  # a run needs nothing of the configuration's machinery
+    from edge.settings import History
 
 
 class HistorySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,7 +20,7 @@ class HistorySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_bytes: int
 
     @classmethod
-    def of(cls, data_dir: Path, history: History) -> "HistorySettings":
+    def of(cls, data_dir: Path, history: "History") -> "HistorySettings":
         """As the configuration says."""
         return cls(
             data_dir=str(data_dir),

@@ -215,7 +215,7 @@ class Batch:
     """Concern what is on disk before this batch; its own rows are right."""
     snapshot: Snapshot | None = None
     rules: KeptRules | None = None
-    """Goes with a snapshot: the rules in force from it on. Written where they are not the newest on disk."""
+    """The rules in force from here on; with every snapshot, written where they are not the newest on disk."""
     doubts: list[int] = field(default_factory=list)
     """Batches that failed and whose content is in this one: where one of them is on disk all the same, nothing
     of it is written twice."""
@@ -228,7 +228,7 @@ class Batch:
         return not (
             self.inputs or any(self.packets.values()) or self.changes or self.outgoing or self.sent or self.positions
             or self.orders or self.order_results or self.sessions_begun or self.quarantined or self.gaps
-            or self.dead_letters or self.snapshot
+            or self.dead_letters or self.snapshot or self.rules
         )  # fmt: skip
 
     @property

@@ -88,6 +88,36 @@ class GapModel(Model):
     reason: GapReason
 
 
+class ReadingModel(Model):
+    """One thing that a device said."""
+
+    source_time: int = Field(description="When it was so, Unix milliseconds")
+    received_at: int = Field(description="When the gateway heard it, Unix milliseconds")
+    channel: Literal["telemetry", "event", "status", "result"]
+    values: dict[str, Scalar]
+    flags: int = Field(description="1 retained, 2 clock doubted, 4 unregistered, 8 late; a sum of these")
+    id: str | None = Field(description="The message's own")
+    ts: int | float | str | None = Field(description="The raw `ts` where it is not believed")
+    extra: dict[str, object] | None = Field(description="Unknown fields")
+
+
+class SummaryModel(Model):
+    """What one point was in one step."""
+
+    count: int
+    last: Scalar
+    min: float | None = Field(description="null for what is no number, as `mean` and `max`")
+    mean: float | None
+    max: float | None
+
+
+class StepModel(Model):
+    """A step in which telemetry came; steps without any are left out."""
+
+    at: int = Field(description="When it begins, Unix milliseconds; the first begins at `from`")
+    points: dict[str, SummaryModel]
+
+
 class Page(Model, Generic[_Item]):
     """A list."""
 
