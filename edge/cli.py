@@ -13,6 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from devices.faults import ConfigurationError, Fault
+from edge.rule_verbs import (
+    APPLY_DOES,
+    APPLY_EXAMPLE,
+    REPLAY_DOES,
+    REPLAY_EXAMPLE,
+    add_apply_arguments,
+    add_replay_arguments,
+    with_moments,
+)
 
 if TYPE_CHECKING:
     from edge.settings import Config
@@ -38,7 +47,7 @@ class Failure(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    given = list(sys.argv[1:] if argv is None else argv)
+    given = with_moments(sys.argv[1:] if argv is None else argv)
     arguments = _parser(given).parse_args(given)
     verb: _Verb = arguments.verb
     try:
@@ -64,9 +73,10 @@ def _expected() -> tuple[type[Exception], ...]:
     """Errors whose text is meant for the person at the keyboard."""
     from edge.control_client import ControlError
     from edge.mqtt.link import LinkError
+    from edge.replay.failure import ReplayError
     from edge.store.errors import StoreError
 
-    return (Failure, ControlError, LinkError, StoreError)
+    return (Failure, ControlError, LinkError, ReplayError, StoreError)
 
 
 # --- what can be said ---------------------------------------------------------------------------------------
@@ -180,8 +190,8 @@ def _add_order(verbs: "_Verbs", given: Sequence[str]) -> None:
 def _add_rules(verbs: "_Verbs", given: Sequence[str]) -> None:
     rules = verbs.add_parser(
         "rules",
-        help="check rule files, run their examples",
-        description="Check rule files, run their examples.",
+        help="check rule files, run their examples, try them on history, apply them",
+        description="Check rule files, run their examples, try them on the gateway's history, apply them.",
         epilog="example: anlin rules test my-rules.yaml",
     )
     below = rules.add_subparsers(metavar="COMMAND", required=True)
@@ -202,6 +212,12 @@ def _add_rules(verbs: "_Verbs", given: Sequence[str]) -> None:
                 f"example: {parser.prog} my-rules.yaml --scenario my-story.yaml --report report.txt"
             )
             add_arguments(parser)
+    replay = _add(below, "replay", _rules_replay, REPLAY_DOES, REPLAY_EXAMPLE)
+    _add_config(replay)
+    add_replay_arguments(replay)
+    apply = _add(below, "apply", _rules_apply, APPLY_DOES, APPLY_EXAMPLE)
+    _add_config(apply)
+    add_apply_arguments(apply)
 
 
 def _add(verbs: "_Verbs", name: str, verb: _Verb, does: str, example: str) -> _Parser:
@@ -370,6 +386,18 @@ def _rules_test(arguments: argparse.Namespace) -> int:
     from edge.rule_tests import run
 
     return run(arguments, _config(arguments))
+
+
+def _rules_replay(arguments: argparse.Namespace) -> int:
+    from edge.replay.command import replay
+
+    return replay(arguments, _config(arguments))
+
+
+def _rules_apply(arguments: argparse.Namespace) -> int:
+    from edge.applying import apply
+
+    return apply(arguments, _config(arguments))
 
 
 def _status(arguments: argparse.Namespace) -> int:

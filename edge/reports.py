@@ -26,6 +26,16 @@ class AlarmLine(msgspec.Struct, frozen=True):
     place: dict[str, str] = {}
     occurrences: int = 1
     acked_by: str | None = None
+    rule: str = ""
+
+
+class RulesInForce(msgspec.Struct, frozen=True):
+    """Which rules the gateway runs, as the node's ``status`` and ``apply_rules`` operations tell it."""
+
+    hash: str
+    rules: int
+    since: int | None = None
+    on_disk: str | None = None
 
 
 class StatusReport(msgspec.Struct, frozen=True):
@@ -34,6 +44,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     health: Health
     standing: list[AlarmLine]
     silent: list[str]
+    rules: RulesInForce | None = None
 
     @property
     def well(self) -> bool:
@@ -81,6 +92,8 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
     yield f"silent: {len(report.silent) or 'nobody'}"
     for address in report.silent:
         yield f"  {address}"
+    if report.rules is not None:
+        yield rules_line(report.rules, zone)
     yield _cloud(health.cloud)
     yield _history(health.history)
     if gaps:
@@ -89,6 +102,16 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
             yield f"  {line}"
         if len(gaps) > GAPS_SHOWN:
             yield "  … the rest: GET /api/v1/gaps"
+
+
+def rules_line(rules: RulesInForce, zone: str) -> str:
+    """Which rules are in force, and since when; what differs on disk is among the gateway's reasons."""
+    since = ""
+    if rules.since is not None:
+        since = (
+            f", in force since {datetime.fromtimestamp(rules.since / 1000, ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}"
+        )
+    return f"rules: {rules.rules}, version {rules.hash[:12]}{since}"
 
 
 def gap_lines(gaps: Sequence[Gap], language: str, zone: str) -> Iterator[str]:

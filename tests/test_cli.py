@@ -33,7 +33,7 @@ BAD = Path(__file__).resolve().parent / "bad_configs"
 VERBS = [
     ["demo"], ["run"], ["check"], ["alarms"], ["alarms", "list"], ["alarms", "show"], ["alarms", "ack"],
     ["alarms", "explain"], ["alarms", "close"], ["simulate"], ["rules"], ["rules", "check"], ["rules", "test"],
-    ["status"],
+    ["rules", "replay"], ["rules", "apply"], ["status"],
 ]  # fmt: skip
 
 RULES = """

@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from edge.store.records import GapReason
-from rules.alarms import AlarmState, Severity
+from rules.alarms import AlarmState, Severity, Superseded
 from rules.explanation import Sway
 
 Scalar = bool | int | float | str
@@ -54,6 +54,9 @@ class AlarmModel(Model):
     drill: bool
     durable: bool
     provisional: bool = Field(description="The gateway did not know the time; its times are corrected later")
+    superseded: Superseded | None = Field(
+        description="Its rule has changed or is gone; it stands until a person closes it"
+    )
     outcome: str | None = Field(
         description="Of what a camera follows: left, forced (rode along) or released by staff"
     )
