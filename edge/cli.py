@@ -323,11 +323,12 @@ def _rules_test(arguments: argparse.Namespace) -> int:
     from edge.settings import shown_path
     from rules.examples import run
 
-    rules = load_rules(_config(arguments), *arguments.files).rules
+    everything = load_rules(_config(arguments), *arguments.files)
+    rules = everything.rules
     if arguments.files:
         named = {shown_path(path.absolute()) for path in arguments.files}
         rules = tuple(rule for rule in rules if rule.file in named)
-    wrong = [f"{rule.file}: {rule.id}: {mismatch}" for rule in rules for mismatch in run(rule)]
+    wrong = [f"{rule.file}: {rule.id}: {mismatch}" for rule in rules for mismatch in run(rule, everything)]
     for mismatch in wrong:
         _tell(mismatch)
     if wrong:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from devices.readings import Scalar
+from devices.registry import Device as Registered
 from rules.alarms import Severity
 from rules.places import Level
 from rules.terms import Growing, Term
@@ -138,6 +139,8 @@ class Step:
     at_ms: int
     values: Mapping[str, Scalar]
     event: bool = False
+    device: str | None = None
+    """Who says it; None: the device that the example is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,10 @@ class Expected:
     at_ms: int
     change: str
     """A `rules.alarms.Transition`."""
+    device: str | None = None
+    """Of the alarm; None: any."""
+    state: str | None = None
+    """The `rules.alarms.AlarmState` after it; None: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,10 @@ class Example:
     expect: Sequence[Expected]
     until_ms: int
     """How long to watch: the last step or expectation, or as the example says."""
+    devices: tuple[Registered, ...] = ()
+    """Those that are registered; the first of the rule's kind is whom it is about."""
+    beside: tuple[str, ...] = ()
+    """Other rules that are in force."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,14 @@ class Entry:
                 self.fault(key, f"must be of {', '.join(sorted(words))}", value=told, nearest=near)
         return found
 
+    def texts(self, key: str) -> list[str]:
+        """The scalars in the list under a key."""
+        value = self.fields.get(key)
+        found = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(item, str) for item in found):
+            self.fault(key, "must be a list of single values")
+        return [item for item in found if isinstance(item, str)]
+
     def number(self, key: str, least: float, most: float) -> float | None:
         """A number within bounds."""
         value = self.text(key)

@@ -53,6 +53,14 @@ class AlarmModel(Model):
     drill: bool
     durable: bool
     provisional: bool = Field(description="The gateway did not know the time; its times are corrected later")
+    annunciated: bool = Field(description="People are told of it by itself; not while shelved or suppressed")
+    shelved_until: AwareDatetime | None
+    suppressed_by: str | None = Field(description="Key of the alarm that is its cause")
+    folded_into: str | None = Field(description="Id of the alarm that tells of it together with others")
+    members: list[str] | None = Field(
+        description="Keys of what is folded into this alarm; null: it is no fold"
+    )
+    chattering: bool = Field(description="It came several times within a minute when it was last raised")
 
 
 class DeviceModel(Model):
