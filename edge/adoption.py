@@ -21,7 +21,7 @@ from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
-from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Transition
+from rules.alarms import Alarm, AlarmChange, AlarmState, Outcome, Severity, Superseded, Transition
 from rules.decisions import Decision
 from rules.definitions import RuleSet
 from rules.engine import Engine
@@ -69,6 +69,8 @@ class _Wire(msgspec.Struct):
     durable: bool = True
     chattering: bool = False
     members: list[str] | None = None
+    superseded: Superseded | None = None
+    outcome: Outcome | None = None
 
 
 _decode = msgspec.json.Decoder(_Wire).decode
@@ -91,7 +93,7 @@ def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
         active=wire.state in _ACTIVE,
         latched=rule.latch or wire.state in _LATCHED,
         ack_required=rule.ack_required,
-        closable=rule.waits_for_a_person,
+        closable=rule.waits_for_a_person or wire.superseded is not None,
     )
     alarm = replace(alarm, version=alarm.version + 1, durable=True)
     return AlarmChange(Transition.RAISED, alarm, now) if alarm.on_board else None

@@ -6,6 +6,7 @@
 import os
 from importlib.resources import files
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from devices.documents import Tree, parse_yaml
 from devices.faults import ConfigurationError, Fault
@@ -13,6 +14,7 @@ from devices.registry import Registry, parse_registry
 from edge.settings import Config, read_text, shown_path
 from rules.definitions import RuleSet
 from rules.files import parse
+from rules.hours import Calendar
 
 PACKS = "rules/packs"
 """How shipped packs are named in faults."""
@@ -40,12 +42,17 @@ def load_rules(config: Config, *more: Path) -> RuleSet:
         except ConfigurationError as error:
             faults.extend(error.faults)
     try:
-        rules = parse(documents)
+        rules = parse(documents, calendar=calendar_of(config))
     except ConfigurationError as error:
         raise ConfigurationError([*faults, *error.faults]) from error
     if faults:
         raise ConfigurationError(faults)
     return rules
+
+
+def calendar_of(config: Config) -> Calendar:
+    """The property's clock and holidays, for rules that have hours."""
+    return Calendar(ZoneInfo(config.timezone), frozenset(config.holidays))
 
 
 def check(config: Config) -> list[Fault]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from devices.readings import Address, Scalar
+from rules.explanation import Explanation
 
 
 class Severity(StrEnum):
@@ -60,6 +61,8 @@ class Transition(StrEnum):
     """What happened to an alarm."""
 
     RAISED = "raised"
+    ESCALATED = "escalated"
+    """Its severity rose, because its condition went on; whoever had acknowledged it must do so again."""
     RERAISED = "reraised"
     """The condition came back, or the button was pressed again, while the alarm was on the board."""
     CLEARED = "cleared"
@@ -70,6 +73,23 @@ class Transition(StrEnum):
     """A person or a rule said something about it that is not one of the above, e.g. a cancelled press."""
     CORRECTED = "corrected"
     """Its times were provisional and are right now; nothing has happened to it."""
+
+
+class Superseded(StrEnum):
+    """What has become of the rule of an alarm that stands."""
+
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+class Outcome(StrEnum):
+    """How an incident ended that an alarm is about (`rules.tracks`)."""
+
+    LEFT = "left"
+    FORCED = "forced"
+    """It rode along although the door was held."""
+    RELEASED = "released"
+    """Staff let it go on."""
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +136,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = True
     provisional: bool = False
     """The gateway did not know the time: its times are corrected later."""
+    why: Explanation | None = None
+    """What decided it; not on the wire. None: written before there were explanations."""
+    superseded: Superseded | None = None
+    """Its rule is another by now, or gone: it stands until a person closes it, or the new rule raises it again."""
+    outcome: Outcome | None = None
     folded_into: str | None = None
     """Id of the alarm that tells of it together with others."""
     members: tuple[str, ...] | None = None
@@ -192,6 +217,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
                 "drill": self.drill,
                 "durable": self.durable,
                 "provisional": self.provisional,
+                "superseded": self.superseded,
+                "outcome": self.outcome,
                 "annunciated": self.annunciated,
                 "shelved_until": rfc3339(self.shelved_until),
                 "suppressed_by": self.suppressed_by,

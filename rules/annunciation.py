@@ -316,7 +316,9 @@ class Annunciation:
     def _change(self, state: State, alarm: Alarm, at: int) -> None:
         """Told once more with other facts; what comes out needs its acknowledgement again."""
         rule = self._rules.get(alarm.rule)
-        ack = alarm.ack_required or (rule is not None and rule.ack_required and alarm.annunciated)
+        ack = alarm.ack_required or (
+            rule is not None and rule.ack_required_at(alarm.severity) and alarm.annunciated
+        )
         self._put(state, Transition.CHANGED, replace(alarm, version=alarm.version + 1, ack_required=ack), at)
 
     def _is_flood(self, alarm: Alarm) -> bool:

@@ -3,12 +3,14 @@
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from types import MappingProxyType
 
 from devices.readings import Scalar
 from devices.registry import Device as Registered
 from rules.alarms import Severity
+from rules.hours import PLAIN, Calendar, Hours
 from rules.places import Level
 from rules.terms import Growing, Term
 from rules.vocabulary import Point
@@ -133,6 +135,14 @@ class Flood:
 
 
 @dataclass(frozen=True, slots=True)
+class Rise:
+    """So long after it was raised, while its condition holds, an alarm is at least so bad."""
+
+    after_ms: int
+    severity: Severity
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One moment of an example: what the device says at ``at_ms`` after the beginning."""
 
@@ -165,6 +175,9 @@ class Example:
     expect: Sequence[Expected]
     until_ms: int
     """How long to watch: the last step or expectation, or as the example says."""
+    begin_ms: int
+    """When it begins (Unix ms); its clock is UTC."""
+    holidays: frozenset[date] = frozenset()
     devices: tuple[Registered, ...] = ()
     """Those that are registered; the first of the rule's kind is whom it is about."""
     beside: tuple[str, ...] = ()
@@ -198,6 +211,20 @@ class Rule:
     fold: Fold | None = None
     actions: tuple[Action, ...] = ()
     examples: tuple[Example, ...] = ()
+    clear_for_ms: int = 0
+    """Off-delay: what ends its alarms must hold so long."""
+    clear_after_ms: int = 0
+    """Of an event rule: so long after the last such event its alarms clear by themselves."""
+    cooldown_ms: int = 0
+    """After an alarm has left the board the rule raises none for this device for so long."""
+    escalate: tuple[Rise, ...] = ()
+    """Rising in time and in severity."""
+    active: Hours | None = None
+    """When it may raise; None: always. What is over is over at any hour."""
+    safety: bool = False
+    """Nothing may withhold its alarms: no hours, no cooldown, no shelf, not that it comes late."""
+    version: str = ""
+    """SHA-256 of what it means, without its examples and whatever file it stands in."""
     lets: tuple[Let, ...] = ()
     """Given by the rule, and those of the kind that it speaks of."""
 
@@ -218,9 +245,17 @@ class Rule:
     @property
     def ack_required(self) -> bool:
         """Whether its alarms stay until a person has acknowledged them."""
+        return self.ack_required_at(self.severity)
+
+    def ack_required_at(self, severity: Severity) -> bool:
+        """The same for an alarm that has risen to ``severity``."""
         if self.ack is Ack.DEFAULT:
-            return self.severity.needs_acknowledgement
+            return severity.needs_acknowledgement
         return self.ack is Ack.REQUIRED
+
+    def next_rise(self, severity: Severity) -> Rise | None:
+        """What an alarm of this severity rises to next."""
+        return next((rise for rise in self.escalate if rise.severity.rank < severity.rank), None)
 
     @property
     def waits_for_a_person(self) -> bool:
@@ -239,6 +274,13 @@ class RuleSet:
     hash: str
     """SHA-256 of the parsed rules without their examples; a snapshot taken under another one is not
     replayed into."""
+    calendar: Calendar = PLAIN
+    """The clock and the holidays that `Rule.active` means; part of the hash where a rule has hours."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The version of each rule, by id."""
+        return {rule.id: rule.version for rule in self.rules}
 
     def of_kind(self, kind: str) -> tuple[Rule, ...]:
         """The rules for one kind, in file order."""

@@ -120,6 +120,14 @@ class Entry:
             return ms
         return None
 
+    def texts(self, key: str) -> list[str]:
+        """The scalars in the list under a key, or the only one without a list."""
+        value = self.fields.get(key)
+        texts = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+        if value is not None and not (texts and len(texts) == (len(value) if isinstance(value, list) else 1)):
+            self.fault(key, "must be a single value or a list of them")
+        return texts
+
     def words(self, key: str, words: Collection[str]) -> list[str]:
         """A word, or a list of them, each of a closed set."""
         value = self.fields.get(key)
@@ -132,14 +140,6 @@ class Entry:
                 near = None if told is None else nearest(told, words)
                 self.fault(key, f"must be of {', '.join(sorted(words))}", value=told, nearest=near)
         return found
-
-    def texts(self, key: str) -> list[str]:
-        """The scalars in the list under a key."""
-        value = self.fields.get(key)
-        found = value if isinstance(value, list) else [] if value is None else [value]
-        if not all(isinstance(item, str) for item in found):
-            self.fault(key, "must be a list of single values")
-        return [item for item in found if isinstance(item, str)]
 
     def number(self, key: str, least: float, most: float) -> float | None:
         """A number within bounds."""

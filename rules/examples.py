@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from enum import Enum
 from math import isfinite
 
@@ -17,16 +18,19 @@ from rules.casts import Cast, kind_of_line, read_devices
 from rules.definitions import Example, Expected, Rule, RuleSet, Step
 from rules.engine import Engine
 from rules.entries import Entry, write_duration
+from rules.hours import Calendar
 
 EPOCH_MS = 1_767_225_600_000
-"""When every example begins: 2026-01-01T00:00:00Z."""
+"""When an example begins that does not say: 2026-01-01T00:00:00Z, a Thursday."""
 
 SITE = "example"
 NODE = "example"
 DEVICE = "device-1"
 
-_KEYS = frozenset({"name", "readings", "events", "expect", "until", "devices", "with"})
-_CHANGES = (Transition.RAISED, Transition.RERAISED, Transition.CLEARED, Transition.CHANGED)
+_KEYS = frozenset({"name", "readings", "events", "expect", "until", "begin", "holidays", "devices", "with"})
+_CHANGES = (
+    Transition.RAISED, Transition.RERAISED, Transition.ESCALATED, Transition.CLEARED, Transition.CHANGED,
+)  # fmt: skip
 """What can happen where no person acts."""
 
 
@@ -47,9 +51,12 @@ def read_examples(rule: Entry, kind: Kind) -> tuple[Example, ...]:
         if until is not None and until < last:
             reason = f"is before the last reading, event or expectation, {write_duration(last)}"
             entry.fault("until", reason, value=write_duration(until))
-        until_ms = last if until is None else until
+        begin, until_ms = _begin(entry), last if until is None else until
         beside = tuple(entry.texts("with"))
-        examples.append(Example(name or "", tuple(steps), tuple(expect), until_ms, devices, beside))
+        played = Example(
+            name or "", tuple(steps), tuple(expect), until_ms, begin, _holidays(entry), devices, beside
+        )
+        examples.append(played)
     return tuple(examples)
 
 
@@ -67,12 +74,13 @@ def _mismatches(rule: Rule, example: Example, rules: RuleSet | None) -> list[str
     absent = [name for name in example.beside if name not in others]
     if absent:
         return [f"{where}: there is no rule {name} to play it with" for name in absent]
-    played = RuleSet((rule, *(others[name] for name in example.beside)), "example")
+    calendar = Calendar(holidays=example.holidays)
+    played = RuleSet((rule, *(others[name] for name in example.beside)), "example", calendar)
     surplus = []
     missing = sorted(example.expect, key=lambda each: (each.at_ms, each.device is None, each.state is None))
     changes = [change for change in _play(played, rule, example) if change.alarm.rule == rule.id]
     for change in sorted(changes, key=lambda each: (each.at, str(each.transition))):
-        found = next((each for each in missing if _is(change, each)), None)
+        found = next((each for each in missing if _is(change, each, example.begin_ms)), None)
         if found is None:
             surplus.append(change)
         else:
@@ -80,16 +88,16 @@ def _mismatches(rule: Rule, example: Example, rules: RuleSet | None) -> list[str
     return [
         *(f"{where}: {_told(each)} did not come at {write_duration(each.at_ms)}" for each in missing),
         *(
-            f"{where}: {change.transition} came at {write_duration(change.at - EPOCH_MS)}, unexpected"
+            f"{where}: {change.transition} came at {write_duration(change.at - example.begin_ms)}, unexpected"
             for change in surplus
         ),
     ]
 
 
-def _is(change: AlarmChange, expected: Expected) -> bool:
+def _is(change: AlarmChange, expected: Expected, begin_ms: int) -> bool:
     alarm = change.alarm
     return (
-        (change.at - EPOCH_MS, str(change.transition)) == (expected.at_ms, expected.change)
+        (change.at - begin_ms, str(change.transition)) == (expected.at_ms, expected.change)
         and expected.device in (None, alarm.device)
         and expected.state in (None, str(alarm.state))
     )
@@ -107,12 +115,33 @@ def _play(rules: RuleSet, rule: Rule, example: Example) -> list[AlarmChange]:
     state = engine.new_state()
     changes: list[AlarmChange] = []
     for step in example.steps:
-        now = EPOCH_MS + step.at_ms
+        now = example.begin_ms + step.at_ms
         channel = Channel.EVENT if step.event else Channel.TELEMETRY
         address = cast.address(step.device)
         reading = Reading(channel, address, dict(step.values), source_time=now, received_at=now)
         changes += engine.step(state, reading, now).changes
-    return [*changes, *engine.tick(state, EPOCH_MS + example.until_ms).changes]
+    return [*changes, *engine.tick(state, example.begin_ms + example.until_ms).changes]
+
+
+def _begin(entry: Entry) -> int:
+    text = entry.text("begin")
+    if text is None:
+        return EPOCH_MS
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=UTC).timestamp()) * 1000
+    except ValueError:
+        entry.fault("begin", "must be a day and a time, such as 2026-01-05 21:30", value=text)
+        return EPOCH_MS
+
+
+def _holidays(entry: Entry) -> frozenset[date]:
+    days = set[date]()
+    for text in entry.texts("holidays"):
+        try:
+            days.add(date.fromisoformat(text))
+        except ValueError:
+            entry.fault("holidays", "must be days such as 2026-01-01", value=text)
+    return frozenset(days)
 
 
 def _steps(entry: Entry, key: str, kind: Kind, devices: Sequence[Registered]) -> list[Step]:

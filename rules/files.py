@@ -7,6 +7,7 @@ there is one, reason and what was probably meant. A rule set exists only where n
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 from devices.documents import Tree
@@ -21,21 +22,26 @@ from rules.examples import read_examples
 from rules.expressions import ExpressionError, compile_condition
 from rules.floods import check_floods, flood_vocabulary, read_flood
 from rules.functions import FUNCTIONS
+from rules.hours import PLAIN, Calendar
 from rules.lets import read_lets, spoken_of
 from rules.places import Level
 from rules.suppression import check_causes, read_causes
 from rules.texts import read_texts
+from rules.timing import TIMING_KEYS, check_endings, read_timing
 from rules.vocabulary import Vocabulary
 
 _KEYS = frozenset(
     {
         "id", "kind", "when", "clear", "cancel", "silent_for", "for", "per",
         "severity", "latch", "ack", "drill", "let", "text", "actions", "examples",
-        "suppressed_by", "fold", "flood",
+        "suppressed_by", "fold", "flood", *TIMING_KEYS,
     }
 )  # fmt: skip
-_NOT_WITH_SILENCE = ("clear", "cancel", "for", "per")
-_NOT_WITH_FLOOD = (*_NOT_WITH_SILENCE, "when", "silent_for", "latch", "actions", "suppressed_by", "fold")
+_NOT_WITH_SILENCE = ("clear", "cancel", "for", "per", "clear_for", "clear_after")
+_NOT_WITH_FLOOD = (
+    *_NOT_WITH_SILENCE, "when", "silent_for", "latch", "actions", "suppressed_by", "fold",
+    "cooldown", "escalate", "active",
+)  # fmt: skip
 _ID = re.compile(r"[a-z0-9-]{1,64}\Z")
 _TRACK = "track"
 _TEXT_LIMIT = 256
@@ -44,9 +50,12 @@ _WHOLE_LIMIT = 86_400
 _EXPIRES_LEAST_MS, _EXPIRES_MOST_MS = 1_000, 3_600_000
 
 
-def parse(documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KINDS) -> RuleSet:
+def parse(
+    documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KINDS, calendar: Calendar = PLAIN
+) -> RuleSet:
     """Check rule documents, each with the name of its file, and make one `RuleSet` of them, in that order.
 
+    ``calendar`` is what the hours of rules mean: with another one, a rule that has some is another rule.
     Raises `ConfigurationError` with every fault in every file.
     """
     faults: list[Fault] = []
@@ -62,19 +71,24 @@ def parse(documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KIN
             rule_id = _id(entry, files, file)
             rule = _RuleEntry(entry, kinds).read(rule_id, file)
             if rule is not None:
-                rules.append(rule)
+                meaning: dict[str, Tree] = {
+                    key: value for key, value in entry.fields.items() if key != "examples"
+                }
+                if rule.active is not None:
+                    meaning["calendar"] = list[Tree](calendar.meaning)
+                rules.append(replace(rule, version=_hash(meaning)))
                 entries[rule_id] = entry
-                meanings.append({key: value for key, value in entry.fields.items() if key != "examples"})
+                meanings.append(meaning)
     check_causes(rules, entries, faults)
     check_floods(rules, entries)
     if faults:
         raise ConfigurationError(faults)
-    return RuleSet(tuple(rules), _hash(meanings))
+    return RuleSet(tuple(rules), _hash(meanings), calendar)
 
 
-def _hash(meanings: Sequence[Tree]) -> str:
-    """Of what the rules mean: texts count, examples and the spelling of the YAML do not."""
-    return sha256(json.dumps(meanings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _hash(meaning: Tree) -> str:
+    """Of what rules mean: texts count, examples and the spelling of the YAML do not."""
+    return sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _id(entry: Entry, files: dict[str, str], file: str) -> str:
@@ -116,6 +130,7 @@ class _RuleEntry:
         if kind_name is None or severity is None:
             return None
         kind = self._kinds[kind_name]
+        timing = read_timing(entry, Severity(severity))
         vocabulary = Vocabulary.of(kind)
         lets = read_lets(entry, vocabulary)
         when = self._condition("when", vocabulary, lets)
@@ -126,6 +141,7 @@ class _RuleEntry:
         self._check_trigger(kind)
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)
+            check_endings(entry, when, clear)
         named = vocabulary.with_points(let.point for let in lets.values())
         if flood is not None:
             texts = read_texts(entry, flood_vocabulary())
@@ -155,6 +171,12 @@ class _RuleEntry:
             fold=fold,
             actions=actions,
             examples=examples,
+            clear_for_ms=timing.clear_for_ms,
+            clear_after_ms=timing.clear_after_ms,
+            cooldown_ms=timing.cooldown_ms,
+            escalate=timing.escalate,
+            active=timing.active,
+            safety=timing.safety,
             lets=spoken_of(lets, entry, [when, clear, cancel], texts.values()),
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from devices.readings import Address, Flag, Scalar
-from rules.alarms import Alarm
+from rules.alarms import Alarm, Outcome
 from rules.standing import Marked, Standing
 
 RateMark = tuple[float, int, int]
@@ -48,6 +48,41 @@ class Ongoing(msgspec.Struct, array_like=True):
     """The event that it rests on, for an event rule."""
     since: int | None = None
     """When it began, by the device's clock; None where a message that had waited did not tell."""
+    wait: int = 0
+    """For how many ms more than its on-delay hours or a cooldown have kept it from being raised."""
+    escalates: int | None = None
+    """When the severity of its alarm rises next."""
+    ends: int | None = None
+    """When its alarm clears: what ends it has held for the off-delay, or no such event has come for so long."""
+    over_since: int | None = None
+    """From when `ends` counts, by the device's clock; None as for `since`."""
+
+    @property
+    def condition(self) -> str:
+        """Under which its device has it: rule id, or ``rule/track``."""
+        return self.rule if self.track is None else f"{self.rule}/{self.track}"
+
+
+class Incident(msgspec.Struct, array_like=True):
+    """What a camera follows, from its first track until it has left (`rules.tracks`). Times are Unix ms."""
+
+    fields: dict[str, Scalar]
+    """The last event, as the rules see it."""
+    seen: tuple[str, ...] = ()
+    """Tracks under which the camera follows it now."""
+    floor: int | None = None
+    """Where it boarded."""
+    closed: bool = False
+    """The door has closed since: ``floor`` is fixed."""
+    lost: int | None = None
+    """Since when it is out of sight."""
+    opened: bool = False
+    """The door was open then, or has been since."""
+    shut: int | None = None
+    """When it closed again."""
+    eased: bool = False
+    outcome: Outcome | None = None
+    over: bool = False
 
 
 class Device(msgspec.Struct, array_like=True):
@@ -77,10 +112,16 @@ class Device(msgspec.Struct, array_like=True):
     """By rule, the earliest deadline at which its condition is looked at without a message."""
     clock: Clock | None = None
     """Its own time."""
+    cooling: dict[str, tuple[int, int]] = {}
+    """By rule: until when it raises nothing here, and how often it would have since its alarm left the board."""
+    told: dict[str, int] = {}
+    """By point: when the device told it, by its own clock."""
     past: dict[str, int] = {}
     """Rules whose condition late messages tell to be true, each since when by the device's time; 0 once told."""
     past_at: int = 0
     """Arrival of the last late message."""
+    incidents: dict[str, Incident] = {}
+    """Under way, by the name of their first track."""
     raises: dict[str, list[int]] = {}
     """By condition: when it last came back, as far as chattering is judged by it."""
     shelved: dict[str, int] = {}
@@ -126,6 +167,8 @@ class State:
     """Messages of unregistered devices beyond the limit, not evaluated."""
     tracks_refused: int = 0
     """Tracks that began while a device had too many under way; counted since the start."""
+    raises_withheld: int = 0
+    """Alarms that a cooldown kept from being raised; counted since the start."""
     provisional_since: int | None = None
     """Since when the gateway has not known the time; None while it does."""
     announced: list[int] = field(default_factory=list)

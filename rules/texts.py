@@ -10,6 +10,7 @@ Besides its points a text may name ``device kind site building unit floor room p
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from enum import StrEnum
 from string import Formatter
 
@@ -60,6 +61,7 @@ _PLACES = {
     ),
     Language.ZH: (("building", "{}号楼"), ("unit", "{}单元"), ("place_floor", "{}层"), ("room", "{}室")),
 }
+_LATE = {Language.EN: (" (late)", " (late: so at {})"), Language.ZH: ("（迟报）", "（迟报：发生于 {}）")}
 _JOINED = {Language.EN: ("{}", ", "), Language.ZH: ("{} ", "")}
 """How a name that is no number stands among the others, and what stands between them."""
 
@@ -92,6 +94,12 @@ def compile_text(source: str, vocabulary: Vocabulary, language: Language, *, eve
 
     names = frozenset(name for _, name, _, _ in Formatter().parse(source) if name)
     return Text(source, render, names)
+
+
+def late_note(language: Language, told: datetime, so: datetime | None) -> str:
+    """What follows the text of an alarm that is ``told`` later than it was ``so`` (local times; None: unknown)."""
+    when = "" if so is None else f"{so:%H:%M}" if so.date() == told.date() else f"{so:%Y-%m-%d %H:%M}"
+    return _LATE[language][bool(when)].format(when)
 
 
 def read_texts(owner: Entry, vocabulary: Vocabulary, *, events: bool = True) -> dict[str, Text]:

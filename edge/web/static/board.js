@@ -198,6 +198,7 @@ function tagsOf(alarm) {
   if (alarm.folded_into && isQuiet(alarm)) add("", words.folded);
   if (alarm.shelved_until) add("", words.until(clockTime(Date.parse(alarm.shelved_until))));
   if (alarm.chattering) add("caution", words.chattering);
+  if (alarm.outcome) add(alarm.outcome === "forced" ? "caution" : "", words.outcome[alarm.outcome] ?? alarm.outcome);
   if (alarm.drill) add("caution", words.drill);
   if (alarm.late) add("caution", words.late);
   if (!alarm.durable) add("caution", words.fragile);
