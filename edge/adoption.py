@@ -30,7 +30,9 @@ log = logging.getLogger("anlin.adoption")
 LOOK_UP_S = 1.5
 """So long may the store be asked; what it does not say stays on the broker."""
 
-_ACTIVE = (AlarmState.UNACKED, AlarmState.ACKED)
+_QUIET = (AlarmState.SUPPRESSED, AlarmState.SHELVED)
+"""Why it was quiet is judged anew: it is told by itself."""
+_ACTIVE = (AlarmState.UNACKED, AlarmState.ACKED, *_QUIET)
 _LATCHED = (AlarmState.LATCHED_UNACKED, AlarmState.LATCHED_ACKED)
 
 
@@ -64,6 +66,8 @@ class _Wire(msgspec.Struct):
     late: bool = False
     drill: bool = False
     durable: bool = True
+    chattering: bool = False
+    members: list[str] | None = None
     superseded: Superseded | None = None
     outcome: Outcome | None = None
 
@@ -81,6 +85,7 @@ def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
     if rule is None or rule.kind != wire.kind or wire.state is AlarmState.NORMAL:
         return None
     facts = {name: getattr(wire, name) for name in wire.__struct_fields__ if name in Alarm.__struct_fields__}
+    del facts["members"]
     times = ("first_raised_at", "raised_at", "cleared_at", "acked_at", "cancelled_at")
     alarm = Alarm(
         **{**facts, **{name: _ms(facts[name]) for name in times}},
@@ -91,6 +96,13 @@ def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
     )
     alarm = replace(alarm, version=alarm.version + 1, durable=True)
     return AlarmChange(Transition.RAISED, alarm, now) if alarm.on_board else None
+
+
+def _is_fold(payload: bytes) -> bool:
+    try:
+        return _decode(payload).members is not None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
 
 
 def _ms(at: datetime | None) -> int | None:
@@ -123,6 +135,8 @@ class Adoption:
     async def adopt(self, payload: bytes) -> bool:
         """Whether it is to stay on the broker; see `edge.outbox.Outbox`. It may come onto the board by this."""
         node = self._node
+        if _is_fold(payload):
+            return False  # it follows from its members, which are told by themselves
         change = adopted(payload, node.intake.engine.rules, self._clock.now_ms())
         if change is None:
             log.error("an alarm on the broker was never stored, and its rule is gone; it stays there")

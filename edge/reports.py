@@ -1,5 +1,6 @@
 """What the command line prints about alarms and the gateway: values in, lines of text out."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -27,6 +28,7 @@ class AlarmLine(msgspec.Struct, frozen=True):
     occurrences: int = 1
     acked_by: str | None = None
     rule: str = ""
+    annunciated: bool = True
 
 
 class RulesInForce(msgspec.Struct, frozen=True):
@@ -87,8 +89,12 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
     for reason in health.reasons:
         yield f"  {reason.code}: {reason.message}; {reason.remedy}"
     yield f"standing: {len(report.standing) or 'nothing'}"
-    for line in alarm_lines(report.standing, language, zone) if report.standing else ():
+    told = [alarm for alarm in report.standing if alarm.annunciated]
+    for line in alarm_lines(told, language, zone) if told else ():
         yield f"  {line}"
+    quiet = Counter(alarm.state for alarm in report.standing if not alarm.annunciated)
+    for state, count in sorted(quiet.items()):
+        yield f"  … and {count} {state}: `anlin alarms list` shows them"
     yield f"silent: {len(report.silent) or 'nobody'}"
     for address in report.silent:
         yield f"  {address}"
