@@ -101,7 +101,7 @@ class Intake:
         to_acknowledge: list[int] = []
         sources, packets = self._sources, self.packets[lane]
         batch, state, step = self.batch, self.state, self.engine.step
-        marks, inputs = batch.packets[lane], batch.inputs
+        marks, told = batch.packets[lane], list[Reading]()
         self.counts["received"] += len(deliveries)
         for topic, payload, packet_id, dup, retain in deliveries:
             source = sources.get(topic) or self._source(topic)
@@ -138,11 +138,12 @@ class Intake:
                 if not self._go_on(reading, now, failure, topic, payload):
                     continue
                 decision = NOTHING
-            inputs.append(reading)  # only what was judged: what breaks the engine must not break every replay
+            told.append(reading)  # only what was judged: what breaks the engine must not break every replay
             if route.channel is not _TELEMETRY:
                 self._beside(reading, now)
             if decision is not NOTHING:
                 self.follow(decision)
+        batch.inputs.heard(told, now)
         batch.now = state.now
         return to_acknowledge
 

@@ -1,7 +1,7 @@
 """MQTT 5 with the `mqtt5` codec on an asyncio Protocol: what a site runs.
 
-The hot path is `_Connection5.buffer_updated`: whatever the socket had is cut into packets at once
-(`edge.mqtt.packets`) and handed to the inbox as one list. It must not await.
+The hot path is `_Connection5.buffer_updated`: whatever the socket had is cut into packets at once and handed
+to the inbox as one list. It must not await, copy payloads or touch a message twice.
 """
 
 import asyncio
@@ -15,8 +15,7 @@ from mqtt5 import DisconnectReasonCode, PublishPacket, QoS
 
 from devices.topics import Lane
 from edge.mqtt.backoff import Backoff
-from edge.mqtt.link import Delivery, Inbox, LinkSettings, NotConnected, PublishRefusedError
-from edge.mqtt.packets import MalformedPacketError, PacketReader
+from edge.mqtt.link import Delivery, Inbox, LinkError, LinkSettings, NotConnected, PublishRefusedError
 from edge.mqtt.rejections import RejectedError, refusal, tls_context
 from edge.mqtt.session import (
     Connection,
@@ -27,12 +26,15 @@ from edge.mqtt.session import (
 )
 
 _PUBACK = 0x4002_0000
+_delivery = tuple.__new__
 _SEND_MAXIMUM = 1_000  # bounds what waits for PUBACK where the broker allows 65,535
 _GRACE_S = 1.0
 _BUSY = 1_500  # bytes of a read that show a flood
 _GATHER_BUSY_S = 0.004
 _GATHER_S = 0.001  # what a message may wait for others; at 40,000 a second it saves half of the work
-_PLENTY = 32 * 1024  # bytes of a read that need not wait for more
+_BUFFER_SIZE = (
+    128 * 1024
+)  # one for the life of the connection: a new one for each read costs more than parsing
 
 
 def mqtt5_link(
@@ -45,6 +47,78 @@ def mqtt5_link(
 ) -> Session:
     """A `Link` that speaks MQTT 5."""
     return Session(lane, settings, inbox, connect=_connect, backoff=backoff, turn=turn)
+
+
+class MalformedPacketError(LinkError):
+    """What came is not MQTT 5, or larger than agreed."""
+
+
+class PacketReader:
+    """Cuts the stream into packets, in a buffer that the network fills.
+
+    What is not complete stays where it is or moves once, to the front or into a buffer of its own size.
+    """
+
+    def __init__(self, maximum_packet_size: int) -> None:
+        self._maximum = maximum_packet_size
+        self._view = memoryview(bytearray(_BUFFER_SIZE))
+        self._filled = 0
+
+    def room(self) -> memoryview:
+        """Where to put what comes; never empty."""
+        return self._view[self._filled :]
+
+    def take(self, size: int) -> list[Delivery | mqtt5.Packet]:
+        """What ``size`` more bytes complete, in order; of a PUBLISH its message. Raises `MalformedPacketError`;
+        all is lost then.
+        """  # noqa: D205 - one sentence
+        taken: list[Delivery | mqtt5.Packet] = []
+        view, position, end = self._view, 0, self._filled + size
+        while position < end:
+            try:
+                packet, length = mqtt5.read(view[position:end])
+            except IndexError:
+                break
+            except ValueError as error:
+                raise MalformedPacketError(str(error)) from error
+            except BaseException as error:
+                if type(error).__module__ != "pyo3_runtime":  # the codec panics
+                    raise
+                raise MalformedPacketError("a text that is not UTF-8") from error
+            if length > self._maximum:
+                raise MalformedPacketError(f"a packet of {length:,} bytes, {self._maximum:,} were agreed")
+            if type(packet) is PublishPacket:  # let go at once: the next one takes its place in the cache
+                message = (packet.topic, packet.payload, packet.packet_id, packet.duplicate, packet.retain)
+                taken.append(_delivery(Delivery, message))  # half the time of calling Delivery
+            else:
+                taken.append(packet)
+            position += length
+        self._keep(view[position:end])
+        return taken
+
+    def _keep(self, rest: memoryview) -> None:
+        needed = _needed(rest)
+        if needed > self._maximum:
+            raise MalformedPacketError(f"a packet of {needed:,} bytes, {self._maximum:,} were agreed")
+        if needed <= len(rest):
+            raise MalformedPacketError("a packet shorter than what it holds")
+        if needed > len(self._view) or len(self._view) > _BUFFER_SIZE >= needed:
+            self._view = memoryview(bytearray(max(needed, _BUFFER_SIZE)))
+        self._view[: len(rest)] = rest  # may overlap, which a memoryview permits
+        self._filled = len(rest)
+
+
+def _needed(packet: memoryview) -> int:
+    """Bytes of the packet that begins here; while that is unknown, as many as tell more."""
+    remaining = 0
+    for index in range(1, 5):
+        if index >= len(packet):
+            return len(packet) + 1
+        byte = packet[index]
+        remaining |= (byte & 0x7F) << (7 * (index - 1))
+        if byte < 0x80:  # noqa: PLR2004 - the continuation bit of a variable byte integer
+            return 1 + index + remaining
+    raise MalformedPacketError("a length of more than four bytes")
 
 
 async def _connect(settings: LinkSettings, number: int, deliver: Deliver) -> Connection:
@@ -106,7 +180,7 @@ class _Connection5(Connection, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._heard = True
-        if nbytes < _PLENTY:
+        if nbytes < _BUFFER_SIZE // 4:
             self._gather(_GATHER_S if nbytes < _BUSY else _GATHER_BUSY_S)
         try:
             taken = self._reader.take(nbytes)
