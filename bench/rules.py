@@ -7,7 +7,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import process_time
@@ -17,7 +17,7 @@ from bench.figures import Figure, Tell, at_most
 from bench.gateway import ROOT
 from bench.world import Scale
 from devices.documents import parse_yaml
-from devices.readings import Channel, Reading, address_of
+from devices.readings import Channel, Reading, Scalar, address_of
 from edge.checking import load_rules
 from edge.node_process import GC_YOUNG
 from edge.settings import Config
@@ -111,7 +111,7 @@ def _round(devices: int, number: int) -> list[Reading]:
     for device in range(devices):
         now = BEGIN + number * EVERY_MS + device * EVERY_MS // devices
         wave = (device * 7 + number * 3) % 20
-        values = {
+        values: dict[str, Scalar] = {
             "voltage": 228.0 + wave / 10,
             "current": 2.0 + wave / 20,
             "power": 90.0 + wave * 2,
@@ -120,7 +120,7 @@ def _round(devices: int, number: int) -> list[Reading]:
             "status": "Charging",
         }
         address = address_of("c1", "charger", f"p{device}")
-        readings.append(Reading(Channel.TELEMETRY, address, dict(values), now - 40, now))
+        readings.append(Reading(Channel.TELEMETRY, address, values, now - 40, now))
     return readings
 
 
@@ -148,14 +148,10 @@ def _cost_us(rules: RuleSet, devices: int) -> float:
             readings += _round(devices, rounds)
             rounds += 1
         gc.collect()
-        took.append(_seconds(lambda readings=readings: _step_all(engine, state, readings)) / len(readings))
+        began = process_time()
+        _step_all(engine, state, readings)
+        took.append((process_time() - began) / len(readings))
     return median(took) * 1e6
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    began = process_time()
-    work()
-    return process_time() - began
 
 
 def _ticks_ms(rules: RuleSet) -> tuple[float, float]:
