@@ -123,7 +123,7 @@ def rendered(
     return {language: each.render(names) for language, each in text.items()}
 
 
-def read_fold(entry: Entry, kind: Kind) -> Fold | None:
+def read_fold(entry: Entry, kind: Kind, *, uses_event: bool) -> Fold | None:
     """``fold`` of a rule; faults go into the entry."""
     below = entry.entry("fold")
     if below is None:
@@ -135,8 +135,10 @@ def read_fold(entry: Entry, kind: Kind) -> Fold | None:
     within_ms = below.duration("within", least_ms=1_000) or WITHIN_DEFAULT_MS
     if not kind.on_wire:
         entry.fault("fold", f"{kind.name} stands at no place")
-    if entry.has("per") or entry.has("cancel"):
+    if uses_event:
         entry.fault("fold", "is for what devices are, not for events and tracks")
+    if entry.fields.get("safety") == "true":
+        entry.fault("fold", "a rule with `safety` is always told by itself")
     numbers = {name: Point(name, Sort.NUMBER) for name in ("count", "heard")}
     vocabulary = Vocabulary(kind, {**numbers, "group": Point("group", Sort.TEXT)})
     text = read_texts(below, vocabulary, events=False)
