@@ -174,6 +174,7 @@ class GatewayTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     bridge_down: bool | UnsetType = UNSET
     cloud_away: bool | UnsetType = UNSET
     cloud_refuses: bool | UnsetType = UNSET
+    history_failing: bool | UnsetType = UNSET
     unregistered_limit: bool | UnsetType = UNSET
     tracks_refused: bool | UnsetType = UNSET
 
@@ -259,8 +260,8 @@ class Session:
     heat_half_s: float = 1_800.0
     gap_s: float = 900.0
     """Three heartbeats (C2: every 300 s, no resend)."""
-    lost_s: float = 3_600.0
-    """Unheard for longer it is another session, unless it has the same name."""
+    lost_s: float = 43_200.0
+    """Unheard for longer it is another session, unless it has the same name: none lasts so long (C2: 10 h)."""
 
     @property
     def points(self) -> frozenset[str]:

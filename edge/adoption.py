@@ -24,7 +24,6 @@ from edge.store.reader import JournalReader
 from rules.alarms import Alarm, AlarmChange, AlarmState, Outcome, Severity, Superseded, Transition
 from rules.decisions import Decision
 from rules.definitions import RuleSet
-from rules.engine import Engine
 
 log = logging.getLogger("anlin.adoption")
 
@@ -129,9 +128,8 @@ class Adopter(Protocol):
 class Adoption:
     """Decides about retained alarms of ours that say they were never on disk, and do not stand."""
 
-    def __init__(self, node: Adopter, engine: Engine, clock: Clock) -> None:
+    def __init__(self, node: Adopter, clock: Clock) -> None:
         self._node = node
-        self._engine = engine
         self._clock = clock
 
     async def adopt(self, payload: bytes) -> bool:
@@ -139,7 +137,7 @@ class Adoption:
         node = self._node
         if _is_fold(payload):
             return False  # it follows from its members, which are told by themselves
-        change = adopted(payload, self._engine.rules, self._clock.now_ms())
+        change = adopted(payload, node.intake.engine.rules, self._clock.now_ms())
         if change is None:
             log.error("an alarm on the broker was never stored, and its rule is gone; it stays there")
             return True
@@ -159,7 +157,9 @@ class Adoption:
         if standing is not None and (standing.id != alarm.id or standing.version >= alarm.version):
             return standing.id == alarm.id
         log.warning("an alarm that was told and never stored stands again", extra={"alarm": alarm.key})
-        self._engine.adopt(state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm])
+        node.intake.engine.adopt(
+            state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm]
+        )
         if known:
             change = replace(change, transition=Transition.CHANGED)
         node.follow(Decision((change,)))

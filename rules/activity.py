@@ -5,8 +5,9 @@ device out of reach nothing is known, and silence has rules of its own. While it
 
 ``usual_gap()`` is what nineteen of twenty gaps between signs of life do not exceed, by the time of day at which they
 begin (three hours each, in UTC): the gap that begins at bedtime is eight hours, that after breakfast one, and a fall
-after breakfast must not be found in the evening. Until there are ten gaps for a time of day the longest habit of the
-day stands in; unknown for the first week. A gap in which the device was not heard, or not worn, or an alarm stood about
+after breakfast must not be found in the evening. The longer habit of this time of day and the next counts: who goes to
+bed earlier than usual is not asked at night how she is. Until there are ten gaps for both, the longest habit of the day
+stands in; unknown for the first week. A gap in which the device was not heard, or not worn, or an alarm stood about
 it, teaches nothing. All of it is private (`devices.kinds.Kind.private`).
 """
 
@@ -166,12 +167,11 @@ class UsualGap:
     def _show(self, device: Device, gaps: Gaps, began: int) -> None:
         if gaps.first is None or began - gaps.first < LEARNT_MS:
             return
-        usual = [quantile(bins, SHARE) for bins in gaps.blocks if sum(bins.values()) >= GAPS_LEAST]
-        bins = gaps.blocks[_block_of(began)]
-        if sum(bins.values()) >= GAPS_LEAST:
-            device.points[self.name] = quantile(bins, SHARE)
-        elif usual:
-            device.points[self.name] = max(usual)
+        block = _block_of(began)
+        blocks = [gaps.blocks[block], gaps.blocks[(block + 1) % BLOCKS]]
+        if any(sum(bins.values()) < GAPS_LEAST for bins in blocks):
+            blocks = gaps.blocks
+        device.points[self.name] = max(quantile(bins, SHARE) for bins in blocks if bins)
 
     def _gaps_of(self, device: Device) -> Gaps:
         gaps: Gaps | list[Scalar] | None = device.memory.get(self.name)

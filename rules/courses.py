@@ -5,8 +5,9 @@ where status or session text say so, and ends where they say the contrary; a por
 nothing for a while. A level counts only where two readings in a row hold it: one wrong sample is neither a peak nor an
 end.
 
-What happened between two messages is taken as the same session for an hour, longer only where the port gives it the
-same name. Its durations go on then; its energy does where a register counted it, else it is unknown until the end.
+What happened between two messages, be it that the gateway was away, is taken as the same session: what cannot be known
+is never taken as harmless. Another name is another session, and so is what was unheard for twelve hours and has none.
+Durations go on over a gap; energy does where a register counted it, else it is unknown until the end.
 
 Moments are the device's (Unix ms), powers W, energies kWh, temperatures °C.
 """

@@ -10,15 +10,17 @@ from math import isfinite
 
 import msgspec
 
-from devices.kinds import Kind
-from devices.readings import Channel, Reading, Scalar
+from devices.kinds import KINDS, Kind
+from devices.readings import Address, Channel, Reading, Scalar
 from devices.registry import Device as Registered
 from rules.alarms import AlarmChange, AlarmState, Transition
 from rules.casts import Cast, kind_of_line, read_devices
 from rules.definitions import Example, Expected, Rule, RuleSet, Step
 from rules.engine import Engine
-from rules.entries import Entry, write_duration
+from rules.entries import Entry, read_duration, write_duration
 from rules.hours import Calendar
+from rules.state import Device
+from rules.terms import Learning
 
 EPOCH_MS = 1_767_225_600_000
 """When an example begins that does not say: 2026-01-01T00:00:00Z, a Thursday."""
@@ -27,7 +29,9 @@ SITE = "example"
 NODE = "example"
 DEVICE = "device-1"
 
-_KEYS = frozenset({"name", "readings", "events", "expect", "until", "begin", "holidays", "devices", "with"})
+_KEYS = frozenset(
+    {"name", "readings", "events", "expect", "until", "begin", "holidays", "usual", "devices", "with"}
+)
 _CHANGES = (
     Transition.RAISED, Transition.RERAISED, Transition.ESCALATED, Transition.CLEARED, Transition.CHANGED,
 )  # fmt: skip
@@ -52,9 +56,16 @@ def read_examples(rule: Entry, kind: Kind) -> tuple[Example, ...]:
             reason = f"is before the last reading, event or expectation, {write_duration(last)}"
             entry.fault("until", reason, value=write_duration(until))
         begin, until_ms = _begin(entry), last if until is None else until
-        beside = tuple(entry.texts("with"))
         played = Example(
-            name or "", tuple(steps), tuple(expect), until_ms, begin, _holidays(entry), devices, beside
+            name=name or "",
+            steps=tuple(steps),
+            expect=tuple(expect),
+            until_ms=until_ms,
+            begin_ms=begin,
+            holidays=_holidays(entry),
+            usual=_usual(entry),
+            devices=devices,
+            beside=tuple(entry.texts("with")),
         )
         examples.append(played)
     return tuple(examples)
@@ -113,6 +124,9 @@ def _play(rules: RuleSet, rule: Rule, example: Example) -> list[AlarmChange]:
     cast = Cast(SITE, rule.kind, DEVICE, example.devices)
     engine = Engine(rules, site=SITE, node=NODE, place_of=cast.place_of, around=cast.around)
     state = engine.new_state()
+    if example.usual:
+        address = cast.address(None)
+        state.devices[address] = _taught(rule, example, address)
     changes: list[AlarmChange] = []
     for step in example.steps:
         now = example.begin_ms + step.at_ms
@@ -142,6 +156,30 @@ def _holidays(entry: Entry) -> frozenset[date]:
         except ValueError:
             entry.fault("holidays", "must be days such as 2026-01-01", value=text)
     return frozenset(days)
+
+
+def _taught(rule: Rule, example: Example, address: Address) -> Device:
+    """A device that has learnt before the example begins; not heard yet."""
+    points: dict[str, Scalar] = dict.fromkeys(KINDS[rule.kind].limited, False)
+    device = Device(address, rule.kind, points)
+    for term in rule.terms.values():
+        value = example.usual.get(term.name, example.usual.get(term.name.removesuffix("()")))
+        if value is not None and isinstance(term, Learning):
+            term.assume(device, value)
+    return device
+
+
+def _usual(entry: Entry) -> Mapping[str, float]:
+    below = entry.entry("usual")
+    usual: dict[str, float] = {}
+    for name in below.fields if below is not None else ():
+        value = below.text(name) if below is not None else None
+        ms = read_duration(value or "")
+        try:
+            usual[name] = float(value or "") if ms is None else ms / 1000
+        except ValueError:
+            entry.fault("usual", f"{name} needs a number or a duration", value=value)
+    return usual
 
 
 def _steps(entry: Entry, key: str, kind: Kind, devices: Sequence[Registered]) -> list[Step]:

@@ -225,14 +225,14 @@ def test_another_name_is_another_session() -> None:
     assert port.point("session_age") == MINUTE
 
 
-def test_unheard_for_an_hour_only_the_same_name_is_the_same_session() -> None:
+def test_unheard_for_longer_than_any_charge_only_the_same_name_is_the_same_session() -> None:
     named, unnamed = Port(), Port()
     for port, name in ((named, {"session": "a"}), (unnamed, {})):
         port.says(0, power=200, status="Charging", energy=10.0, **name)
         port.says(60, power=200, status="Charging", energy=10.0, **name)
-        port.says(3 * HOUR, power=200, status="Charging", energy=10.5, **name)
-        port.says(3 * HOUR + 60, power=200, status="Charging", energy=10.6, **name)
-    assert named.point("session_age") == 3 * HOUR + 60
+        port.says(13 * HOUR, power=200, status="Charging", energy=10.5, **name)
+        port.says(13 * HOUR + 60, power=200, status="Charging", energy=10.6, **name)
+    assert named.point("session_age") == 13 * HOUR + 60
     assert round(float(named.point("session_energy") or 0), 3) == 0.6
     assert unnamed.point("session_age") == 60
     assert round(float(unnamed.point("session_energy") or 0), 3) == 0.1
@@ -257,7 +257,7 @@ VALUES = st.fixed_dictionaries(
         "temperature": st.sampled_from([20.0, 30.0, 60.0]),
     },
 )
-MESSAGES = st.lists(st.tuples(st.sampled_from([0, 1, 60, 300, 1_800, 7_200]), VALUES), max_size=30)
+MESSAGES = st.lists(st.tuples(st.sampled_from([0, 1, 60, 300, 1_800, 7_200, 50_000]), VALUES), max_size=30)
 
 
 def play(messages: Sequence[tuple[int, Mapping[str, Scalar]]], *, restarts: bool, ticks: bool) -> Port:

@@ -15,7 +15,7 @@ const GAPS_MS = 60_000;
 const DAY_MS = 86_400_000;
 const RETRY_MS = [500, 1_000, 2_000, 4_000];
 
-const NOTICES = ["embedded_broker"]; // to know, but nothing is wrong
+const NOTICES = ["embedded_broker", "rules_differ"]; // to know, but nothing is wrong
 
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((node) => [node.id, node]));
 const cards = new Map();
@@ -201,6 +201,7 @@ function tagsOf(alarm) {
   if (alarm.outcome) add(alarm.outcome === "forced" ? "caution" : "", words.outcome[alarm.outcome] ?? alarm.outcome);
   if (alarm.drill) add("caution", words.drill);
   if (alarm.late) add("caution", words.late);
+  if (alarm.superseded) add("caution", words.superseded[alarm.superseded]);
   if (!alarm.durable) add("caution", words.fragile);
   return tags;
 }
