@@ -465,6 +465,46 @@ def test_a_rule_with_hours_is_another_rule_under_another_clock() -> None:
     assert parse(plain, calendar=SHANGHAI).hash == parse(plain).hash
 
 
+# Beside what keeps alarms quiet
+
+
+SHED = (
+    with_lines(HOT, "suppressed_by: [tamper]", RISING)
+    + f"""
+  - id: tamper
+    kind: charger
+    when: leakage > 5
+    severity: high
+    {TEXT}
+"""
+)
+
+
+def test_what_is_suppressed_rises_quietly_until_it_is_critical() -> None:
+    site = Site(SHED)
+    site.hear(0, PORT, leakage=9)
+    site.hear(1, PORT, temperature=70)
+    site.at(3 * MINUTE)
+    hot = site.state.alarms["hot:c1/charger/p1"]
+    assert (hot.severity, hot.state, hot.ack_required) == (Severity.HIGH, AlarmState.SUPPRESSED, False)
+    site.at(6 * MINUTE)
+    hot = site.state.alarms["hot:c1/charger/p1"]
+    assert (hot.severity, hot.state, hot.ack_required) == (Severity.CRITICAL, AlarmState.UNACKED, True)
+
+
+def test_what_comes_out_must_be_acknowledged_as_its_severity_is_by_then() -> None:
+    site = Site(SHED)
+    site.hear(0, PORT, leakage=9)
+    site.hear(1, PORT, temperature=70)
+    site.hear(3 * MINUTE, PORT, leakage=0)
+    hot = site.state.alarms["hot:c1/charger/p1"]
+    assert (hot.severity, hot.state, hot.ack_required) == (Severity.HIGH, AlarmState.UNACKED, True)
+    assert hot.why is not None
+    assert [(each.what, each.by, each.at) for each in hot.why.influences] == [
+        ("suppressed", "tamper:c1/charger/p1", ms(1)), ("released", "suppressed", ms(3 * MINUTE)),
+    ]  # fmt: skip
+
+
 # Late
 
 
@@ -551,6 +591,7 @@ def test_the_reasons_of_an_alarm_stay_small() -> None:
         (HOT, "cooldown: 1m\n    escalate: {after: 1m, severity: critical}", "cooldown", "is or becomes"),
         (HOT, "cooldown: 1m\n    safety: true", "cooldown", "nothing may withhold"),
         (HOT, "active: {days: sun}\n    safety: true", "active", "nothing may withhold"),
+        (HOT, "suppressed_by: [cold]\n    safety: true", "suppressed_by", "nothing may withhold"),
         (HOT, "escalate: {after: 1m, severity: medium}", "escalate.severity", "must be worse than medium"),
         (HOT, "escalate: {after: 1m, severity: low}", "escalate.severity", "must be worse than medium"),
         (HOT, "escalate: {severity: high}", "escalate.after", "is missing"),

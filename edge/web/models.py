@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from edge.store.records import GapReason
-from rules.alarms import AlarmState, Severity
+from rules.alarms import AlarmState, Severity, Superseded
 from rules.explanation import Sway
 
 Scalar = bool | int | float | str
@@ -54,6 +54,15 @@ class AlarmModel(Model):
     drill: bool
     durable: bool
     provisional: bool = Field(description="The gateway did not know the time; its times are corrected later")
+    superseded: Superseded | None = Field(
+        description="Its rule has changed or is gone; it stands until a person closes it"
+    )
+    annunciated: bool = Field(description="Whether people are told of it by itself")
+    shelved_until: AwareDatetime | None
+    suppressed_by: str | None = Field(description="Key of the alarm that explains it")
+    folded_into: str | None = Field(description="Id of the alarm that tells of it with others")
+    members: list[str] | None = Field(description="Keys of the alarms that it tells of")
+    chattering: bool = Field(description="It came and went several times within a minute")
 
 
 class SeenModel(Model):
