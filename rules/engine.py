@@ -34,6 +34,7 @@ from rules.decisions import (
     Listening,
 )
 from rules.definitions import Points, Rule, RuleSet
+from rules.evidence import keep_times
 from rules.facts import adopt, learn_of_gateway
 from rules.lateness import judge_past
 from rules.limits import limit
@@ -162,11 +163,11 @@ class Engine:
             self._hear_late(state, device, plan, reading, now)
             return
         said_at = tell_time(device, reading, waited=state.catching_up) if channel in _TIMED else now
+        keep_times(device, values)
         device.source_time = reading.source_time
         if channel is Channel.TELEMETRY:
             points = device.points
             points.update(values)
-            device.told.update(dict.fromkeys(values, reading.source_time))
             if plan.derives:
                 self._derive_points(state, device, plan, reading, moment, said_at)
             if device.kind in self._around.watched:
@@ -174,7 +175,6 @@ class Engine:
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
-            device.told.update(dict.fromkeys(values, reading.source_time))
             if plan.fed_by(values):
                 hear_terms(device, plan, reading, said_at)
                 self._judge_points(state, device, plan, values, now)
@@ -571,10 +571,10 @@ class Engine:
                 return
             plan = self._plans[device.kind]
             said_at = tell_time(device, given, waited=state.catching_up)
+            keep_times(device, given.values)
             device.source_time = given.source_time
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
-                device.told.update(dict.fromkeys(given.values, given.source_time))
                 limit(state, device, plan.limited, given.values, given.received_at)
             hear_terms(device, plan, given, said_at)
 

@@ -103,8 +103,10 @@ class Device(msgspec.Struct, array_like=True):
     """Its own time; kept where a rule of its kind has terms."""
     cooling: dict[str, tuple[int, int]] = {}
     """By rule: until when it raises nothing here, and how often it would have since its alarm left the board."""
+    shape: tuple[str, ...] = ()
+    """What its last message held, told at ``source_time``."""
     told: dict[str, int] = {}
-    """By point: when the device told it, by its own clock."""
+    """Of what that did not hold, when the device told it, by its own clock."""
 
     @property
     def silent(self) -> bool:
