@@ -104,6 +104,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         from simulators.command import add_arguments
 
         add_arguments(simulate)
+    _add_order(verbs, given)
     _add_rules(verbs)
     does = (
         "what stands, what is silent, how far the cloud is behind, what was lost; exit 1 if anything is wrong"
@@ -163,6 +164,17 @@ def _add_alarms(verbs: "_Verbs") -> None:
         parser.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help="JSON, for programs"
         )
+
+
+def _add_order(verbs: "_Verbs", given: Sequence[str]) -> None:
+    does = "give a device a command: release a lift's door, restore power, test a sensor"
+    example = 'elevator/lift-3-2-a release_door --by Wang --comment "a wheelchair"'
+    parser = _add(verbs, "order", _order, does, example)
+    _add_config(parser)
+    if "order" in given:  # only then: kinds take a while to import
+        from edge.ordering import add_arguments
+
+        add_arguments(parser)
 
 
 def _add_rules(verbs: "_Verbs") -> None:
@@ -326,6 +338,13 @@ def _alarms_order(arguments: argparse.Namespace) -> int:
         told = already_acked(alarm, arguments.by, arguments.comment)
         if told is not None:
             _tell(f"anlin: {told}")
+    return 0
+
+
+def _order(arguments: argparse.Namespace) -> int:
+    from edge.ordering import order
+
+    print(order(_config(arguments), arguments))
     return 0
 
 

@@ -25,6 +25,7 @@ from edge.commits import ALL_KNOWN, MOST_MESSAGES, UNSTORED_SINCE, Commits
 from edge.control import ControlServer
 from edge.health import Code, Troubles
 from edge.hearing import Hearing
+from edge.history.catalogue import folder_of, taken
 from edge.intake import Intake
 from edge.mqtt.link import (
     SESSION_EXPIRY_S,
@@ -48,7 +49,7 @@ from edge.telling import Telling
 from edge.throttle import Throttle
 from edge.timekeeping import WATCH_S, Timekeeper
 from rules.alarms import Alarm
-from rules.decisions import Acknowledge, Close, Decision, Input
+from rules.decisions import Acknowledge, Close, Decision, Input, Instruction, Order, Withheld
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.node")
@@ -129,6 +130,8 @@ class Node:
         self._greet = asyncio.Event()
         self._stopping = asyncio.Event()
         self.online = asyncio.Event()
+        self.safety_read = asyncio.Event()
+        """Nothing waits in the safety session any more that was there when it came up; see `edge.safety_first`."""
         """The safety session is up."""
         self.control: ControlServer | None = None
         self._telling = Telling()
@@ -168,15 +171,22 @@ class Node:
         Raises `StoreError`; then nothing has changed.
         """
         recovered = self.journal.recover()
+        # What is history already keeps its numbers, also when the journal was begun anew without them.
+        last_seq = max(recovered.last_seq, taken(folder_of(self.journal.path.parent)))
         first_outgoing_id = max(recovered.last_outgoing_id, self._last_outgoing_id)
         intake = Intake(
-            self._engine, self._engine.new_state(), self.who.topics, self._registry, self._throttle
+            self._engine,
+            self._engine.new_state(),
+            self.who.topics,
+            self._registry,
+            self._throttle,
+            own_status=self.who.topics.gateway(self.who.node, "status"),
         )
         commits = Commits(
             self.journal,
             intake,
             self,
-            first_seq=recovered.last_seq + 1,
+            first_seq=last_seq + 1,
             commit_ms=self.who.commit_ms,
             last_now=recovered.last_now,
             patient=failed is None,
@@ -327,6 +337,8 @@ class Node:
         self._find(self._broker_watch.connected(connected, now))
         if lane is Lane.SAFETY:
             self.outbox.connected()
+            self.intake.echoed = False
+            self.safety_read.clear()
             self.online.set()
             self._greet.set()
         if connected.session_present:
@@ -341,6 +353,8 @@ class Node:
             return  # not acknowledged: they come again after the rebuild, or at the next start
         now = self._heard_at[lane] = self._hearing.now_awake()
         packet_ids = self.intake.receive(lane, deliveries, now)
+        if self.intake.echoed:
+            self.safety_read.set()
         self.commits.received(lane, connection, packet_ids, len(deliveries))
         self._backlog.heard(self.intake.state.waited_at)
         self._arm()
@@ -356,10 +370,6 @@ class Node:
         """See `Inbox`."""
         self._find(self._broker_watch.noticed(topic, payload, self.clock.now_ms(), retained=retained))
 
-    def heard_at(self, lane: Lane) -> int:
-        """When a session last brought something (Unix ms)."""
-        return self._heard_at[lane]
-
     def disconnected(self, lane: Lane, _connection: int, reason: str) -> None:
         """See `Inbox`."""
         self.lanes_up.discard(lane)
@@ -369,6 +379,7 @@ class Node:
         if lane is Lane.SAFETY:
             self.outbox.disconnected()
             self.online.clear()
+            self.safety_read.set()
         self.commits.interrupted(lane)
         self._find(self._broker_watch.disconnected(lane, self._heard_at[lane]))
         self._hearing.listen(on=False)
@@ -578,6 +589,19 @@ class Node:
         self._arm()
         durable = await self.saved()
         return replace(decision.changes[-1].alarm, durable=durable)
+
+    async def instruct(self, given: Instruction) -> Order | Withheld:
+        """Give a person's order, after the commit; or tell why it is withheld. The kind must have the command."""
+        if self.deaf:
+            raise StoreError(self.store_error)
+        decision = self.intake.tell(given)
+        if decision is None:
+            raise UndecidedError(f"the engine failed: {self.intake.undecided}")
+        self._arm()
+        self.commits.touched()
+        await self.saved()
+        answers: list[Order | Withheld] = [*decision.orders, *decision.withheld]
+        return next(each for each in answers if not each.alarm_id)
 
     def tell(self, given: Input) -> None:
         """Tell the engine; see `edge.hearing.Hearer`."""

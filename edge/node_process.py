@@ -24,6 +24,8 @@ from edge.clock import Clock
 from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
 from edge.desk import Desk
+from edge.historian import Historian
+from edge.history.settings import HistorySettings
 from edge.mqtt.five import mqtt5_link
 from edge.mqtt.link import Link, LinkRefused, LinkSettings, Tls, Will
 from edge.mqtt.three import mqtt311_link
@@ -96,7 +98,10 @@ async def _run(config: Config, rules: RuleSet, registry: Registry) -> None:
 
 async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: Notifier) -> None:
     max_bytes, forwarding = config.store.journal_max_bytes, config.cloud.url is not None
-    async with Journal(config.data_dir, max_bytes=max_bytes, forwarding=forwarding) as journal:
+    history = config.history.enabled
+    async with Journal(
+        config.data_dir, max_bytes=max_bytes, forwarding=forwarding, history=history
+    ) as journal:
 
         def place_of(address: Address) -> dict[str, str]:
             device = registry.device(address)
@@ -116,11 +121,13 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: N
         node = await _node(partial(Node, who, engine, registry, journal, clock), journal, clock)
         children = _children(config)
         refusals = Refusals(node, partial(_uncounted_letters, journal.path))
+        historian = Historian(HistorySettings.of(config.data_dir, config.history), node) if history else None
         desk = Desk(
             node,
             registry,
             children,
             refusals=refusals,
+            history=historian,
             version=version("anlin"),
             embedded_broker=config.mqtt.embedded,
         )
@@ -145,6 +152,8 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: N
             beside.append(group.create_task(vitals.run(), name="vitals"))
             beside.append(group.create_task(watchdog.run(), name="watchdog"))
             beside.append(group.create_task(refusals.run(), name="refusals"))
+            if historian is not None:
+                beside.append(group.create_task(historian.run(), name="history"))
             await node.run()
             for task in beside:
                 task.cancel()
@@ -223,7 +232,7 @@ def _links(config: Config, topics: Topics, node: Node) -> dict[Lane, Link]:
     mqtt = config.mqtt
     tls = Tls(mqtt.tls.ca, mqtt.tls.cert, mqtt.tls.key) if mqtt.tls.on else None
     make = mqtt5_link if mqtt.spoken == "5" else mqtt311_link
-    bulk_waits = SafetyFirst(node.online, partial(node.heard_at, Lane.SAFETY))
+    bulk_waits = SafetyFirst(node.online, node.safety_read)
     links: dict[Lane, Link] = {}
     for lane in Lane:
         will = Will(topics.gateway(config.node, "status"), b"offline") if lane is Lane.SAFETY else None

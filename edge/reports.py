@@ -82,6 +82,7 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
     for address in report.silent:
         yield f"  {address}"
     yield _cloud(health.cloud)
+    yield _history(health.history)
     if gaps:
         yield f"lost within a day: {len(gaps)}"
         for line in gap_lines(gaps[:GAPS_SHOWN], language, zone):
@@ -158,6 +159,17 @@ def _cloud(cloud: Mapping[str, object] | None) -> str:
     rows = ", ".join(f"{feed} {count}" for feed, count in behind.items()) if isinstance(behind, dict) else "–"
     error = f"; {cloud['error']}" if cloud.get("error") else ""
     return f"cloud: {cloud.get('state', 'unknown')}, rows behind: {rows or '–'}{error}"
+
+
+def _history(history: Mapping[str, object] | None) -> str:
+    if history is None:
+        return "history: nothing is kept yet"
+    days = (int(str(history["to_ms"] or 0)) - int(str(history["from_ms"] or 0))) / 86_400_000
+    error = f"; {history['error']}" if history.get("error") else ""
+    return (
+        f"history: {history['readings']} readings of {days:.1f} days, {int(str(history['bytes'])) / 1e6:.1f} MB, "
+        f"{history['behind']} behind {_duration(float(str(history['age_seconds'])))} ago{error}"
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -82,6 +82,16 @@ class Superseded(StrEnum):
     REMOVED = "removed"
 
 
+class Outcome(StrEnum):
+    """How an incident ended that an alarm is about (`rules.tracks`)."""
+
+    LEFT = "left"
+    FORCED = "forced"
+    """It rode along although the door was held."""
+    RELEASED = "released"
+    """Staff let it go on."""
+
+
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """One alarm with its facts. Times are Unix milliseconds."""
 
@@ -130,6 +140,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """What decided it; not on the wire. None: written before there were explanations."""
     superseded: Superseded | None = None
     """Its rule is another by now, or gone: it stands until a person closes it, or the new rule raises it again."""
+    outcome: Outcome | None = None
     folded_into: str | None = None
     """Id of the alarm that tells of it together with others."""
     members: tuple[str, ...] | None = None
@@ -215,6 +226,7 @@ class WireAlarm(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = True
     provisional: bool = False
     superseded: Superseded | None = None
+    outcome: Outcome | None = None
     annunciated: bool = True
     shelved_until: str | None = None
     suppressed_by: str | None = None

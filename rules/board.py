@@ -19,11 +19,13 @@ from rules.definitions import Rule
 from rules.evidence import evidence, influenced
 from rules.hours import Calendar
 from rules.ids import ulid
+from rules.instructions import EXPIRES_MS
 from rules.orders import orders_of
 from rules.places import Neighbourhood, PlaceOf
 from rules.state import Device, Ongoing, State
 from rules.steps import corrected
 from rules.texts import Language, late_note
+from rules.tracks import Told, outcome_of
 from rules.withholding import cool_down
 
 RATE_DIGITS = 3
@@ -39,8 +41,8 @@ class Board:
         node: str,
         place_of: PlaceOf,
         rules: Mapping[str, Rule],
-        around: Neighbourhood,
         calendar: Calendar,
+        around: Neighbourhood,
     ) -> None:
         self._site = site
         self._node = node
@@ -51,14 +53,15 @@ class Board:
         self.annunciation = Annunciation(tuple(rules.values()), around, site, node, self._put)
         self.changes: list[AlarmChange] = []
         """Of the step under way."""
-        self._orders: list[Order] = []
+        self.orders: list[Order] = []
+        """Of the step under way; they may come without a change."""
         self._withheld: list[Withheld] = []
 
     def decide(self) -> Decision:
         """What must follow, and begin anew."""
-        decision = Decision(tuple(self.changes), tuple(self._orders), tuple(self._withheld))
+        decision = Decision(tuple(self.changes), tuple(self.orders), tuple(self._withheld))
         self.changes.clear()
-        self._orders.clear()
+        self.orders.clear()
         self._withheld.clear()
         return decision
 
@@ -116,6 +119,7 @@ class Board:
                 late=late,
                 drill=rule.drill,
                 why=why,
+                outcome=outcome_of(device, ongoing.track),
             )
         else:
             severity = min(standing.severity, rule.severity, key=lambda each: each.rank)  # never falls
@@ -142,6 +146,7 @@ class Board:
                 closable=rule.waits_for_a_person,
                 superseded=None,
                 why=why,
+                outcome=outcome_of(device, ongoing.track),
             )
         if comes:
             alarm = self.annunciation.announce(state, device, rule, alarm, at)
@@ -186,6 +191,7 @@ class Board:
                 version=standing.version + 1,
                 active=False,
                 cleared_at=at,
+                outcome=outcome_of(device, track) or standing.outcome,
                 suppressed_by=None,
                 folded_into=None,
             )
@@ -202,6 +208,36 @@ class Board:
                 replace(standing, version=standing.version + 1, cancelled_at=at),
                 at,
             )
+
+    def settle(self, state: State, device: Device, rules: Iterable[Rule], told: Told, at: int) -> None:
+        """Keep what became of incidents with their alarms; a door held for none that is in sight is eased."""
+        for rule in rules:
+            for track in told.changed if rule.per_track else ():
+                standing = state.alarms.get(alarm_key(rule.id, device.address, track))
+                if standing is not None and standing.outcome is not (outcome := outcome_of(device, track)):
+                    alarm = replace(standing, version=standing.version + 1, outcome=outcome)
+                    self._put(state, Transition.CHANGED, alarm, at)
+            if all(incident.eased for incident in device.incidents.values()):
+                for track in told.eased if rule.per_track else ():
+                    standing = state.alarms.get(alarm_key(rule.id, device.address, track))
+                    if standing is not None and standing.active:
+                        self._ease(standing, device, rule, at)
+
+    def _ease(self, alarm: Alarm, device: Device, rule: Rule, at: int) -> None:
+        commands = KINDS[device.kind].commands
+        for number, action in enumerate(rule.actions):
+            name = commands[action.command].taken_back_by
+            if name is not None:
+                order_id = ulid(at, alarm.id, alarm.occurrences, number, name)
+                expires_at = at + EXPIRES_MS
+                self.orders.append(Order(order_id, alarm.id, device.address, name, {}, at, expires_at))
+
+    def give(self, told: Order | Withheld) -> None:
+        """A person's order, or that it is withheld."""
+        if isinstance(told, Order):
+            self.orders.append(told)
+        else:
+            self._withheld.append(told)
 
     def acknowledge(self, state: State, given: Acknowledge, at: int) -> None:
         """A person looks after it. An alarm that is not on the board, or acknowledged before, stays as it is."""
@@ -280,7 +316,7 @@ class Board:
         """Give the commands of an alarm that has been raised."""
         for given in orders_of(state, alarm, rule, self._around, at):
             if isinstance(given, Order):
-                self._orders.append(given)
+                self.orders.append(given)
             else:
                 self._withheld.append(given)
 

@@ -2,16 +2,18 @@
 
 A deadline is never removed: one that no longer holds is skipped when its time comes. What has them: a delay that
 runs, an alarm that rises or ends by itself, a limited point that is believed no longer, silence, a condition that
-changes without a message.
+changes without a message; and an incident that is out of sight.
 """
 
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappush
 
+from devices.kinds import Following
 from rules.alarms import Severity, alarm_key
 from rules.definitions import Rule
 from rules.plans import Plan
 from rules.state import Device, Ongoing, State
+from rules.tracks import LOST, due_names
 
 LIMITED = "limited:"
 """Begins the condition of a deadline of a limited point; its name follows."""
@@ -68,6 +70,12 @@ def push_silences(state: State, device: Device, rules: Iterable[Rule], now: int)
         heappush(state.deadlines, (due, key_of(rule.id, device), device.address, rule.id))
 
 
+def push_lost(state: State, device: Device, following: Following) -> None:
+    """Incidents out of sight are looked at again."""
+    for due, name in due_names(device, following):
+        heappush(state.deadlines, (due, LOST + name, device.address, LOST + name))
+
+
 def derive(state: State, plans: Mapping[str, Plan]) -> None:
     """Build the heap from the rest of the state; ``plans`` by kind."""
     deadlines = state.deadlines
@@ -82,6 +90,9 @@ def derive(state: State, plans: Mapping[str, Plan]) -> None:
         for name, since in device.limited.items():
             due = since + int(plan.kind.limited[name].limit_s * 1000)
             deadlines.append((due, LIMITED + name, device.address, LIMITED + name))
+        if device.incidents and plan.kind.following is not None:
+            for due, name in due_names(device, plan.kind.following):
+                deadlines.append((due, LOST + name, device.address, LOST + name))
         for rule_id, due in device.armed.items():
             deadlines.append((due, key_of(rule_id, device), device.address, WATCH + rule_id))
         if device.last_seen and state.listening_since is not None:

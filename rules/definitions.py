@@ -171,6 +171,8 @@ class Example:
     begin_ms: int
     """When it begins (Unix ms); its clock is UTC."""
     holidays: frozenset[date] = frozenset()
+    usual: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """What was learnt before, by name of the term or of what stands for it; durations in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

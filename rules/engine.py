@@ -21,7 +21,7 @@ from rules.annunciation import DEADLINES as ANNUNCIATION
 from rules.around import AROUND, Changed, Surroundings
 from rules.backlog import began_at, had_run_out, time_told, was_missed
 from rules.board import Board
-from rules.deadlines import LIMITED, WATCH, derive, key_of, push, push_silences
+from rules.deadlines import LIMITED, WATCH, derive, key_of, push, push_lost, push_silences
 from rules.decisions import (
     NOTHING,
     Acknowledge,
@@ -31,11 +31,14 @@ from rules.decisions import (
     Close,
     Decision,
     Input,
+    Instruction,
     Listening,
+    Order,
 )
 from rules.definitions import Points, Rule, RuleSet
 from rules.evidence import keep_times
 from rules.facts import adopt, learn_of_gateway
+from rules.instructions import instruct
 from rules.lateness import judge_past
 from rules.limits import limit
 from rules.meeting import meet
@@ -47,6 +50,7 @@ from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
 from rules.succession import retire
 from rules.suppression import causes_first
+from rules.tracks import LOST, Told, expire, hear, move, release, show
 from rules.watches import fade, grow, hear_terms, look_anew, watch
 from rules.withholding import earliest, is_withheld, look_again, opens
 
@@ -80,7 +84,7 @@ class Engine:
         self._unregistered_max = unregistered_max
         self._by_id = {rule.id: rule for rule in rules.rules}
         neighbours, here = around or Neighbourhood(), place_of or (lambda _address: {})
-        self._board = Board(site, node, here, self._by_id, neighbours, rules.calendar)
+        self._board = Board(site, node, here, self._by_id, rules.calendar, neighbours)
         self._around = Surroundings(rules.rules, neighbours)
         self._overtaken = False
         """The message under way is a late event."""
@@ -104,6 +108,9 @@ class Engine:
             board.acknowledge(state, given, now)
         elif isinstance(given, Close):
             self._close(state, given, now)
+        elif isinstance(given, Instruction):
+            self._instruct(state, given, now)
+            return board.decide()  # an order comes without a change
         elif isinstance(given, Listening):
             self._listen(state, given)
         elif isinstance(given, CatchingUp):
@@ -116,7 +123,7 @@ class Engine:
             state.provisional_since = now
             look_again(state, self._by_id, self.rules.calendar)
         if not board.changes:
-            return NOTHING
+            return board.decide() if board.orders else NOTHING
         board.annunciation.settle(state)
         return board.decide()
 
@@ -125,7 +132,8 @@ class Engine:
         now = max(now, state.now)
         self._take_due(state, now)
         state.now = now
-        return self._board.decide() if self._board.changes else NOTHING
+        board = self._board
+        return board.decide() if board.changes or board.orders else NOTHING
 
     @staticmethod
     def next_deadline(state: State) -> int | None:
@@ -162,26 +170,38 @@ class Engine:
         if late:
             self._hear_late(state, device, plan, reading, now)
             return
+        around += self._take_in(state, device, plan, reading, moment, now)
+        if around:
+            self._look(state, around, now)
+        if plan.watched:
+            watch(state, device, plan, now)
+
+    def _take_in(
+        self, state: State, device: Device, plan: Plan, reading: Reading, moment: int, now: int
+    ) -> list[Changed]:
+        """What a device has said, in its turn; gives what that changes for those that look at it."""
+        values, channel, around = reading.values, reading.channel, list[Changed]()
         said_at = tell_time(device, reading, waited=state.catching_up) if channel in _TIMED else now
         keep_times(device, values)
         device.source_time = reading.source_time
         if channel is Channel.TELEMETRY:
             points = device.points
             points.update(values)
+            if device.incidents:
+                self._follow_car(state, device, plan, values, moment, now)
             if plan.derives:
                 self._derive_points(state, device, plan, reading, moment, said_at)
             if device.kind in self._around.watched:
-                around += self._around.notice(state, device, values, points, moment)
+                around = self._around.notice(state, device, values, points, moment)
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
+            around = self._around.notice(state, device, values, {**device.points, **values}, moment)
             if plan.fed_by(values):
                 hear_terms(device, plan, reading, said_at)
                 self._judge_points(state, device, plan, values, now)
-            around += self._judge_event(state, device, plan, values, moment)
-        self._look(state, around, now)
-        if plan.watched:
-            watch(state, device, plan, now)
+            self._hear_event(state, device, plan, values, moment, now)
+        return around
 
     def _hear_late(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> None:
         """What a device said before something that was heard already."""
@@ -197,21 +217,10 @@ class Engine:
                     self._run_out(state, device, rule, ongoing, late=True)
         self._overtaken = True
         try:
-            said_at = min(reading.source_time, now)
-            self._look(state, self._judge_event(state, device, plan, reading.values, said_at), now)
+            self._hear_event(state, device, plan, reading.values, now, now)
         finally:
             self._overtaken = False
             device.source_time = newest
-
-    def _judge_event(
-        self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], moment: int
-    ) -> list[Changed]:
-        """Judge the conditions that look at event fields; what it changes for those that look at this device."""
-        around = self._around.notice(state, device, fields, {**device.points, **fields}, moment)
-        view = {**device.points, **fields}
-        for rule in plan.events:
-            self._judge(state, device, rule, truth_of(rule, view), view, fields, state.now)
-        return around
 
     def _kind_of(self, reading: Reading) -> Kind:
         return self._plans[parts_of(reading.address)[1]].kind
@@ -240,6 +249,46 @@ class Engine:
                 self._judge(state, device, rule, truth, points, None, now)
         if ongoing and plan.cleared_by_event:
             self._clear_events_by_points(state, device, plan, now)
+
+    def _hear_event(
+        self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], moment: int, now: int
+    ) -> None:
+        following = plan.kind.following
+        if following is None:
+            self._judge_event(state, device, plan, fields, now)
+            return
+        if device.incidents:
+            self._follow(state, device, plan, expire(device, following, moment), now)
+        self._follow(state, device, plan, hear(device, following, fields, moment), now)
+
+    def _follow_car(
+        self, state: State, device: Device, plan: Plan, values: dict[str, Scalar], moment: int, now: int
+    ) -> None:
+        following = plan.kind.following
+        if following is not None:
+            self._follow(state, device, plan, expire(device, following, moment), now)
+            self._follow(state, device, plan, move(device, following, values, moment), now)
+
+    def _judge_event(
+        self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], now: int
+    ) -> None:
+        view = {**device.points, **fields}
+        for rule in plan.events:
+            self._judge(state, device, rule, truth_of(rule, view), view, fields, now)
+
+    def _follow(self, state: State, device: Device, plan: Plan, told: Told, now: int) -> None:
+        """Judge what became of the incidents of a camera."""
+        following = plan.kind.following
+        if following is None:
+            return
+        before = device.points.get(following.point)
+        for fields in told.events:
+            self._judge_event(state, device, plan, fields, now)
+        self._board.settle(state, device, plan.events, told, now)
+        show(device, following)
+        push_lost(state, device, following)
+        if device.points[following.point] != before:
+            self._judge_points(state, device, plan, {following.point: device.points[following.point]}, now)
 
     def _judge(
         self,
@@ -372,6 +421,10 @@ class Engine:
         plan = self._plans[device.kind]
         if condition.startswith(LIMITED):
             self._expire_limited(state, device, plan, condition.removeprefix(LIMITED), due)
+            return
+        if condition.startswith(LOST) and plan.kind.following is not None:
+            device.changed = True
+            self._follow(state, device, plan, expire(device, plan.kind.following, due), due)
             return
         if condition.startswith(WATCH):
             self._look_again(state, device, plan, condition.removeprefix(WATCH), due)
@@ -530,6 +583,17 @@ class Engine:
             device.changed = True
             condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
             device.ongoing.pop(condition, None)
+
+    def _instruct(self, state: State, given: Instruction, now: int) -> None:
+        """A person's order; taking one back settles the incidents that it was about."""
+        plan = self._plans[parts_of(given.address)[1]]
+        device = state.devices.get(given.address) or Device(given.address, plan.kind.name, {})
+        told = instruct(state, device, given, self._by_id, now)
+        self._board.give(told)
+        following = plan.kind.following
+        if isinstance(told, Order) and following is not None and given.command == following.release:
+            device.changed = True
+            self._follow(state, device, plan, release(device), now)
 
     # The clock
 

@@ -10,13 +10,15 @@ from math import isfinite
 
 import msgspec
 
-from devices.kinds import Kind
+from devices.kinds import KINDS, Kind
 from devices.readings import Channel, Reading, Scalar, address_of
 from rules.alarms import AlarmChange, Transition
 from rules.definitions import Example, Expected, Rule, RuleSet, Step
 from rules.engine import Engine
-from rules.entries import Entry, write_duration
+from rules.entries import Entry, read_duration, write_duration
 from rules.hours import Calendar
+from rules.state import Device
+from rules.terms import Learning
 
 EPOCH_MS = 1_767_225_600_000
 """When an example begins that does not say: 2026-01-01T00:00:00Z, a Thursday."""
@@ -24,7 +26,7 @@ EPOCH_MS = 1_767_225_600_000
 SITE = "example"
 DEVICE = "device-1"
 
-_KEYS = frozenset({"name", "readings", "events", "expect", "until", "begin", "holidays"})
+_KEYS = frozenset({"name", "readings", "events", "expect", "until", "begin", "holidays", "usual"})
 _CHANGES = (
     Transition.RAISED, Transition.RERAISED, Transition.ESCALATED, Transition.CLEARED, Transition.CHANGED,
 )  # fmt: skip
@@ -49,7 +51,8 @@ def read_examples(rule: Entry, kind: Kind) -> tuple[Example, ...]:
             entry.fault("until", reason, value=write_duration(until))
         begin = _begin(entry)
         until_ms = last if until is None else until
-        examples.append(Example(name or "", tuple(steps), tuple(expect), until_ms, begin, _holidays(entry)))
+        holidays, usual = _holidays(entry), _usual(entry)
+        examples.append(Example(name or "", tuple(steps), tuple(expect), until_ms, begin, holidays, usual))
     return tuple(examples)
 
 
@@ -81,6 +84,8 @@ def _play(rule: Rule, example: Example) -> list[AlarmChange]:
     engine = Engine(RuleSet((rule,), "example", calendar), site=SITE, node="example")
     state = engine.new_state()
     address = address_of(SITE, rule.kind, DEVICE)
+    if example.usual:
+        state.devices[address] = _taught(rule, example)
     changes: list[AlarmChange] = []
     for step in example.steps:
         now = example.begin_ms + step.at_ms
@@ -109,6 +114,30 @@ def _holidays(entry: Entry) -> frozenset[date]:
         except ValueError:
             entry.fault("holidays", "must be days such as 2026-01-01", value=text)
     return frozenset(days)
+
+
+def _taught(rule: Rule, example: Example) -> Device:
+    """A device that has learnt before the example begins; not heard yet."""
+    points: dict[str, Scalar] = dict.fromkeys(KINDS[rule.kind].limited, False)
+    device = Device(address_of(SITE, rule.kind, DEVICE), rule.kind, points)
+    for term in rule.terms.values():
+        value = example.usual.get(term.name, example.usual.get(term.name.removesuffix("()")))
+        if value is not None and isinstance(term, Learning):
+            term.assume(device, value)
+    return device
+
+
+def _usual(entry: Entry) -> Mapping[str, float]:
+    below = entry.entry("usual")
+    usual: dict[str, float] = {}
+    for name in below.fields if below is not None else ():
+        value = below.text(name) if below is not None else None
+        ms = read_duration(value or "")
+        try:
+            usual[name] = float(value or "") if ms is None else ms / 1000
+        except ValueError:
+            entry.fault("usual", f"{name} needs a number or a duration", value=value)
+    return usual
 
 
 def _event_steps(entry: Entry, kind: Kind) -> list[Step]:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from rules import around, windows
+from rules import activity, around, habits, occurrences, sessions, windows
 from rules.calls import Call, Maker
 from rules.terms import Term
 
-_FAMILIES: tuple[Mapping[str, Maker], ...] = (windows.FUNCTIONS,)
+_FAMILIES: tuple[Mapping[str, Maker], ...] = tuple(
+    family.FUNCTIONS for family in (windows, sessions, habits, activity, occurrences)
+)
 
 
 def _by_place(name: str, itself: Maker | None) -> Maker:

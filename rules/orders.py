@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from devices.kinds import KINDS, Command
 from devices.readings import Address
-from rules.alarms import Alarm
+from rules.alarms import Alarm, Outcome
 from rules.decisions import Order, Withheld
 from rules.definitions import Action, Rule
 from rules.ids import ulid
@@ -64,6 +64,8 @@ def _given(
     if guard is not None and (alarm.late or value is not False):
         known = value is not None and not alarm.late  # what was known is old by now
         return Withheld(alarm.id, address, action.command, f"{guard} is {'true' if known else 'unknown'}", at)
+    if command.taken_back_by is not None and alarm.outcome is Outcome.RELEASED:
+        return Withheld(alarm.id, address, action.command, "staff let it ride", at)
     order_id = ulid(at, alarm.id, alarm.occurrences, *number)
     expires_at = at + action.expires_s * 1000
     return Order(order_id, alarm.id, address, action.command, dict(action.args), at, expires_at)

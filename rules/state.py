@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from devices.readings import Address, Flag, Scalar
-from rules.alarms import Alarm
+from rules.alarms import Alarm, Outcome
 from rules.standing import Marked, Standing
 
 RateMark = tuple[float, int, int]
@@ -63,6 +63,28 @@ class Ongoing(msgspec.Struct, array_like=True):
         return self.rule if self.track is None else f"{self.rule}/{self.track}"
 
 
+class Incident(msgspec.Struct, array_like=True):
+    """What a camera follows, from its first track until it has left (`rules.tracks`). Times are Unix ms."""
+
+    fields: dict[str, Scalar]
+    """The last event, as the rules see it."""
+    seen: tuple[str, ...] = ()
+    """Tracks under which the camera follows it now."""
+    floor: int | None = None
+    """Where it boarded."""
+    closed: bool = False
+    """The door has closed since: ``floor`` is fixed."""
+    lost: int | None = None
+    """Since when it is out of sight."""
+    opened: bool = False
+    """The door was open then, or has been since."""
+    shut: int | None = None
+    """When it closed again."""
+    eased: bool = False
+    outcome: Outcome | None = None
+    over: bool = False
+
+
 class Device(msgspec.Struct, array_like=True):
     """What is known of one device."""
 
@@ -90,23 +112,24 @@ class Device(msgspec.Struct, array_like=True):
     """By rule, the earliest deadline at which its condition is looked at without a message."""
     clock: Clock | None = None
     """Its own time."""
-    past: dict[str, int] = {}
-    """Rules whose condition late messages tell to be true, each since when by the device's time; 0 once told."""
-    past_at: int = 0
-    """Arrival of the last late message."""
-    raises: dict[str, list[int]] = {}
-    """By condition: when it last came back, as far as chattering is judged by it."""
-    shelved: dict[str, int] = {}
-    """Conditions that chatter, and until when their alarms are shelved."""
-    marks: dict[str, int] = {}
-    """Conditions about this device that others look at: 0 = holds, else when it last held; absent = long ago."""
-    """Its own time; kept where a rule of its kind has terms."""
     cooling: dict[str, tuple[int, int]] = {}
     """By rule: until when it raises nothing here, and how often it would have since its alarm left the board."""
     shape: tuple[str, ...] = ()
     """What its last message held, told at ``source_time``."""
     told: dict[str, int] = {}
     """Of what that did not hold, when the device told it, by its own clock."""
+    past: dict[str, int] = {}
+    """Rules whose condition late messages tell to be true, each since when by the device's time; 0 once told."""
+    past_at: int = 0
+    """Arrival of the last late message."""
+    incidents: dict[str, Incident] = {}
+    """Under way, by the name of their first track."""
+    raises: dict[str, list[int]] = {}
+    """By condition: when it last came back, as far as chattering is judged by it."""
+    shelved: dict[str, int] = {}
+    """Conditions that chatter, and until when their alarms are shelved."""
+    marks: dict[str, int] = {}
+    """Conditions about this device that others look at: 0 = holds, else when it last held; absent = long ago."""
 
     @property
     def silent(self) -> bool:

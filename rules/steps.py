@@ -67,6 +67,9 @@ def _shift_device(device: Device, by_ms: int) -> None:
         for name in ("due", "escalates", "ends"):
             if (due := getattr(ongoing, name)) is not None:
                 setattr(ongoing, name, due + by_ms)
+    for incident in device.incidents.values():
+        incident.lost = None if incident.lost is None else incident.lost + by_ms
+        incident.shut = None if incident.shut is None else incident.shut + by_ms
     device.armed = {rule: due + by_ms for rule, due in device.armed.items()}
     if device.clock is not None:
         device.clock.at += by_ms

@@ -61,6 +61,21 @@ class Growing(Term, Protocol):
 
 
 @runtime_checkable
+class Learning(Term, Protocol):
+    """A term that learns what is usual. What stands on the board teaches nothing."""
+
+    @property
+    def spoiled_by(self) -> frozenset[str]:
+        """Points and terms: what an alarm of a rule that looks at one of them is about is not as usual."""
+
+    def disregard(self, device: Device, reading: Reading, moment: int) -> None:
+        """Instead of `hear`, while such an alarm stands, or one that is critical or high."""
+
+    def assume(self, device: Device, value: float) -> None:
+        """Take it as learnt long ago that ``value`` is usual; for examples."""
+
+
+@runtime_checkable
 class Fading(Term, Protocol):
     """A term whose value changes when what it rests on becomes too old."""
 

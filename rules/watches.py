@@ -24,12 +24,22 @@ def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> Non
     The others forget what is too old by then, so that a condition never sees what no longer is.
     """
     fed, rest = plan.hearing(reading.values)
+    learning = plan.learning if device.ongoing else None
     for term in fed:
+        if learning and term.name in learning:
+            learner, spoilers = learning[term.name]
+            if _is_spoiled(device, spoilers):
+                learner.disregard(device, reading, moment)
+                continue
         term.hear(device, reading, moment)
     if rest:
         fade(device, rest, reading.received_at)
     if plan.growing:
         grow(device, plan, reading.received_at)
+
+
+def _is_spoiled(device: Device, rules: frozenset[str]) -> bool:
+    return any(ongoing.due is None and ongoing.rule in rules for ongoing in device.ongoing.values())
 
 
 def look_anew(device: Device, plan: Plan, now: int) -> None:

@@ -66,6 +66,10 @@ class PackedBatch:
         """Decoded anew each time. Raises `ReadFailed`."""
         return decode_row(self.seq, self.body, codec.decode_inputs)
 
+    def mentions(self, text: str) -> bool:
+        """Whether ``text`` stands anywhere in it, without decoding it. Raises `ReadFailed`."""
+        return decode_row(self.seq, self.body, lambda body: codec.mentions(body, text.encode()))
+
 
 class JournalReader:
     """Reads ``path`` from `open` on. Every method raises `ReadFailed` where the disk or a row fails.

@@ -57,6 +57,9 @@ class AlarmModel(Model):
     superseded: Superseded | None = Field(
         description="Its rule has changed or is gone; it stands until a person closes it"
     )
+    outcome: str | None = Field(
+        description="Of what a camera follows: left, forced (rode along) or released by staff"
+    )
     annunciated: bool = Field(description="Whether people are told of it by itself")
     shelved_until: AwareDatetime | None
     suppressed_by: str | None = Field(description="Key of the alarm that explains it")
@@ -168,6 +171,36 @@ class GapModel(Model):
     reason: GapReason
 
 
+class ReadingModel(Model):
+    """One thing that a device said."""
+
+    source_time: int = Field(description="When it was so, Unix milliseconds")
+    received_at: int = Field(description="When the gateway heard it, Unix milliseconds")
+    channel: Literal["telemetry", "event", "status", "result"]
+    values: dict[str, Scalar]
+    flags: int = Field(description="1 retained, 2 clock doubted, 4 unregistered, 8 late; a sum of these")
+    id: str | None = Field(description="The message's own")
+    ts: int | float | str | None = Field(description="The raw `ts` where it is not believed")
+    extra: dict[str, object] | None = Field(description="Unknown fields")
+
+
+class SummaryModel(Model):
+    """What one point was in one step."""
+
+    count: int
+    last: Scalar
+    min: float | None = Field(description="null for what is no number, as `mean` and `max`")
+    mean: float | None
+    max: float | None
+
+
+class StepModel(Model):
+    """A step in which telemetry came; steps without any are left out."""
+
+    at: int = Field(description="When it begins, Unix milliseconds; the first begins at `from`")
+    points: dict[str, SummaryModel]
+
+
 class Page(Model, Generic[_Item]):
     """A list."""
 
@@ -194,6 +227,7 @@ class HealthModel(Model):
     node: str
     uptime_s: float | None
     cloud: dict[str, object] | None
+    history: dict[str, object] | None = Field(description="null: none is kept, or no run has ended yet")
     counts: dict[str, int]
     now: int = Field(description="The gateway's clock, Unix milliseconds")
 
