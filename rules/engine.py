@@ -213,7 +213,7 @@ class Engine:
             lasted = reading.source_time - (ongoing.since or reading.source_time)
             if ongoing.fields is not None and ongoing.due is not None:
                 rule = plan.rules[ongoing.rule]
-                if lasted >= rule.for_ms:
+                if lasted >= rule.for_ms + ongoing.wait:
                     self._run_out(state, device, rule, ongoing, late=True)
         self._overtaken = True
         try:
