@@ -23,7 +23,6 @@ from edge.store.reader import JournalReader
 from rules.alarms import MOMENTS, Alarm, AlarmChange, AlarmState, Transition, WireAlarm
 from rules.decisions import Decision
 from rules.definitions import RuleSet
-from rules.engine import Engine
 
 log = logging.getLogger("anlin.adoption")
 
@@ -31,7 +30,8 @@ LOOK_UP_S = 1.5
 """So long may the store be asked; what it does not say stays on the broker."""
 
 _LATCHED = (AlarmState.LATCHED_UNACKED, AlarmState.LATCHED_ACKED)
-
+_QUIET = frozenset({"shelved_until", "suppressed_by", "folded_into", "members"})
+"""Why it was quiet is judged anew: it is told by itself."""
 
 _decode = msgspec.json.Decoder(WireAlarm).decode
 
@@ -46,16 +46,24 @@ def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
     rule = next((rule for rule in rules.rules if rule.id == wire.rule), None)
     if rule is None or rule.kind != wire.kind or wire.state is AlarmState.NORMAL:
         return None
-    facts = {name: getattr(wire, name) for name in wire.__struct_fields__ if name in Alarm.__struct_fields__}
+    known = Alarm.__struct_fields__
+    facts = {name: getattr(wire, name) for name in wire.__struct_fields__ if name in known} | moments
     alarm = Alarm(
-        **facts | moments,
+        **{name: fact for name, fact in facts.items() if name not in _QUIET},
         active=wire.cleared_at is None,
         latched=rule.latch or wire.state in _LATCHED,
-        ack_required=rule.ack_required_at(wire.severity) and wire.annunciated,
+        ack_required=rule.ack_required_at(wire.severity),
         closable=rule.waits_for_a_person or wire.superseded is not None,
     )
     alarm = replace(alarm, version=alarm.version + 1, durable=True)
     return AlarmChange(Transition.RAISED, alarm, now) if alarm.on_board else None
+
+
+def _is_fold(payload: bytes) -> bool:
+    try:
+        return _decode(payload).members is not None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
 
 
 def _ms(at: str | None) -> int | None:
@@ -81,15 +89,16 @@ class Adopter(Protocol):
 class Adoption:
     """Decides about retained alarms of ours that say they were never on disk, and do not stand."""
 
-    def __init__(self, node: Adopter, engine: Engine, clock: Clock) -> None:
+    def __init__(self, node: Adopter, clock: Clock) -> None:
         self._node = node
-        self._engine = engine
         self._clock = clock
 
     async def adopt(self, payload: bytes) -> bool:
         """Whether it is to stay on the broker; see `edge.outbox.Outbox`. It may come onto the board by this."""
         node = self._node
-        change = adopted(payload, self._engine.rules, self._clock.now_ms())
+        if _is_fold(payload):
+            return False  # it follows from its members, which are told by themselves
+        change = adopted(payload, node.intake.engine.rules, self._clock.now_ms())
         if change is None:
             log.error("an alarm on the broker was never stored, and its rule is gone; it stays there")
             return True
@@ -109,7 +118,9 @@ class Adoption:
         if standing is not None and (standing.id != alarm.id or standing.version >= alarm.version):
             return standing.id == alarm.id
         log.warning("an alarm that was told and never stored stands again", extra={"alarm": alarm.key})
-        self._engine.adopt(state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm])
+        node.intake.engine.adopt(
+            state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm]
+        )
         if known:
             change = replace(change, transition=Transition.CHANGED)
         node.follow(Decision((change,)))

@@ -191,6 +191,13 @@ class Commits:
             if timer is not None:
                 timer.cancel()
 
+    def succeed(self) -> "asyncio.Future[bool]":
+        """Other rules hold from here on: the open batch carries them and a snapshot, and closes now; see `saved`."""
+        self._open.succession = True
+        saved = self.saved()
+        self.close()
+        return saved
+
     def snapshot_soon(self) -> None:
         """Let the next batch without an alarm carry a snapshot."""
         self._since_snapshot = SNAPSHOT_READINGS
@@ -214,6 +221,8 @@ class Commits:
         self._open = Flight(Batch(0))
         self._intake.batch = self._open.batch
         match self.storing:
+            case Storing.ALL if flight.succession:
+                self._add_snapshot(batch)
             case Storing.ALL:
                 self._snapshot_if_due(batch)
             case Storing.ALARMS:
@@ -297,6 +306,7 @@ class Commits:
     def _add_snapshot(self, batch: Batch) -> None:
         header, devices = freeze(self._intake.state)
         batch.snapshot = Snapshot(self._intake.engine.rules.hash, header, devices)
+        batch.rules = self._intake.kept
         self._since_snapshot, self._snapshot_at = 0, batch.now
 
     # --- a store in need: down ------------------------------------------------------------------------------
@@ -367,8 +377,9 @@ class Commits:
         full = is_full(error) or not self._store.has_room()
         alarms = bool(flight.batch.changes or self._open.batch.changes)
         damaged = isinstance(error, StoreError) and is_damage(error)
-        if self.storing is Storing.ALL and (self._patient or damaged) and not full and not told:
-            if alarms and not damaged:  # to be brought again takes the broker a second
+        patient = self._patient or damaged or flight.succession
+        if self.storing is Storing.ALL and patient and not full and not told:
+            if alarms and self._patient and not damaged:  # to be brought again takes the broker a second
                 self._patient = False
                 self._store.reset()
                 self._doubts[flight.batch.seq] = 0

@@ -19,6 +19,7 @@ from edge.historian import Historian
 from edge.metrics import exposition
 from edge.node import Node, UndecidedError
 from edge.refusals import Refusals
+from edge.rule_desk import RuleDesk
 from edge.store.errors import StoreError
 from edge.store.records import DeadLetter
 from rules.alarms import Alarm
@@ -122,6 +123,7 @@ class Desk:
         history: Historian | None = None,
         version: str,
         embedded_broker: bool,
+        rules: RuleDesk | None = None,
     ) -> None:
         self._node = node
         self._registry = registry
@@ -130,6 +132,7 @@ class Desk:
         self._history = history
         self._version = version
         self._embedded = embedded_broker
+        self._rules = rules
         self._addresses: list[Address] = []
         self._counted: dict[str, int] = {}
         self._counted_at = -COUNT_MS
@@ -151,6 +154,8 @@ class Desk:
             "report": self._report,
             "damaged": self._damaged,
         }
+        if rules is not None:
+            self._operations["apply_rules"] = rules.apply
 
     async def answer(self, request: Request, line: bytes) -> object:
         """Do what a request asks; raises `Refused`."""
@@ -285,6 +290,7 @@ class Desk:
             "health": self.health(),
             "standing": [msgspec.Raw(alarm.wire()) for alarm in standing],
             "silent": sorted(silent)[:LIMIT_MOST],
+            "rules": None if self._rules is None else self._rules.report(),
         }
 
     async def _devices(self, line: bytes) -> object:
@@ -398,7 +404,9 @@ def _told(alarm_id: str, alarm: Alarm | None) -> object:
 
 
 def _state(device: Device) -> str:
-    if any(ongoing.due is None for ongoing in device.ongoing.values()) and not device.silent:
+    """Silence neither ends an alarm nor means normal."""
+    conditions = device.ongoing.values()
+    if any(ongoing.due is None and ongoing.rule not in device.silences for ongoing in conditions):
         return "alarm"
     if not device.last_seen or device.silent or device.online is False:
         return "unknown"

@@ -21,6 +21,7 @@ from devices.topics import Foreign, Lane, Route, Topics, Unroutable
 from edge.mqtt.link import Delivery
 from edge.store.records import (
     Batch,
+    KeptRules,
     OrderResult,
     OrderStatus,
     Outgoing,
@@ -76,10 +77,13 @@ class Intake:
         topics: Topics,
         registry: Registry,
         throttle: Throttle | None = None,
+        kept: KeptRules | None = None,
         *,
         own_status: str = "",
     ) -> None:
         self.engine = engine
+        self.kept = kept
+        """The rules of ``engine`` as the journal keeps them."""
         self.state = state
         self.batch = Batch(seq=0)
         self.urgent = False
@@ -215,6 +219,14 @@ class Intake:
         self.batch.now = self.state.now
         self.follow(decision)
         return decision
+
+    def succeed(self, engine: Engine, kept: KeptRules, now: int) -> None:
+        """Let ``engine`` judge from ``now`` on. Whatever it raises, the state is of no use any more."""
+        self.tick(now)
+        before, self.engine, self.kept = self.engine.rules, engine, kept
+        decision = engine.succeed(self.state, before, now)
+        self.batch.now = self.state.now
+        self.follow(decision)
 
     def tick(self, now: int) -> None:
         """Take the deadlines up to ``now``."""

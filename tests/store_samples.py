@@ -7,9 +7,11 @@ from edge.store.records import (
     DeadLetter,
     Gap,
     GapReason,
+    KeptRules,
     Outgoing,
     OutgoingKind,
     Quarantined,
+    RuleDocument,
     Snapshot,
 )
 from rules.alarms import Alarm, AlarmChange, Severity, Transition
@@ -91,6 +93,10 @@ def dead_letter(seq: int) -> DeadLetter:
     return DeadLetter(time_of(seq), "readings", f"charger power={seq}", 400, "why")
 
 
+def kept_rules(seq: int) -> KeptRules:
+    return KeptRules(f"rules-{seq}", time_of(seq), (RuleDocument("mine.yaml", f"rules: []  # {seq} 规则"),))
+
+
 def telemetry(seq: int, size: int = 50) -> Batch:
     """A typical batch: readings and nothing that follows from them."""
     inputs = readings_of(seq, size)
@@ -130,4 +136,5 @@ def everything(seq: int, size: int = 3) -> Batch:
     batch.snapshot = Snapshot(
         f"rules-{seq}", b"header-%d" % seq, [(Address(f"c1/charger/{seq}"), b"state-%d" % seq)]
     )
+    batch.rules = kept_rules(seq)
     return batch

@@ -457,6 +457,7 @@ def play(story: list[tuple[float, str, int]], *, restarts: bool, ticks: bool = F
             world.at(second + gap * part / 7)
         second += gap
         now = T0 + round(second * 1000)
+        world.at(second)  # what stands by then is on the board that somebody chooses from
         board = sorted(world.state.keys)
         chosen = board[value % len(board)] if board else "none"
         match who:

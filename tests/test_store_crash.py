@@ -10,7 +10,7 @@ from edge.store.reader import JournalReader
 from edge.store.records import Gap
 from edge.store.recovery import recover, replay
 from rules.alarms import AlarmChange
-from tests.store_samples import alarm, dead_letter, everything, gap, order, quarantined
+from tests.store_samples import alarm, dead_letter, everything, gap, kept_rules, order, quarantined
 
 SIZE = 40
 
@@ -92,6 +92,8 @@ def whole_batches(path: Path, size: int) -> int:
     assert found.outgoing == [each for batch in expected for each in batch.outgoing]
     assert dict(found.devices) == {f"c1/charger/{seq}": b"state-%d" % seq for seq in numbers}
     assert found.snapshot_seq == last
+    assert found.rules == (kept_rules(last) if last else None)
+    assert found.rules_hash == (f"rules-{last}" if last else None)
     if last:
         assert found.positions == {"readings": last - 1, "alarms": last}
         assert found.header == b"header-%d" % last

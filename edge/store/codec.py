@@ -17,7 +17,7 @@ import msgspec
 from devices.readings import Address, Reading, Scalar
 from devices.topics import Lane
 from edge.store.errors import JournalDamaged
-from edge.store.records import Marks, RecentId
+from edge.store.records import Marks, RecentId, RuleDocument
 from rules.alarms import Alarm
 from rules.decisions import Input
 
@@ -37,6 +37,7 @@ _inputs = msgspec.msgpack.Decoder(tuple[list[Input], msgspec.Raw])
 _recent = msgspec.msgpack.Decoder(tuple[msgspec.Raw, list[RecentId]])
 _packets = msgspec.msgpack.Decoder(list[tuple[Lane, bool, bytes, bytes]])
 _devices = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
+_documents = msgspec.msgpack.Decoder(tuple[RuleDocument, ...])
 _alarm = msgspec.msgpack.Decoder(Alarm)
 _args = msgspec.msgpack.Decoder(dict[str, Scalar])
 
@@ -93,6 +94,16 @@ def encode_devices(devices: Sequence[tuple[Address, bytes]]) -> bytes:
 def decode_devices(blob: bytes) -> list[tuple[Address, bytes]]:
     """The states of many devices. Raises `JournalDamaged`."""
     return [(Address(address), state) for address, state in _read(_devices, _unpacked(blob))]
+
+
+def encode_documents(documents: Sequence[RuleDocument]) -> bytes:
+    """The rule files of a rule set."""
+    return FORMAT + compress(_encoder.encode(documents))
+
+
+def decode_documents(blob: bytes) -> tuple[RuleDocument, ...]:
+    """The rule files of a rule set. Raises `JournalDamaged`."""
+    return _read(_documents, _unpacked(blob))
 
 
 def encode_alarm(alarm: Alarm) -> bytes:
