@@ -30,6 +30,9 @@ from rules.explanation import Risen
 from rules.files import parse
 from rules.hours import Calendar
 from rules.state import State, freeze, thaw
+from simulators.rehearsal import rehearse
+from simulators.scenario import parse_scenario
+from simulators.verdicts import Change
 
 T0 = int(datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp() * 1000)  # a Sunday, at noon
 PORT = Address("c1/charger/p1")
@@ -463,6 +466,22 @@ def test_a_rule_with_hours_is_another_rule_under_another_clock() -> None:
     assert parse(documents, calendar=holidays).hash != here.hash
     plain = [("rules.yaml", parse_yaml(with_lines(HOT), ""))]
     assert parse(plain, calendar=SHANGHAI).hash == parse(plain).hash
+
+
+@pytest.mark.parametrize(("starts_at", "raised"), [("23:30", True), ("12:00", False)])
+def test_the_hours_of_rules_in_a_story_are_on_the_clock_of_the_story(starts_at: str, raised: bool) -> None:
+    story = f"""
+name: night
+starts_at: "{starts_at}"
+timezone: America/New_York
+rate: 1
+duration: 30s
+devices: [{{kind: charger, id: p1, building: shed-1}}]
+"""
+    always = with_lines(HOT.replace("temperature >= 60", "temperature > -40"), NIGHT)
+    rules = parse([("rules.yaml", parse_yaml(always, ""))], calendar=SHANGHAI)
+    played = rehearse(parse_scenario(story, "night"), rules)
+    assert bool([event for event in played.events if isinstance(event, Change)]) is raised
 
 
 # Beside what keeps alarms quiet
