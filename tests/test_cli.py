@@ -32,7 +32,7 @@ BAD = Path(__file__).resolve().parent / "bad_configs"
 
 VERBS = [
     ["demo"], ["run"], ["check"], ["alarms"], ["alarms", "list"], ["alarms", "show"], ["alarms", "ack"],
-    ["alarms", "close"], ["simulate"], ["rules"], ["rules", "check"], ["rules", "test"], ["status"],
+    ["alarms", "close"], ["order"], ["simulate"], ["rules"], ["rules", "check"], ["rules", "test"], ["status"],
 ]  # fmt: skip
 
 RULES = """
