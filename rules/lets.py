@@ -33,7 +33,7 @@ def read_lets(entry: Entry, vocabulary: Vocabulary) -> dict[str, Let]:
         return lets
     for name in below.fields:
         source = below.text(name)
-        taken = name in vocabulary.points or name in lets or name in FUNCTIONS or name in DEVICE_NAMES
+        taken = name in vocabulary.points or name in DEVICE_NAMES
         if not _NAME.match(name) or name in _WORDS:
             below.fault(name, "a name begins with a letter and has at most 32 of a-z, 0-9 and _")
         elif taken:

@@ -39,17 +39,18 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
 
     ``waited``: the arrival tells nothing, because the reading may have waited in the broker.
     """
-    now, source_time = reading.received_at, reading.source_time
-    told = time_told(source_time, now, reading.flags)
+    now, moment = reading.received_at, reading.source_time
+    told = time_told(moment, now, reading.flags)
     clock = device.clock
     if clock is None:
-        clock = device.clock = Clock(source_time, now)
+        clock = device.clock = Clock(moment, now)
     elif told is None or told == clock.told:
-        clock.moment += max(now - clock.at, 0)
-    else:
-        clock.moment = told
+        moment = clock.moment + max(now - clock.at, 0)
+    if (
+        not clock.moment - TOLERANCE_MS <= moment < clock.moment
+    ):  # overtaken: the newest says better how late it is
+        clock.moment, clock.at = moment, now
     clock.unsure = waited and told is None
-    clock.at = now
     if told is not None:
         clock.told = told
         if reading.channel is Channel.EVENT:
@@ -57,7 +58,7 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
                 clock.newest_event, clock.newest_event_at = told, now
         elif told >= clock.newest or now - clock.newest_at > BACK_MS:
             clock.newest, clock.newest_at = told, now
-    return clock.moment
+    return moment
 
 
 def at_gateway(device: Device, moment: int) -> int:

@@ -50,7 +50,7 @@ class Made:
         return cls(
             frozenset().union(*(part.made.names for part in parts)),
             {name: term for part in parts for name, term in part.made.terms.items()},
-            tuple(dict.fromkeys(crossing for part in parts for crossing in part.made.crossings)),
+            tuple(crossing for part in parts for crossing in part.made.crossings),
             frozenset().union(*(part.made.lets for part in parts)),
         )
 

@@ -18,14 +18,14 @@ RateMark = tuple[float, int, int]
 
 
 class Clock(msgspec.Struct, array_like=True):
-    """A device's own time, as of its last message (`rules.moments`)."""
+    """A device's own time, as of its newest message (`rules.moments`)."""
 
     moment: int
     """Unix ms, the device's."""
     at: int
     """Its arrival (Unix ms)."""
     unsure: bool = False
-    """The moment is a guess: the message may have waited, and nobody knows how long."""
+    """The last message may have waited, and nobody knows how long: its moment is a guess."""
     told: int = 0
     """The last time that it gave and that was believed (Unix ms)."""
     newest: int = 0

@@ -265,7 +265,7 @@ def _truth(condition: Condition, device: Device, reading: Reading) -> bool | Non
 def _feeds_of(call: Call, condition: Condition) -> frozenset[str]:
     """Of a condition on an event the event's fields, else all points that it rests on."""
     points = call.vocabulary.points
-    named = condition.names & points.keys()
+    named = condition.names.intersection(points)
     if condition.uses_event:
         return frozenset(name for name in named if points[name].event)
     return named.union(*(term.feeds for term in condition.terms))

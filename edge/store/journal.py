@@ -215,6 +215,10 @@ class Journal:
         """The batches after ``after_seq``, in order, read slice by slice. Blocks; raises `StoreError`."""
         return recovery.replay(self.path, after_seq)
 
+    def seq_before(self, moment: int) -> int:
+        """The newest batch of a time before ``moment`` (Unix ms), 0 if there is none. Blocks."""
+        return recovery.seq_before(self.path, moment)
+
     def recent_ids(self, since: int) -> Iterator[RecentId]:
         """The message ids that arrived at or after ``since`` (Unix ms), oldest first. Blocks."""
         return recovery.recent_ids(self.path, since)
