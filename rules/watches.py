@@ -47,7 +47,8 @@ def look_anew(device: Device, plan: Plan, now: int) -> None:
     names = {term.name for term in plan.terms}
     for name in device.memory.keys() - names:
         del device.memory[name]
-        device.points.pop(name, None)
+    for name in [each for each in device.points if not each.isidentifier() and each not in names]:
+        del device.points[name]
     device.armed.clear()
     grow(device, plan, now)
     fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)
