@@ -20,6 +20,8 @@ TEST_DAYS = 30
 BATTERY_DAYS = 400.0
 LOW_BATTERY = 15.0
 NORMAL_ABOVE = 30.0
+ANSWER_S = 20.0
+"""So long it takes a person who is well to answer a prompt."""
 
 
 class Button(Device):
@@ -52,6 +54,7 @@ class Button(Device):
         self._link = rng.randint(60, 220)
         self._battery: float | None = None
         self._not_worn = self._motionless = self._fallen = False
+        self._answer_s = math.inf
         self._counted_s = 0.0
         self._check_in_s = self._first(rng.gauss(8.5, 0.3), within_days=1)
         self._test_s = self._first(10.0, within_days=TEST_DAYS)
@@ -69,6 +72,9 @@ class Button(Device):
 
     def _step(self, passed_s: float) -> float:
         del passed_s  # movement is counted when it is reported
+        if self.now_s >= self._answer_s:
+            self._say(Channel.EVENT, {"action": "check_in"})
+            self._answer_s = math.inf
         while self.now_s >= self._check_in_s:
             if self.worn and not self._motionless:
                 self._say(Channel.EVENT, {"action": "check_in"})
@@ -76,7 +82,7 @@ class Button(Device):
         while self.now_s >= self._test_s:
             self._say(Channel.EVENT, {"action": "test"})
             self._test_s += TEST_DAYS * DAY_S
-        return min(self._check_in_s, self._test_s)
+        return min(self._check_in_s, self._test_s, self._answer_s)
 
     def _motions(self) -> int:
         """Draw the motions since the last report: Poisson, with the rhythm integrated hour by hour."""
@@ -122,7 +128,11 @@ class Button(Device):
                 self._motionless = self._fallen = True
         self.report()
 
-    def _obey(self, _command: str, _args: Mapping[str, Scalar]) -> Outcome:
+    def _obey(self, command: str, _args: Mapping[str, Scalar]) -> Outcome:
+        if command == "prompt":
+            if self.worn and not self._motionless:
+                self._answer_s = self.now_s + ANSWER_S
+            return Outcome(Status.DONE, "the person was asked")
         self.confirmations += 1
         return Outcome(Status.DONE, "the person was told")
 
