@@ -49,7 +49,7 @@ def write(folder: Path, table: pa.Table, first: int, last: int) -> tuple[Path, s
 
     Gives the file and what it is to be called: it is a part when `edge.history.catalogue.publish` has named it so.
     """
-    unfinished = folder / f"{first}-{last}{UNFINISHED}"
+    unfinished = folder / f"{UNFINISHED}{first}-{last}"
     order = _by_device(table)
     with pq.ParquetWriter(
         unfinished,
