@@ -30,7 +30,8 @@ from edge.store.errors import (
     StoreUnwritable,
 )
 from edge.store.lock import DirectoryLock
-from edge.store.records import Batch, Committed, RecentId, Recovered, ReplayBatch
+from edge.store.reader import JournalReader
+from edge.store.records import Batch, Committed, KeptRules, RecentId, Recovered, ReplayBatch
 from edge.store.retention import Bounds
 from edge.store.writer import Figures, Pressure, Writer
 
@@ -218,6 +219,15 @@ class Journal:
     def replay(self, after_seq: int) -> Iterator[ReplayBatch]:
         """The batches after ``after_seq``, in order, read slice by slice. Blocks; raises `StoreError`."""
         return recovery.replay(self.path, after_seq)
+
+    def seq_before(self, moment: int) -> int:
+        """The newest batch of a time before ``moment`` (Unix ms), 0 if there is none. Blocks."""
+        return recovery.seq_before(self.path, moment)
+
+    def rules(self) -> KeptRules | None:
+        """The rules in force as they are kept; None in a journal that keeps none. Blocks; raises `StoreError`."""
+        with JournalReader(self.path) as reader:
+            return reader.rules()
 
     def recent_ids(self, since: int) -> Iterator[RecentId]:
         """The message ids that arrived at or after ``since`` (Unix ms), oldest first. Blocks."""

@@ -38,6 +38,7 @@ def recover(path: Path) -> Recovered:
             last_outgoing_id=outgoing[-1].id if outgoing else 0,
             snapshot_seq=snapshot_seq,
             rules_hash=rules_hash,
+            rules=reader.rules(),
             header=None if header is None else codec.decode_header(header),
             devices=list(devices.items()),
             alarms=reader.standing_alarms(),
@@ -64,6 +65,12 @@ def recent_ids(path: Path, since: int) -> Iterator[RecentId]:
         ):
             for seq, body in rows:
                 yield from (each for each in decode_row(seq, body, codec.decode_recent) if each[2] >= since)
+
+
+def seq_before(path: Path, moment: int) -> int:
+    """The newest batch of a time before ``moment`` (Unix ms), 0 if there is none. Raises `StoreError`."""
+    with JournalReader(path) as reader:
+        return _before(reader, moment)
 
 
 def _before(reader: JournalReader, since: int) -> int:

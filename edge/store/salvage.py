@@ -46,6 +46,7 @@ _TYPES: Mapping[str, Sequence[type | tuple[type, ...]]] = {
     "quarantine": (int, int, str, str, str, int, str, bytes),
     "gaps": (int, int, str, int, int, int, str),
     "dead_letters": (int, int, str, str, int, str),
+    "rule_sets": (int, str, int, bytes),
 }
 """Tables that are carried over row by row; their key is the first column."""
 
@@ -346,6 +347,8 @@ def _sound(table: str, row: Sequence[Any]) -> bool:
             return _decodes(row[-1], codec.decode_alarm)
         case "orders":
             return row[7] in set(OrderStatus) and _decodes(row[4], codec.decode_args)
+        case "rule_sets":
+            return _decodes(row[-1], codec.decode_documents)
         case "outbox":
             return row[1] in set(OutgoingKind)
         case "gaps":
