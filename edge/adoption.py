@@ -21,7 +21,7 @@ from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
-from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Superseded, Transition
+from rules.alarms import Alarm, AlarmChange, AlarmState, Outcome, Severity, Superseded, Transition
 from rules.decisions import Decision
 from rules.definitions import RuleSet
 
@@ -65,6 +65,7 @@ class _Wire(msgspec.Struct):
     drill: bool = False
     durable: bool = True
     superseded: Superseded | None = None
+    outcome: Outcome | None = None
 
 
 _decode = msgspec.json.Decoder(_Wire).decode

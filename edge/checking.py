@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from devices.documents import Tree, parse_yaml
 from devices.faults import ConfigurationError, Fault
@@ -16,6 +17,8 @@ from edge.settings import Config, read_text, shown_path
 from rules.definitions import RuleSet
 from rules.engine import Engine
 from rules.files import parse
+from rules.hours import Calendar
+from rules.places import Neighbourhood
 
 PACKS = "rules/packs"
 """How shipped packs are named in faults."""
@@ -51,9 +54,14 @@ def load_rules(config: Config, *more: Path) -> RuleSet:
     return rules
 
 
-def parse_rules(_config: Config, documents: Sequence[tuple[str, Tree]]) -> RuleSet:
+def calendar_of(config: Config) -> Calendar:
+    """The property's clock and holidays, for rules that have hours."""
+    return Calendar(ZoneInfo(config.timezone), frozenset(config.holidays))
+
+
+def parse_rules(config: Config, documents: Sequence[tuple[str, Tree]]) -> RuleSet:
     """The rule set of parsed documents, at this property. Raises `ConfigurationError` with every fault."""
-    return parse(documents)
+    return parse(documents, calendar=calendar_of(config))
 
 
 def engine_of(config: Config, registry: Registry, rules: RuleSet) -> Engine:
@@ -68,6 +76,7 @@ def engine_of(config: Config, registry: Registry, rules: RuleSet) -> Engine:
         site=config.site,
         node=config.node,
         place_of=place_of,
+        around=Neighbourhood(registry.devices.values()),
         unregistered_max=config.unregistered_max,
     )
 

@@ -23,6 +23,8 @@ from edge.rule_desk import RuleDesk
 from edge.store.errors import StoreError
 from edge.store.records import DeadLetter
 from rules.alarms import Alarm
+from rules.decisions import Instruction, Withheld
+from rules.instructions import InstructionError, command_of
 from rules.state import Device
 
 UNREGISTERED = Flag.UNREGISTERED
@@ -62,6 +64,14 @@ class _One(msgspec.Struct, frozen=True):
 class _Order(msgspec.Struct, frozen=True):
     alarm_id: str
     by: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
+    comment: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class _Instruct(msgspec.Struct, frozen=True):
+    address: str
+    command: str
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
+    args: dict[str, str] = {}
     comment: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
@@ -136,6 +146,7 @@ class Desk:
             "device": self._device,
             "ack": self._acknowledge,
             "close": self._close,
+            "order": self._instruct,
             "status": self._status,
             "position": self._position,
             "advance": self._advance,
@@ -269,7 +280,8 @@ class Desk:
 
     async def _metrics(self, _line: bytes) -> object:
         node = self._node
-        return {"text": exposition(self.health(), node.intake.counts, node.replayed)}
+        counts = {**node.intake.counts, "raises_withheld": node.intake.state.raises_withheld}
+        return {"text": exposition(self.health(), counts, node.replayed)}
 
     async def _status(self, _line: bytes) -> object:
         silent = [address for address, device in self._node.intake.state.devices.items() if device.silent]
@@ -297,10 +309,13 @@ class Desk:
         return {"items": items, "next": None}
 
     async def _device(self, line: bytes) -> object:
-        address = Address(msgspec.json.decode(line, type=_One).address)
+        return self._view(self._known(msgspec.json.decode(line, type=_One).address))
+
+    def _known(self, told: str) -> Address:
+        address = Address(told)
         if address not in self._node.intake.state.devices and self._registry.device(address) is None:
             raise Refused("not_found", f"no device {address}")
-        return self._view(address)
+        return address
 
     def _sorted_addresses(self) -> list[Address]:
         """Registered and heard devices; sorted anew only when there are more of them."""
@@ -340,6 +355,20 @@ class Desk:
                 f"alarm {order.alarm_id} is still active: its condition must end first (acknowledge it meanwhile)",
             )
         return _told(order.alarm_id, alarm)
+
+    async def _instruct(self, line: bytes) -> object:
+        told = msgspec.json.decode(line, type=_Instruct)
+        address = self._known(told.address)
+        try:
+            args = command_of(parts_of(address)[1], told.command, told.args)
+        except InstructionError as error:
+            raise Refused("bad_request", str(error)) from error
+        now = self._node.clock.now_ms()
+        given = Instruction(address, told.command, args, told.by, told.comment, now)
+        answer = await self._node.instruct(given)
+        if isinstance(answer, Withheld):
+            raise Refused("not_allowed", f"{told.command} would be unsafe now: {answer.reason}")
+        return answer
 
     # The bridge
 

@@ -78,6 +78,8 @@ class Intake:
         registry: Registry,
         throttle: Throttle | None = None,
         kept: KeptRules | None = None,
+        *,
+        own_status: str = "",
     ) -> None:
         self.engine = engine
         self.kept = kept
@@ -88,12 +90,15 @@ class Intake:
         self.counts: Counter[str] = Counter()
         self.undecided = ""
         """The last failure of the engine; ``counts["undecided"]`` is how many there were."""
+        self.echoed = False
+        """The gateway's own status has come back: what waited in the safety session was before it."""
         self.packets = {lane: SessionPackets() for lane in Lane}
         self.recent = RecentMessages()
         self.next_outgoing_id = 1
         self._topics = topics
         self._registry = registry
         self._throttle = throttle or Throttle()
+        self._own_status = own_status
         self._sources: dict[str, _Source] = {}
         self._doubt = 0
         self._quarantine_minute = 0
@@ -118,7 +123,7 @@ class Intake:
                 marks.append(mark)
             route = source.route
             if not isinstance(route, Route):
-                self._unroutable(route, topic, payload, now)
+                self._unroutable(route, topic, payload, now, retained=retain)
                 continue
             flags = source.flags | _RETAINED if retain else source.flags
             try:
@@ -177,11 +182,14 @@ class Intake:
         self._sources[topic] = source
         return source
 
-    def _unroutable(self, route: Unroutable | Foreign, topic: str, payload: bytes, now: int) -> None:
+    def _unroutable(
+        self, route: Unroutable | Foreign, topic: str, payload: bytes, now: int, *, retained: bool
+    ) -> None:
         if isinstance(route, Unroutable):
             self._quarantine(topic, payload, Rejected(Reason(route.reason), route.detail), now)
         else:
             self.counts["foreign"] += 1
+            self.echoed |= topic == self._own_status and not retained
 
     def doubt_time(self, flag: int) -> None:
         """The flag that all readings carry from now on: `Flag.PROVISIONAL` while the time is not known, else 0."""

@@ -48,6 +48,12 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
         "Telemetry of devices that say too much, held back or left out.",
         {"": counts.get("throttled", 0)},
     )
+    figure(
+        "raises_withheld_total",
+        "counter",
+        "Alarms that the cooldown of their rule kept from being raised.",
+        {"": counts.get("raises_withheld", 0)},
+    )
     figure("replayed_inputs", "gauge", "Inputs replayed at the last start.", {"": replayed})
     figure("alarms_standing", "gauge", "Alarms on the board.", {"": health.counts["standing"]})
     figure(

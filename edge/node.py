@@ -50,7 +50,7 @@ from edge.telling import Telling
 from edge.throttle import Throttle
 from edge.timekeeping import WATCH_S, Timekeeper
 from rules.alarms import Alarm
-from rules.decisions import Acknowledge, Close, Decision, Input
+from rules.decisions import Acknowledge, Close, Decision, Input, Instruction, Order, Withheld
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.node")
@@ -137,6 +137,8 @@ class Node:
         self._greet = asyncio.Event()
         self._stopping = asyncio.Event()
         self.online = asyncio.Event()
+        self.safety_read = asyncio.Event()
+        """Nothing waits in the safety session any more that was there when it came up; see `edge.safety_first`."""
         """The safety session is up."""
         self.control: ControlServer | None = None
         self._telling = Telling()
@@ -181,7 +183,15 @@ class Node:
         first_outgoing_id = max(recovered.last_outgoing_id, self._last_outgoing_id)
         self.rules.found(recovered)
         engine, kept = self.rules.engine, self.rules.kept
-        intake = Intake(engine, engine.new_state(), self.who.topics, self._registry, self._throttle, kept)
+        intake = Intake(
+            engine,
+            engine.new_state(),
+            self.who.topics,
+            self._registry,
+            self._throttle,
+            kept,
+            own_status=self.who.topics.gateway(self.who.node, "status"),
+        )
         commits = Commits(
             self.journal,
             intake,
@@ -338,6 +348,8 @@ class Node:
         self._find(self._broker_watch.connected(connected, now))
         if lane is Lane.SAFETY:
             self.outbox.connected()
+            self.intake.echoed = False
+            self.safety_read.clear()
             self.online.set()
             self._greet.set()
         if connected.session_present:
@@ -352,6 +364,8 @@ class Node:
             return  # not acknowledged: they come again after the rebuild, or at the next start
         now = self._heard_at[lane] = self._hearing.now_awake()
         packet_ids = self.intake.receive(lane, deliveries, now)
+        if self.intake.echoed:
+            self.safety_read.set()
         self.commits.received(lane, connection, packet_ids, len(deliveries))
         self._backlog.heard(self.intake.state.waited_at)
         self._arm()
@@ -367,10 +381,6 @@ class Node:
         """See `Inbox`."""
         self._find(self._broker_watch.noticed(topic, payload, self.clock.now_ms(), retained=retained))
 
-    def heard_at(self, lane: Lane) -> int:
-        """When a session last brought something (Unix ms)."""
-        return self._heard_at[lane]
-
     def disconnected(self, lane: Lane, _connection: int, reason: str) -> None:
         """See `Inbox`."""
         self.lanes_up.discard(lane)
@@ -380,6 +390,7 @@ class Node:
         if lane is Lane.SAFETY:
             self.outbox.disconnected()
             self.online.clear()
+            self.safety_read.set()
         self.commits.interrupted(lane)
         self._find(self._broker_watch.disconnected(lane, self._heard_at[lane]))
         self._hearing.listen(on=False)
@@ -591,6 +602,19 @@ class Node:
         self._arm()
         durable = await self.saved()
         return replace(decision.changes[-1].alarm, durable=durable)
+
+    async def instruct(self, given: Instruction) -> Order | Withheld:
+        """Give a person's order, after the commit; or tell why it is withheld. The kind must have the command."""
+        if self.deaf:
+            raise StoreError(self.store_error)
+        decision = self.intake.tell(given)
+        if decision is None:
+            raise UndecidedError(f"the engine failed: {self.intake.undecided}")
+        self._arm()
+        self.commits.touched()
+        await self.saved()
+        answers: list[Order | Withheld] = [*decision.orders, *decision.withheld]
+        return next(each for each in answers if not each.alarm_id)
 
     async def succeed(self, engine: Engine, kept: KeptRules) -> bool:
         """Let ``engine`` and its rules hold, from one batch to the next; whether that is on disk.

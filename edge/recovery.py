@@ -2,7 +2,7 @@
 
 Snapshot, then the journal rows after it through the same engine. Committed alarms are facts: replay
 publishes nothing, and where it disagrees with them they win. Under a changed rule set the journal is only
-read for what was last said; standing alarms stay, running delays begin anew.
+read for what was last said, and for what new windows need; standing alarms stay, running delays begin anew.
 """
 
 import logging
@@ -15,6 +15,7 @@ from edge.store.records import RecentId, Recovered, ReplayBatch
 from edge.undecided import go_on
 from rules.decisions import CatchingUp, Input, Listening, time_of
 from rules.engine import Engine
+from rules.recall import look_back_ms, recall, remembered
 from rules.state import State, thaw
 
 log = logging.getLogger("anlin.recovery")
@@ -29,6 +30,9 @@ class Source(Protocol):
     def replay(self, after_seq: int) -> Iterator[ReplayBatch]:
         """The batches after ``after_seq``, in order."""
 
+    def seq_before(self, moment_ms: int) -> int:
+        """The newest batch before that moment, 0 if there is none."""
+
     def recent_ids(self, since_ms: int) -> Iterator[RecentId]:
         """Messages with an ``id`` that came since then."""
 
@@ -40,6 +44,7 @@ def restore_state(engine: Engine, recovered: Recovered, source: Source) -> tuple
         state.listening_since = None
     same_rules = recovered.rules_hash in (None, engine.rules.hash)
     engine.derive_deadlines(state)
+    known = remembered(state)
     replayed = 0
     for batch in source.replay(recovered.snapshot_seq):
         for given in batch.inputs:
@@ -53,9 +58,19 @@ def restore_state(engine: Engine, recovered: Recovered, source: Source) -> tuple
         state.now = max(state.now, batch.now)
     if same_rules and set(state.keys) != {alarm.id for alarm in recovered.alarms}:
         log.warning("replay gave other alarms than were committed; the committed ones stand")
+    if not same_rules:
+        _recall(engine, state, known, source)
     engine.adopt(state, recovered.alarms)
     state.now = max(state.now, recovered.last_now)
     return state, replayed
+
+
+def _recall(engine: Engine, state: State, known: frozenset[str], source: Source) -> None:
+    """What new windows need of the time before the start."""
+    needed = look_back_ms(engine, known)
+    if needed:
+        batches = source.replay(source.seq_before(state.now - needed))
+        recall(engine, state, known, (given for batch in batches for given in batch.inputs))
 
 
 def _step(engine: Engine, state: State, given: Input | None, now: int) -> None:

@@ -5,6 +5,7 @@ and are read when they are used, so that no configuration that is shown or logge
 """
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -253,6 +254,9 @@ class Config(_Section):
     timezone: Annotated[str, AfterValidator(_zone)] = Field(
         default="Asia/Shanghai", description="the community's clock"
     )
+    holidays: Annotated[
+        tuple[date, ...], BeforeValidator(lambda written: () if written is None else written)
+    ] = Field(default=(), description="days such as 2027-01-01 that `holidays` in the hours of rules means")
     language: Literal["zh", "en"] = Field(
         default="zh", description="of alarm texts on the command line and the board"
     )

@@ -4,26 +4,32 @@
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from enum import Enum
 from math import isfinite
 
 import msgspec
 
-from devices.kinds import Kind
+from devices.kinds import KINDS, Kind
 from devices.readings import Channel, Reading, Scalar, address_of
 from rules.alarms import AlarmChange, Transition
 from rules.definitions import Example, Expected, Rule, RuleSet, Step
 from rules.engine import Engine
-from rules.entries import Entry, write_duration
+from rules.entries import Entry, read_duration, write_duration
+from rules.hours import Calendar
+from rules.state import Device
+from rules.terms import Learning
 
 EPOCH_MS = 1_767_225_600_000
-"""When every example begins: 2026-01-01T00:00:00Z."""
+"""When an example begins that does not say: 2026-01-01T00:00:00Z, a Thursday."""
 
 SITE = "example"
 DEVICE = "device-1"
 
-_KEYS = frozenset({"name", "readings", "events", "expect", "until"})
-_CHANGES = (Transition.RAISED, Transition.RERAISED, Transition.CLEARED, Transition.CHANGED)
+_KEYS = frozenset({"name", "readings", "events", "expect", "until", "begin", "holidays", "usual"})
+_CHANGES = (
+    Transition.RAISED, Transition.RERAISED, Transition.ESCALATED, Transition.CLEARED, Transition.CHANGED,
+)  # fmt: skip
 """What can happen where no person acts."""
 
 
@@ -43,7 +49,10 @@ def read_examples(rule: Entry, kind: Kind) -> tuple[Example, ...]:
         if until is not None and until < last:
             reason = f"is before the last reading, event or expectation, {write_duration(last)}"
             entry.fault("until", reason, value=write_duration(until))
-        examples.append(Example(name or "", tuple(steps), tuple(expect), last if until is None else until))
+        begin = _begin(entry)
+        until_ms = last if until is None else until
+        holidays, usual = _holidays(entry), _usual(entry)
+        examples.append(Example(name or "", tuple(steps), tuple(expect), until_ms, begin, holidays, usual))
     return tuple(examples)
 
 
@@ -54,7 +63,9 @@ def run(rule: Rule) -> list[str]:
 
 def _mismatches(rule: Rule, example: Example) -> list[str]:
     expected = sorted((step.at_ms, step.change) for step in example.expect)
-    happened = sorted((change.at - EPOCH_MS, str(change.transition)) for change in _play(rule, example))
+    happened = sorted(
+        (change.at - example.begin_ms, str(change.transition)) for change in _play(rule, example)
+    )
     missing, surplus = list(expected), []
     for moment in happened:
         if moment in missing:
@@ -69,16 +80,64 @@ def _mismatches(rule: Rule, example: Example) -> list[str]:
 
 
 def _play(rule: Rule, example: Example) -> list[AlarmChange]:
-    engine = Engine(RuleSet((rule,), "example"), site=SITE, node="example")
+    calendar = Calendar(holidays=example.holidays)
+    engine = Engine(RuleSet((rule,), "example", calendar), site=SITE, node="example")
     state = engine.new_state()
     address = address_of(SITE, rule.kind, DEVICE)
+    if example.usual:
+        state.devices[address] = _taught(rule, example)
     changes: list[AlarmChange] = []
     for step in example.steps:
-        now = EPOCH_MS + step.at_ms
+        now = example.begin_ms + step.at_ms
         channel = Channel.EVENT if step.event else Channel.TELEMETRY
         reading = Reading(channel, address, dict(step.values), source_time=now, received_at=now)
         changes += engine.step(state, reading, now).changes
-    return [*changes, *engine.tick(state, EPOCH_MS + example.until_ms).changes]
+    return [*changes, *engine.tick(state, example.begin_ms + example.until_ms).changes]
+
+
+def _begin(entry: Entry) -> int:
+    text = entry.text("begin")
+    if text is None:
+        return EPOCH_MS
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=UTC).timestamp()) * 1000
+    except ValueError:
+        entry.fault("begin", "must be a day and a time, such as 2026-01-05 21:30", value=text)
+        return EPOCH_MS
+
+
+def _holidays(entry: Entry) -> frozenset[date]:
+    days = set[date]()
+    for text in entry.texts("holidays"):
+        try:
+            days.add(date.fromisoformat(text))
+        except ValueError:
+            entry.fault("holidays", "must be days such as 2026-01-01", value=text)
+    return frozenset(days)
+
+
+def _taught(rule: Rule, example: Example) -> Device:
+    """A device that has learnt before the example begins; not heard yet."""
+    points: dict[str, Scalar] = dict.fromkeys(KINDS[rule.kind].limited, False)
+    device = Device(address_of(SITE, rule.kind, DEVICE), rule.kind, points)
+    for term in rule.terms.values():
+        value = example.usual.get(term.name, example.usual.get(term.name.removesuffix("()")))
+        if value is not None and isinstance(term, Learning):
+            term.assume(device, value)
+    return device
+
+
+def _usual(entry: Entry) -> Mapping[str, float]:
+    below = entry.entry("usual")
+    usual: dict[str, float] = {}
+    for name in below.fields if below is not None else ():
+        value = below.text(name) if below is not None else None
+        ms = read_duration(value or "")
+        try:
+            usual[name] = float(value or "") if ms is None else ms / 1000
+        except ValueError:
+            entry.fault("usual", f"{name} needs a number or a duration", value=value)
+    return usual
 
 
 def _event_steps(entry: Entry, kind: Kind) -> list[Step]:

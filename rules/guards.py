@@ -46,13 +46,14 @@ _CONTRARY: Mapping[type[ast.cmpop], ast.cmpop] = MappingProxyType(
 def guard_of(conditions: Sequence[Condition]) -> Guard:
     """Whether any of these conditions can be true of the points it is given."""
     names = sorted(frozenset().union(*(condition.names for condition in conditions)))
+    spelled = {name: f"p{index}" for index, name in enumerate(names)}
     # Unknown is NaN: neither less nor more than anything nor equal to it, like all arithmetic with it.
     lines = [
         "def guard(points):",
         "    get = points.get",
-        *(f"    p_{name} = get({name!r}, nan)" for name in names),
+        *(f"    {variable} = get({name!r}, nan)" for name, variable in spelled.items()),
         "    try:",
-        f"        return {' or '.join(_holds(condition.tree) for condition in conditions) or False}",
+        f"        return {' or '.join(_Writer(spelled).holds(condition.tree) for condition in conditions) or False}",
         "    except ArithmeticError:",
         "        return True",
     ]
@@ -62,49 +63,54 @@ def guard_of(conditions: Sequence[Condition]) -> Guard:
     return guard
 
 
-def _holds(node: ast.expr) -> str:
-    """Code that is true wherever the condition is true."""
-    match node:
-        case ast.BoolOp(op=op, values=values):
-            return _joined("and" if isinstance(op, ast.And) else "or", map(_holds, values))
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _fails(operand)
-        case ast.Compare():
-            return _joined("and", _comparisons(node, contrary=False))
-    return f"({_operand(node)} is True)"
+class _Writer:
+    """Code for checked trees, in which each name is the variable that ``spelled`` gives it."""
 
+    def __init__(self, spelled: Mapping[str, str]) -> None:
+        self._spelled = spelled
 
-def _fails(node: ast.expr) -> str:
-    """Code that is true wherever the condition is false."""
-    match node:
-        case ast.BoolOp(op=op, values=values):
-            return _joined("or" if isinstance(op, ast.And) else "and", map(_fails, values))
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _holds(operand)
-        case ast.Compare():
-            return _joined("or", _comparisons(node, contrary=True))
-    return f"({_operand(node)} is False)"
+    def holds(self, node: ast.expr) -> str:
+        """Code that is true wherever the condition is true."""
+        match node:
+            case ast.BoolOp(op=op, values=values):
+                return _joined("and" if isinstance(op, ast.And) else "or", map(self.holds, values))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return self._fails(operand)
+            case ast.Compare():
+                return _joined("and", self._comparisons(node, contrary=False))
+        return f"({self._operand(node)} is True)"
 
+    def _fails(self, node: ast.expr) -> str:
+        """Code that is true wherever the condition is false."""
+        match node:
+            case ast.BoolOp(op=op, values=values):
+                return _joined("or" if isinstance(op, ast.And) else "and", map(self._fails, values))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return self.holds(operand)
+            case ast.Compare():
+                return _joined("or", self._comparisons(node, contrary=True))
+        return f"({self._operand(node)} is False)"
 
-def _comparisons(node: ast.Compare, *, contrary: bool) -> Iterator[str]:
-    for left, sign, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
-        told = _CONTRARY[type(sign)] if contrary else sign
-        yield f"({_operand(left)} {_SIGNS[type(told)]} {_operand(right)})"
+    def _comparisons(self, node: ast.Compare, *, contrary: bool) -> Iterator[str]:
+        for left, sign, right in zip(
+            [node.left, *node.comparators], node.ops, node.comparators, strict=False
+        ):
+            told = _CONTRARY[type(sign)] if contrary else sign
+            yield f"({self._operand(left)} {_SIGNS[type(told)]} {self._operand(right)})"
 
-
-def _operand(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id="true" | "false" as word):
-            return word.capitalize()
-        case ast.Name(id=name):
-            return f"p_{name}"
-        case ast.Constant(value=value):
-            return repr(value)
-        case ast.UnaryOp(operand=operand):
-            return f"-{_operand(operand)}"
-        case ast.BinOp(left=left, op=op, right=right):
-            return f"({_operand(left)} {_SIGNS[type(op)]} {_operand(right)})"
-    return _holds(node)  # a condition compared with true or false
+    def _operand(self, node: ast.expr) -> str:
+        match node:
+            case ast.Name(id="true" | "false" as word):
+                return word.capitalize()
+            case ast.Name(id=name):
+                return self._spelled[name]
+            case ast.Constant(value=value):
+                return repr(value)
+            case ast.UnaryOp(operand=operand):
+                return f"-{self._operand(operand)}"
+            case ast.BinOp(left=left, op=op, right=right):
+                return f"({self._operand(left)} {_SIGNS[type(op)]} {self._operand(right)})"
+        return self.holds(node)  # a condition compared with true or false
 
 
 def _joined(word: str, parts: Iterable[str]) -> str:

@@ -1,12 +1,13 @@
 """What has to be done for one kind of device: its rules, sorted by what can change their truth."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from devices.kinds import Kind, Limited, Rate
 from devices.readings import Scalar
-from rules.definitions import Points, Rule
+from rules.definitions import Crossing, Points, Rule
 from rules.guards import Guard, guard_of
+from rules.terms import Fading, Growing, Learning, Term
 
 SHAPES_MOST = 1_024
 """Combinations of points in one message that are remembered, for each kind."""
@@ -28,7 +29,20 @@ class Plan:
     events: tuple[Rule, ...]
     silences: tuple[Rule, ...]
     cleared_by_event: frozenset[str]
+    terms: tuple[Term, ...] = ()
+    """Each once, after those that it rests on."""
+    growing: tuple[Growing, ...] = ()
+    watched: Mapping[str, "Watched"] = field(default_factory=dict)
+    """By rule, what can change its truth without a message."""
+    learning: Mapping[str, tuple[Learning, frozenset[str]]] = field(default_factory=dict)
+    """By name, terms that learn, each with the rules whose alarms keep it from that."""
     touched: dict[tuple[str, ...], tuple[tuple[Rule, Evaluate], ...]] = field(default_factory=dict)
+    heard: dict[tuple[str, ...], tuple[tuple[Term, ...], tuple[Fading, ...]]] = field(default_factory=dict)
+
+    @property
+    def derives(self) -> bool:
+        """Whether points of its devices follow from others."""
+        return bool(self.rates or self.limited or self.terms)
 
     def touched_by(self, values: Mapping[str, Scalar]) -> tuple[tuple[Rule, Evaluate], ...]:
         """The rules whose truth can be another now that these points were said; remembered in ``touched``."""
@@ -38,10 +52,36 @@ class Plan:
         if len(self.touched) >= SHAPES_MOST:
             self.touched.clear()
         rates = {name for name, rate in self.rates.items() if rate.of in values}
-        names = rates.union(values)
+        names = rates.union(values, (term.name for term in self.fed_by(values)))
         rules = tuple((rule, evaluate) for rule, evaluate in self.telemetry if names & names_of(rule))
         self.touched[tuple(values)] = rules
         return rules
+
+    def fed_by(self, values: Mapping[str, Scalar]) -> tuple[Term, ...]:
+        """The terms that hear a message with these points or fields."""
+        return self.hearing(values)[0]
+
+    def hearing(self, values: Mapping[str, Scalar]) -> tuple[tuple[Term, ...], tuple[Fading, ...]]:
+        """The terms that a message feeds, and those of the others that fade; remembered in ``heard``."""
+        known = self.heard.get(tuple(values))
+        if known is not None:
+            return known
+        if len(self.heard) >= SHAPES_MOST:
+            self.heard.clear()
+        fed = tuple(term for term in self.terms if not term.feeds.isdisjoint(values))
+        fading = (term for term in self.terms if isinstance(term, Fading))
+        found = (fed, tuple(term for term in fading if term not in fed))
+        self.heard[tuple(values)] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What can change the truth of one rule although nothing is said."""
+
+    crossings: tuple[Crossing, ...]
+    fading: tuple[Fading, ...]
+    """Looked at only while the rule's condition is under way."""
 
 
 def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
@@ -49,6 +89,7 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
     telemetry = tuple(
         (rule, rule.when.evaluate) for rule in rules if rule.when is not None and not rule.when.uses_event
     )
+    terms = {name: term for rule in rules for name, term in rule.terms.items()}
     events = tuple(rule for rule in rules if rule.when is not None and rule.when.uses_event)
     return Plan(
         kind,
@@ -60,7 +101,35 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
         events,
         tuple(rule for rule in rules if rule.silent_for_ms is not None),
         frozenset(rule.id for rule in events if rule.clear is not None and not rule.clear.uses_event),
+        tuple(terms.values()),
+        tuple(term for term in terms.values() if isinstance(term, Growing)),
+        {rule.id: found for rule in rules if (found := _watched(rule)) is not None},
+        {term.name: (term, _spoilers(term, rules)) for term in terms.values() if isinstance(term, Learning)},
     )
+
+
+def _spoilers(learning: Learning, rules: Iterable[Rule]) -> frozenset[str]:
+    """Rules whose alarms say that it is not as usual; a drill does not."""
+    return frozenset(
+        rule.id
+        for rule in rules
+        if not rule.drill
+        and (rule.severity.needs_acknowledgement or not _looked_at(rule).isdisjoint(learning.spoiled_by))
+    )
+
+
+def _looked_at(rule: Rule) -> frozenset[str]:
+    """Points and terms, and the points that a term alone is about."""
+    if rule.when is None:
+        return frozenset()
+    return rule.when.names.union(*(term.feeds for term in rule.when.terms if len(term.feeds) == 1))
+
+
+def _watched(rule: Rule) -> Watched | None:
+    crossings = tuple(crossing for condition in rule.conditions for crossing in condition.crossings)
+    terms = {term.name: term for condition in rule.conditions for term in condition.terms}
+    fading = tuple(term for term in terms.values() if isinstance(term, Fading))
+    return Watched(crossings, fading) if crossings or fading else None
 
 
 def names_of(rule: Rule) -> frozenset[str]:

@@ -10,12 +10,14 @@ Besides its points a text may name ``device kind site building unit floor room p
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from enum import StrEnum
 from string import Formatter
 
 from devices.faults import nearest
 from devices.readings import Scalar
 from rules.definitions import Points, Text
+from rules.entries import Entry
 from rules.vocabulary import Point, Sort, Vocabulary
 
 
@@ -45,6 +47,10 @@ _NUMBER_SAMPLES = (-1.5, 0.0, 71.25, 20_000, 1e300)
 """A number arrives as a float or as an int, so a code must take both (``d`` does not)."""
 
 _YES_NO = {Language.EN: ("no", "yes"), Language.ZH: ("否", "是")}
+_UNITS = {
+    Language.EN: ((86_400, " d"), (3_600, " h"), (60, " min"), (1, " s")),
+    Language.ZH: ((86_400, "天"), (3_600, "小时"), (60, "分"), (1, "秒")),
+}
 _UNPLACED = {Language.EN: "place not registered", Language.ZH: "位置未登记"}
 _PLACES = {
     Language.EN: (
@@ -55,6 +61,7 @@ _PLACES = {
     ),
     Language.ZH: (("building", "{}号楼"), ("unit", "{}单元"), ("place_floor", "{}层"), ("room", "{}室")),
 }
+_LATE = {Language.EN: (" (late)", " (late: so at {})"), Language.ZH: ("（迟报）", "（迟报：发生于 {}）")}
 _JOINED = {Language.EN: ("{}", ", "), Language.ZH: ("{} ", "")}
 """How a name that is no number stands among the others, and what stands between them."""
 
@@ -85,7 +92,34 @@ def compile_text(source: str, vocabulary: Vocabulary, language: Language, *, eve
     def render(values: Points) -> str:
         return "".join([piece(values) for piece in pieces])
 
-    return Text(source, render)
+    names = frozenset(name for _, name, _, _ in Formatter().parse(source) if name)
+    return Text(source, render, names)
+
+
+def late_note(language: Language, told: datetime, so: datetime | None) -> str:
+    """What follows the text of an alarm that is ``told`` later than it was ``so`` (local times; None: unknown)."""
+    when = "" if so is None else f"{so:%H:%M}" if so.date() == told.date() else f"{so:%Y-%m-%d %H:%M}"
+    return _LATE[language][bool(when)].format(when)
+
+
+def read_texts(owner: Entry, vocabulary: Vocabulary, *, events: bool = True) -> dict[str, Text]:
+    """The ``text`` of a mapping of a rule file, in every language; faults go into it."""
+    entry = owner.entry("text")
+    if entry is None:
+        return {}
+    languages = [str(language) for language in Language]
+    if entry.fields:
+        entry.known(languages, required=languages)
+    texts = {}
+    for language in Language:
+        source = entry.text(language)
+        if source is None:
+            continue
+        try:
+            texts[str(language)] = compile_text(source, vocabulary, language, events=events)
+        except TextError as error:
+            entry.fault(language, error.reason, value=error.value or source, nearest=error.nearest)
+    return texts
 
 
 def _pieces(source: str, vocabulary: Vocabulary, language: Language, *, events: bool) -> Iterator[_Piece]:
@@ -114,7 +148,7 @@ def _value(name: str, code: str, vocabulary: Vocabulary, language: Language, *, 
     if point is None and name not in DEVICE_NAMES:
         reason = f"a text about {vocabulary.kind.name} has no such name"
         raise TextError(reason, value=name[:64], nearest=nearest(name, {*vocabulary.points, *DEVICE_NAMES}))
-    if name in vocabulary.kind.private:
+    if point is not None and point.private:
         raise TextError("tells of a person's daily life and is never shown in a text", value=name)
     if point is not None and point.event and not events:
         raise TextError("has a value only in an event, and this rule looks at none", value=name)
@@ -123,6 +157,8 @@ def _value(name: str, code: str, vocabulary: Vocabulary, language: Language, *, 
         return _place(language)
     if point is not None and point.sort is Sort.NUMBER:
         return _number(name, code)
+    if point is not None and point.sort is Sort.DURATION:
+        return _duration(name, code, language)
     no, yes = _YES_NO[language]
 
     def words(values: Points) -> str:
@@ -160,6 +196,29 @@ def _number(name: str, code: str) -> _Piece:
             return ABSENT
 
     return number
+
+
+def _duration(name: str, code: str, language: Language) -> _Piece:
+    def duration(values: Points) -> str:
+        value = values.get(name)
+        if not isinstance(value, int | float):
+            return ABSENT
+        return _formatted(_lasting(float(value), language), code)
+
+    return duration
+
+
+def _lasting(seconds: float, language: Language) -> str:
+    """The two largest units that say something: 1 h 20 min, 1小时20分."""
+    left = int(seconds)
+    told: list[str] = []
+    for size, unit in _UNITS[language]:
+        count, left = divmod(left, size)
+        if count or (size == 1 and not told):
+            told.append(f"{count}{unit}")
+        elif told:
+            break
+    return ("" if language is Language.ZH else " ").join(told[:2])
 
 
 def _plain(value: Scalar) -> str:

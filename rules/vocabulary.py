@@ -3,15 +3,15 @@
 Read from the kind's own schema, so that a new point is known to conditions, texts and examples at once.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType, NoneType
 from typing import get_args, get_type_hints
 
 from msgspec import Struct, UnsetType, inspect
 
-from devices.kinds import Kind
+from devices.kinds import INCIDENT_WORDS, Kind
 
 
 class Sort(StrEnum):
@@ -21,6 +21,7 @@ class Sort(StrEnum):
     BOOLEAN = "true or false"
     CHOICE = "one of its words"
     TEXT = "text"
+    DURATION = "a duration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Point:
     """The range of a `Sort.NUMBER`; a message outside it is rejected before any rule sees it."""
     event: bool = False
     """Has a value only in its event."""
+    private: bool = False
+    """Tells of a person's daily life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,19 @@ class Vocabulary:
         """Telemetry, derived rates and event fields; an event field hides a point of the same name."""
         points = {point.name: point for point in _points(kind.telemetry, event=False)}
         points |= {name: Point(name, Sort.NUMBER) for name in kind.rates}
+        if kind.following is not None:
+            point = kind.following.point
+            points[point] = Point(point, Sort.CHOICE, frozenset(INCIDENT_WORDS))
         if kind.event is not None:
             points |= {point.name: point for point in _points(kind.event, event=True)}
+        points |= {name: replace(points[name], private=True) for name in kind.private & points.keys()}
         return cls(kind, MappingProxyType(points))
+
+    def with_points(self, points: Iterable[Point]) -> "Vocabulary":
+        """The same with more names."""
+        return Vocabulary(
+            self.kind, MappingProxyType({**self.points, **{each.name: each for each in points}})
+        )
 
 
 def _points(schema: type[Struct], *, event: bool) -> Iterator[Point]:

@@ -25,7 +25,8 @@ from rules.decisions import (
 )
 from rules.engine import Engine
 from rules.state import State, freeze, thaw
-from tests.test_engine import BUTTON, PORT, SMOKE, T0, Bench, engine, histories, play
+from tests.test_engine import BUTTON, PORT, RULES, SMOKE, T0, Bench, engine, histories, play
+from tests.test_interleavings import EVERYTHING
 
 HOUR = 3_600_000
 END = 700_000
@@ -52,14 +53,16 @@ def moved(given_: Input, by: int, ids: Mapping[str, str]) -> Input:
 class Run:
     """A history run twice in step: under an even clock, and under one that is set."""
 
-    def __init__(self, plain: Sequence[Input], wanted: Sequence[tuple[int, int, int]], end: int) -> None:
+    def __init__(
+        self, plain: Sequence[Input], wanted: Sequence[tuple[int, int, int]], end: int, rules: str = RULES
+    ) -> None:
         self.inputs: list[Input] = []
         self.even: list[tuple[object, ...]] = []
         self.stepped: list[tuple[object, ...]] = []
         self.decisions: list[Decision] = []
-        self.engine = engine()
+        self.engine = engine(rules)
         self.state = self.engine.new_state()
-        self._plain = engine()
+        self._plain = engine(rules)
         self._plain_state = self._plain.new_state()
         self._ids: dict[str, str] = {}
         self.offset = 0
@@ -113,7 +116,7 @@ def test_a_step_moves_moments_and_changes_no_decision(
 ) -> None:
     machine = engine()
     plain, _, end = play(machine, machine.new_state(), history, T0)
-    run = Run(plain, wanted, end + END)
+    run = Run(plain, wanted, end + END, EVERYTHING)
     assert run.stepped == run.even
 
 

@@ -1,6 +1,7 @@
 """The engine: what a property may rely on, whatever comes and however often it is replayed."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import msgspec
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Flag, Reading, Scalar
 from rules.alarms import Alarm, AlarmState, Transition
 from rules.decisions import Acknowledge, Close, Decision, Input, Listening, time_of
+from rules.definitions import RuleSet
 from rules.engine import Engine
 from rules.files import parse
 from rules.state import State, freeze, thaw
@@ -81,8 +83,13 @@ rules:
 """
 
 
+@cache
+def rules_of(text: str) -> RuleSet:
+    return parse([("rules.yaml", parse_yaml(text, "rules.yaml"))])
+
+
 def engine(text: str = RULES) -> Engine:
-    return Engine(parse([("rules.yaml", parse_yaml(text, "rules.yaml"))]), site="c1", node="gw-1")
+    return Engine(rules_of(text), site="c1", node="gw-1")
 
 
 class Bench:

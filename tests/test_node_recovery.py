@@ -1,6 +1,7 @@
 """edge.recovery: after a crash the engine is what it was, and says nothing twice."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,41 @@ def test_under_changed_rules_alarms_stay_delays_begin_anew_and_nothing_is_said_t
     (tmp_path / "data").mkdir()
     asyncio.run(scene())
     assert "the rules have changed" in caplog.text
+
+
+WINDOWED = """
+rules:
+  - id: warm-mean
+    kind: charger
+    when: mean(temperature, '10m') > 45 and count(temperature > 0, '10m') == 3
+    severity: low
+    text: {en: warm, zh: 热}
+"""
+
+
+def test_a_window_of_a_new_rule_knows_what_was_said_before_the_start(tmp_path: Path) -> None:
+    begin = int(time.time() * 1000)
+
+    async def scene() -> None:
+        async with node_world(tmp_path / "data") as world:
+            world.connect()
+            world.say("charger/p1/telemetry", b'{"temperature": 30, "ts": %d}' % (begin - 900), 1)
+            world.say("charger/p1/telemetry", b'{"temperature": 50, "ts": %d}' % (begin - 600), 2)
+            world.node.commits.snapshot_soon()
+            world.say("charger/p1/telemetry", b'{"power": 1}', 3)
+            await settled(world)
+        file = tmp_path / "windowed.yaml"
+        file.write_text(WINDOWED)
+        rules = load_rules(Config(data_dir=tmp_path, rules=(file,)))
+        async with node_world(tmp_path / "data", rules=rules) as again:
+            assert again.node.intake.state.devices[P1].points["mean(temperature, 10m)"] == 40
+            again.connect()
+            again.say("charger/p1/telemetry", b'{"temperature": 59, "ts": %d}' % (begin - 300), 4)
+            await settled(again)
+            assert {alarm.rule for alarm in again.node.board.values()} == {"warm-mean"}
+
+    (tmp_path / "data").mkdir()
+    asyncio.run(scene())
 
 
 def test_an_alarm_whose_rule_is_gone_stands_until_a_person_closes_it(tmp_path: Path) -> None:

@@ -299,7 +299,7 @@ def test_a_fault_in_an_example_is_told(example: str, key: str, reason: str, mean
         (
             "[{at: 0s, change: raise}]",
             "expect[0].change",
-            "must be one of changed, cleared, raised, reraised",
+            "must be one of changed, cleared, escalated, raised",
         ),
         ("[{at: 0s, change: acked}]", "expect[0].change", "must be one of"),
         ("[{change: raised}]", "expect[0].at", "is missing"),

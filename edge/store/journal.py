@@ -220,6 +220,10 @@ class Journal:
         """The batches after ``after_seq``, in order, read slice by slice. Blocks; raises `StoreError`."""
         return recovery.replay(self.path, after_seq)
 
+    def seq_before(self, moment: int) -> int:
+        """The newest batch of a time before ``moment`` (Unix ms), 0 if there is none. Blocks."""
+        return recovery.seq_before(self.path, moment)
+
     def rules(self) -> KeptRules | None:
         """The rules in force as they are kept; None in a journal that keeps none. Blocks; raises `StoreError`."""
         with JournalReader(self.path) as reader:

@@ -67,6 +67,12 @@ def recent_ids(path: Path, since: int) -> Iterator[RecentId]:
                 yield from (each for each in decode_row(seq, body, codec.decode_recent) if each[2] >= since)
 
 
+def seq_before(path: Path, moment: int) -> int:
+    """The newest batch of a time before ``moment`` (Unix ms), 0 if there is none. Raises `StoreError`."""
+    with JournalReader(path) as reader:
+        return _before(reader, moment)
+
+
 def _before(reader: JournalReader, since: int) -> int:
     """The newest batch of a time before ``since``."""
     seq: int = 2**63 - 1

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, HTTPException, Path, Query, Response
 from starlette.responses import PlainTextResponse
 
 from edge.control_client import ControlClient, ControlError, Health, Reason
+from edge.explaining import view_of
 from edge.store.reader import JournalReader
 from edge.store.records import Gap
 from edge.web.database import Database
@@ -19,6 +20,7 @@ from edge.web.history import HistoryHelper
 from edge.web.models import (
     AlarmModel,
     DeviceModel,
+    ExplanationModel,
     GapModel,
     HealthModel,
     Page,
@@ -83,6 +85,11 @@ class Api:
             self.alarm,
             responses={200: {"model": AlarmModel}, **_MISSING, **_AWAY},
         )
+        get(
+            "/api/v1/alarms/{alarm_id}/explanation",
+            self.explanation,
+            responses={200: {"model": ExplanationModel}, **_MISSING, **_AWAY},
+        )
         get("/api/v1/devices", self.devices, responses={200: {"model": Page[DeviceModel]}, **_AWAY})
         get(
             "/api/v1/devices/{kind}/{device}",
@@ -141,6 +148,15 @@ class Api:
         if found is None:
             raise HTTPException(404, f"there is no alarm {alarm_id}")
         return Response(found.wire(), media_type=_JSON)
+
+    async def explanation(self, alarm_id: _Level) -> Response:
+        """Why an alarm came: what was seen, which limit, since when, which rule. Also after it has left the board."""
+        found = await self._database.read(lambda journal: journal.alarm(alarm_id))
+        view = None if found is None else view_of(found)
+        if view is None:
+            was = "there is no alarm" if found is None else "no reasons are stored of alarm"
+            raise HTTPException(404, f"{was} {alarm_id}")
+        return Response(msgspec.json.encode(view), media_type=_JSON)
 
     async def devices(
         self,

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from edge.store.records import GapReason
 from rules.alarms import AlarmState, Severity, Superseded
+from rules.explanation import Sway
 
 Scalar = bool | int | float | str
 
@@ -56,6 +57,82 @@ class AlarmModel(Model):
     superseded: Superseded | None = Field(
         description="Its rule has changed or is gone; it stands until a person closes it"
     )
+    outcome: str | None = Field(
+        description="Of what a camera follows: left, forced (rode along) or released by staff"
+    )
+
+
+class SeenModel(Model):
+    """A value that the condition looked at."""
+
+    name: str
+    value: Scalar | None = Field(description="null: never told, or not to be shown")
+    at: AwareDatetime | None = Field(description="When the device told it, by its own clock")
+    private: bool = Field(description="It tells of a person's daily life and is left out")
+    duration: bool = Field(description="The value is in seconds")
+
+
+class RiseModel(Model):
+    """A rise in severity, foreseen."""
+
+    after_ms: int
+    severity: Severity
+
+
+class LimitsModel(Model):
+    """What was in force when it was raised, as the rule file said it."""
+
+    when: str | None
+    clear: str | None
+    cancel: str | None
+    let: dict[str, str]
+    for_ms: int
+    silent_for_ms: int | None
+    clear_for_ms: int
+    clear_after_ms: int
+    cooldown_ms: int
+    active: str | None
+    escalate: list[RiseModel]
+
+
+class RisenModel(Model):
+    """A rise in severity that came."""
+
+    severity: Severity
+    at: AwareDatetime
+
+
+class InfluenceModel(Model):
+    """What kept people from being told of it by itself, or ended that."""
+
+    what: Sway
+    by: str
+    at: AwareDatetime
+
+
+class ExplanationModel(Model):
+    """Why an alarm came."""
+
+    id: str
+    key: str
+    rule: str
+    rule_version: str = Field(description="SHA-256 of what the rule meant then")
+    severity: Severity
+    state: AlarmState
+    late: bool
+    raised_at: AwareDatetime
+    since: AwareDatetime | None = Field(description="Since when it has been so, by the device's clock")
+    so_at: AwareDatetime | None = Field(
+        description="When it had been so for long enough, by the device's clock"
+    )
+    seen: list[SeenModel]
+    seen_more: int = Field(description="Values left out of `seen`")
+    limits: LimitsModel
+    waited_ms: int = Field(description="For so long hours or a cooldown kept it from being raised")
+    withheld: int = Field(description="How often its cooldown kept it from being raised before")
+    rises: list[RisenModel]
+    influences: list[InfluenceModel]
+    closed_by_person: bool
 
 
 class DeviceModel(Model):

@@ -179,6 +179,7 @@ function tagsOf(alarm) {
   if (alarm.cancelled_at) add("caution", words.cancelled(clockTime(Date.parse(alarm.cancelled_at))));
   if (alarm.occurrences > 1) add("", `${words.times(alarm.occurrences)} · ${words.first(clockTime(Date.parse(alarm.first_raised_at)))}`);
   if (alarm.comment) add("", words.comment(alarm.acked_by ?? words.someone, alarm.comment));
+  if (alarm.outcome) add(alarm.outcome === "forced" ? "caution" : "", words.outcome[alarm.outcome] ?? alarm.outcome);
   if (alarm.drill) add("caution", words.drill);
   if (alarm.late) add("caution", words.late);
   if (alarm.superseded) add("caution", words.superseded[alarm.superseded]);

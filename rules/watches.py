@@ -1,0 +1,98 @@
+"""Conditions that change although nothing is said: a growing term crosses its bound, a window loses its last sample.
+
+The engine keeps one deadline for each rule and device, at the earliest moment at which the truth can change; when it
+comes, the condition is looked at and the next moment is found. A bound is watched always, a window only while the
+condition is under way.
+"""
+
+from collections.abc import Iterable
+from heapq import heappush
+from math import ceil
+
+from devices.readings import Reading
+from rules.deadlines import WATCH, key_of
+from rules.definitions import Crossing
+from rules.moments import at_device, at_gateway
+from rules.plans import Plan, Watched
+from rules.state import Device, State
+from rules.terms import Fading
+
+
+def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> None:
+    """Let the terms that a message feeds hear it; ``moment`` as `rules.moments.tell_time` gave it.
+
+    The others forget what is too old by then, so that a condition never sees what no longer is.
+    """
+    fed, rest = plan.hearing(reading.values)
+    learning = plan.learning if device.ongoing else None
+    for term in fed:
+        if learning and term.name in learning:
+            learner, spoilers = learning[term.name]
+            if _is_spoiled(device, spoilers):
+                learner.disregard(device, reading, moment)
+                continue
+        term.hear(device, reading, moment)
+    if rest:
+        fade(device, rest, reading.received_at)
+    if plan.growing:
+        grow(device, plan, reading.received_at)
+
+
+def _is_spoiled(device: Device, rules: frozenset[str]) -> bool:
+    return any(ongoing.due is None and ongoing.rule in rules for ongoing in device.ongoing.values())
+
+
+def look_anew(device: Device, plan: Plan, now: int) -> None:
+    """Terms as they are at ``now`` (Unix ms) under changed rules, and nothing of those that are no more."""
+    names = {term.name for term in plan.terms}
+    for name in device.memory.keys() - names:
+        del device.memory[name]
+        device.points.pop(name, None)
+    device.armed.clear()
+    grow(device, plan, now)
+    fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)
+
+
+def grow(device: Device, plan: Plan, now: int) -> None:
+    """Bring the values of growing terms up to ``now`` (Unix ms)."""
+    for term in plan.growing:
+        since = term.since(device)
+        if since is not None:
+            device.points[term.name] = max(now - at_gateway(device, since), 0) / 1000
+
+
+def fade(device: Device, terms: Iterable[Fading], now: int) -> None:
+    """Let windows forget what is too old at ``now`` (Unix ms)."""
+    moment = at_device(device, now)
+    for term in terms:
+        due = term.fades_at(device)
+        if due is not None and due <= moment:
+            term.fade(device, moment)
+
+
+def watch(state: State, device: Device, plan: Plan, now: int) -> None:
+    """Have a deadline for each rule whose truth can change after ``now`` without a message."""
+    for rule, watched in plan.watched.items():
+        due = _next(device, watched, now, under_way=rule in device.ongoing)
+        if due is None or due >= device.armed.get(rule, due + 1):
+            continue  # one that comes too early looks again
+        device.armed[rule] = due
+        heappush(state.deadlines, (due, key_of(rule, device), device.address, WATCH + rule))
+
+
+def _next(device: Device, watched: Watched, now: int, *, under_way: bool) -> int | None:
+    moments = [_crosses_at(device, crossing) for crossing in watched.crossings]
+    if under_way:
+        moments += [term.fades_at(device) for term in watched.fading]
+    due = [at_gateway(device, moment) for moment in moments if moment is not None]
+    return min((each for each in due if each > now), default=None)
+
+
+def _crosses_at(device: Device, crossing: Crossing) -> int | None:
+    since, bound = crossing.term.since(device), crossing.bound(device.points)
+    if since is None or bound is None:
+        return None
+    lasting = ceil(bound * 1000)
+    if lasting / 1000 < bound:  # the same division as in `grow` decides
+        lasting += 1
+    return since + lasting + crossing.strict

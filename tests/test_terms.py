@@ -1,0 +1,115 @@
+"""Terms: what a call in a condition stands for, from the text of a rule to the alarm and back from a snapshot."""
+
+import pytest
+
+from devices.documents import parse_yaml
+from devices.faults import ConfigurationError
+from devices.kinds import KINDS
+from devices.readings import Address, Channel, Reading, Scalar
+from rules.decisions import Decision
+from rules.engine import Engine
+from rules.expressions import ExpressionError, compile_condition
+from rules.files import parse
+from rules.functions import FUNCTIONS
+from rules.state import State, freeze, thaw
+from rules.vocabulary import Vocabulary
+
+T0 = 1_790_000_000_000
+PORT = Address("c1/charger/p1")
+CHARGER = Vocabulary.of(KINDS["charger"])
+
+STEP = """
+rules:
+  - id: step
+    kind: charger
+    let: {before: previous(power), step: power - before}
+    when: step >= 500 or power > 2 * before
+    severity: low
+    text: {en: "{before:.0f} + {step:.0f}", zh: "{before:.0f} + {step:.0f}"}
+"""
+
+
+def engine(text: str) -> Engine:
+    return Engine(parse([("rules.yaml", parse_yaml(text, "rules.yaml"))]), site="c1", node="gw-1")
+
+
+def hear(machine: Engine, state: State, second: float, **values: Scalar) -> Decision:
+    now = T0 + int(second * 1000)
+    return machine.step(state, Reading(Channel.TELEMETRY, PORT, values, now, now), now)
+
+
+def changes(decision: Decision) -> list[tuple[str, str]]:
+    return [(change.transition.value, change.alarm.text["en"]) for change in decision.changes]
+
+
+def test_a_call_is_a_point_that_condition_and_text_can_name_by_let() -> None:
+    machine = engine(STEP)
+    state = machine.new_state()
+    assert changes(hear(machine, state, 0, power=100)) == []
+    assert changes(hear(machine, state, 1, power=150)) == []
+    decision = hear(machine, state, 2, power=900)
+    assert changes(decision) == [("raised", "150 + 750")]
+    assert decision.changes[0].alarm.values == {
+        "power": 900,
+        "previous(power)": 150,
+        "before": 150,
+        "step": 750,
+    }
+
+
+def test_what_terms_remember_survives_a_snapshot() -> None:
+    machine = engine(STEP)
+    state = machine.new_state()
+    hear(machine, state, 0, power=100)
+    state = thaw(*freeze(state))
+    machine.derive_deadlines(state)
+    assert changes(hear(machine, state, 1, power=900)) == [("raised", "100 + 800")]
+
+
+def test_a_kind_whose_rules_call_nothing_remembers_nothing() -> None:
+    machine = engine(STEP)
+    state = machine.new_state()
+    reading = Reading(Channel.TELEMETRY, Address("c1/smoke/s1"), {"smoke": False}, T0, T0)
+    machine.step(state, reading, T0)
+    [device] = state.devices.values()
+    assert (device.memory, device.armed, device.points) == ({}, {}, {"smoke": False, "test": False})
+
+
+def test_the_spelling_of_a_call_is_one_however_it_is_written() -> None:
+    one = compile_condition("previous( power )>5", CHARGER, FUNCTIONS)
+    other = compile_condition("previous(power) > 6", CHARGER, FUNCTIONS)
+    assert one.names == other.names == {"previous(power)"}
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("previous() > 5", "column 1: previous needs a point"),
+        ("previous(powr) > 5", "column 10: previous needs the name of a point"),
+        ("previous(power, 3) > 5", "column 17: one argument too many"),
+        ("previous(power, of=3) > 5", "column 20: previous takes no of"),
+        ("previus(power) > 5", "column 1: no function of this name"),
+        ("previous > 5", "column 1: a function"),
+        ("previous(status) == 'charging'", "column 21: previous(status) is never this"),
+        ("power.previous(5) > 5", "column 1: not part of the rule language"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_told_with_its_column(source: str, told: str) -> None:
+    with pytest.raises(ExpressionError) as error:
+        compile_condition(source, CHARGER, FUNCTIONS)
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("let", "told"),
+    [
+        ("{power: previous(power)}", "means something already"),
+        ("{Before: previous(power)}", "a name begins with a letter"),
+        ("{before: previous(powr)}", "column 10"),
+        ("{before: 3}", "looks at no point"),
+    ],
+)
+def test_a_name_that_makes_no_sense_is_told(let: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        engine(STEP.replace("{before: previous(power), step: power - before}", let))
+    assert told in str(error.value)
