@@ -20,10 +20,10 @@ from devices.topics import Lane
 from edge.intake import Intake
 from edge.owed import READINGS, Owed, extend
 from edge.store.errors import StoreError
+from edge.store.inputs import Inputs
 from edge.store.records import Batch, Committed, OutgoingKind, Snapshot, no_marks
 from edge.store.salvage import is_damage
 from edge.storing import Flight, Follower, Store, Storing, is_full, resolve, worth_writing
-from rules.decisions import time_of
 from rules.state import freeze
 
 log = logging.getLogger("anlin.commits")
@@ -320,9 +320,11 @@ class Commits:
         batch.outgoing = [row for row in batch.outgoing if row.subject not in fresh]
         if self._climbing:
             self._climbing = False
-            of_the_clock = batch.inputs
+            owed = batch.inputs
+            batch.inputs = Inputs()
             extend(batch, own)
-            batch.inputs = of_the_clock + own.inputs
+            owed.join(own.inputs)
+            batch.inputs = owed
             batch.recent, batch.quarantined = own.recent, own.quarantined
             if self._whole:
                 for device in self._intake.state.devices.values():
@@ -363,7 +365,7 @@ class Commits:
             (self.owed.readings if gap.lane == READINGS else self.owed.alarms).again(gap)
             batch.gaps.remove(gap)
         flight.gaps = []
-        since = min((time_of(each) for each in batch.inputs), default=self._intake.state.now)
+        since = batch.inputs.first_at if batch.inputs else self._intake.state.now
         self.owed.reduce(batch)
         self._doubts[batch.seq] = self.owed.readings.count - before
         batch.now = self._last_now
