@@ -62,7 +62,9 @@ def rehearse(
     scenario: Scenario, rules: RuleSet, *, progress: Callable[[float], None] | None = None
 ) -> Performance:
     """Play a story in virtual time. ``progress`` hears the story's time now and then."""
-    calendar = replace(rules.calendar, zone=scenario.starts_at.tzinfo or UTC)  # hours are on the story's clock
+    calendar = replace(
+        rules.calendar, zone=scenario.starts_at.tzinfo or UTC
+    )  # hours are on the story's clock
     return _Rehearsal(scenario, replace(rules, calendar=calendar)).run(progress)
 
 
