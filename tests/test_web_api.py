@@ -250,6 +250,7 @@ def test_openapi_tells_every_endpoint_and_the_shapes(tmp_path: Path) -> None:
                 "/api/v1/gaps",
                 "/api/v1/devices",
                 "/api/v1/devices/{kind}/{device}",
+                "/api/v1/devices/{kind}/{device}/history",
                 "/api/v1/stream",
             }
             shapes = told["components"]["schemas"]
