@@ -6,8 +6,9 @@ each call looks through a bounded piece of the journal and remembers how far it 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
-from cloud_bridge.source import JournalBatch, Source
+from cloud_bridge.source import JournalBatch
 from devices.corrections import corrected
 from devices.readings import Flag, Reading
 from rules.decisions import ClockStepped, Input
@@ -18,10 +19,17 @@ LOOK_INPUTS = 20_000
 _PROVISIONAL = Flag.PROVISIONAL
 
 
-class Hold:
-    """Between the journal and the lines, for readings."""
+class Batches(Protocol):
+    """The journal's batches, looked through for the next step of the clock."""
 
-    def __init__(self, source: Source) -> None:
+    def readings_after(self, position: int, limit: int) -> Sequence[JournalBatch]:
+        """See `cloud_bridge.source.Source`."""
+
+
+class Hold:
+    """Between the journal and whoever takes readings from it: the lines, the local history."""
+
+    def __init__(self, source: Batches) -> None:
         self._source = source
         self._looked_to = 0
         self._step: tuple[int, int] | None = None

@@ -174,6 +174,7 @@ class GatewayTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
     bridge_down: bool | UnsetType = UNSET
     cloud_away: bool | UnsetType = UNSET
     cloud_refuses: bool | UnsetType = UNSET
+    history_failing: bool | UnsetType = UNSET
     unregistered_limit: bool | UnsetType = UNSET
     tracks_refused: bool | UnsetType = UNSET
 

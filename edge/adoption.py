@@ -21,17 +21,18 @@ from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
-from rules.alarms import Alarm, AlarmChange, AlarmState, Outcome, Severity, Transition
+from rules.alarms import Alarm, AlarmChange, AlarmState, Outcome, Severity, Superseded, Transition
 from rules.decisions import Decision
 from rules.definitions import RuleSet
-from rules.engine import Engine
 
 log = logging.getLogger("anlin.adoption")
 
 LOOK_UP_S = 1.5
 """So long may the store be asked; what it does not say stays on the broker."""
 
-_ACTIVE = (AlarmState.UNACKED, AlarmState.ACKED)
+_QUIET = (AlarmState.SUPPRESSED, AlarmState.SHELVED)
+"""Why it was quiet is judged anew: it is told by itself."""
+_ACTIVE = (AlarmState.UNACKED, AlarmState.ACKED, *_QUIET)
 _LATCHED = (AlarmState.LATCHED_UNACKED, AlarmState.LATCHED_ACKED)
 
 
@@ -65,6 +66,9 @@ class _Wire(msgspec.Struct):
     late: bool = False
     drill: bool = False
     durable: bool = True
+    chattering: bool = False
+    members: list[str] | None = None
+    superseded: Superseded | None = None
     outcome: Outcome | None = None
 
 
@@ -81,16 +85,24 @@ def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
     if rule is None or rule.kind != wire.kind or wire.state is AlarmState.NORMAL:
         return None
     facts = {name: getattr(wire, name) for name in wire.__struct_fields__ if name in Alarm.__struct_fields__}
+    del facts["members"]
     times = ("first_raised_at", "raised_at", "cleared_at", "acked_at", "cancelled_at")
     alarm = Alarm(
         **{**facts, **{name: _ms(facts[name]) for name in times}},
         active=wire.state in _ACTIVE,
         latched=rule.latch or wire.state in _LATCHED,
         ack_required=rule.ack_required,
-        closable=rule.waits_for_a_person,
+        closable=rule.waits_for_a_person or wire.superseded is not None,
     )
     alarm = replace(alarm, version=alarm.version + 1, durable=True)
     return AlarmChange(Transition.RAISED, alarm, now) if alarm.on_board else None
+
+
+def _is_fold(payload: bytes) -> bool:
+    try:
+        return _decode(payload).members is not None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
 
 
 def _ms(at: datetime | None) -> int | None:
@@ -116,15 +128,16 @@ class Adopter(Protocol):
 class Adoption:
     """Decides about retained alarms of ours that say they were never on disk, and do not stand."""
 
-    def __init__(self, node: Adopter, engine: Engine, clock: Clock) -> None:
+    def __init__(self, node: Adopter, clock: Clock) -> None:
         self._node = node
-        self._engine = engine
         self._clock = clock
 
     async def adopt(self, payload: bytes) -> bool:
         """Whether it is to stay on the broker; see `edge.outbox.Outbox`. It may come onto the board by this."""
         node = self._node
-        change = adopted(payload, self._engine.rules, self._clock.now_ms())
+        if _is_fold(payload):
+            return False  # it follows from its members, which are told by themselves
+        change = adopted(payload, node.intake.engine.rules, self._clock.now_ms())
         if change is None:
             log.error("an alarm on the broker was never stored, and its rule is gone; it stays there")
             return True
@@ -144,7 +157,9 @@ class Adoption:
         if standing is not None and (standing.id != alarm.id or standing.version >= alarm.version):
             return standing.id == alarm.id
         log.warning("an alarm that was told and never stored stands again", extra={"alarm": alarm.key})
-        self._engine.adopt(state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm])
+        node.intake.engine.adopt(
+            state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm]
+        )
         if known:
             change = replace(change, transition=Transition.CHANGED)
         node.follow(Decision((change,)))

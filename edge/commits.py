@@ -20,10 +20,10 @@ from devices.topics import Lane
 from edge.intake import Intake
 from edge.owed import READINGS, Owed, extend
 from edge.store.errors import StoreError
+from edge.store.inputs import Inputs
 from edge.store.records import Batch, Committed, OutgoingKind, Snapshot, no_marks
 from edge.store.salvage import is_damage
 from edge.storing import Flight, Follower, Store, Storing, is_full, resolve, worth_writing
-from rules.decisions import time_of
 from rules.state import freeze
 
 log = logging.getLogger("anlin.commits")
@@ -191,6 +191,13 @@ class Commits:
             if timer is not None:
                 timer.cancel()
 
+    def succeed(self) -> "asyncio.Future[bool]":
+        """Other rules hold from here on: the open batch carries them and a snapshot, and closes now; see `saved`."""
+        self._open.succession = True
+        saved = self.saved()
+        self.close()
+        return saved
+
     def snapshot_soon(self) -> None:
         """Let the next batch without an alarm carry a snapshot."""
         self._since_snapshot = SNAPSHOT_READINGS
@@ -214,6 +221,8 @@ class Commits:
         self._open = Flight(Batch(0))
         self._intake.batch = self._open.batch
         match self.storing:
+            case Storing.ALL if flight.succession:
+                self._add_snapshot(batch)
             case Storing.ALL:
                 self._snapshot_if_due(batch)
             case Storing.ALARMS:
@@ -297,6 +306,7 @@ class Commits:
     def _add_snapshot(self, batch: Batch) -> None:
         header, devices = freeze(self._intake.state)
         batch.snapshot = Snapshot(self._intake.engine.rules.hash, header, devices)
+        batch.rules = self._intake.kept
         self._since_snapshot, self._snapshot_at = 0, batch.now
 
     # --- a store in need: down ------------------------------------------------------------------------------
@@ -310,9 +320,11 @@ class Commits:
         batch.outgoing = [row for row in batch.outgoing if row.subject not in fresh]
         if self._climbing:
             self._climbing = False
-            of_the_clock = batch.inputs
+            owed = batch.inputs
+            batch.inputs = Inputs()
             extend(batch, own)
-            batch.inputs = of_the_clock + own.inputs
+            owed.join(own.inputs)
+            batch.inputs = owed
             batch.recent, batch.quarantined = own.recent, own.quarantined
             if self._whole:
                 for device in self._intake.state.devices.values():
@@ -353,7 +365,7 @@ class Commits:
             (self.owed.readings if gap.lane == READINGS else self.owed.alarms).again(gap)
             batch.gaps.remove(gap)
         flight.gaps = []
-        since = min((time_of(each) for each in batch.inputs), default=self._intake.state.now)
+        since = batch.inputs.first_at if batch.inputs else self._intake.state.now
         self.owed.reduce(batch)
         self._doubts[batch.seq] = self.owed.readings.count - before
         batch.now = self._last_now
@@ -367,8 +379,9 @@ class Commits:
         full = is_full(error) or not self._store.has_room()
         alarms = bool(flight.batch.changes or self._open.batch.changes)
         damaged = isinstance(error, StoreError) and is_damage(error)
-        if self.storing is Storing.ALL and (self._patient or damaged) and not full and not told:
-            if alarms and not damaged:  # to be brought again takes the broker a second
+        patient = self._patient or damaged or flight.succession
+        if self.storing is Storing.ALL and patient and not full and not told:
+            if alarms and self._patient and not damaged:  # to be brought again takes the broker a second
                 self._patient = False
                 self._store.reset()
                 self._doubts[flight.batch.seq] = 0

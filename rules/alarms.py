@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from devices.readings import Address, Scalar
+from rules.explanation import Explanation
 
 
 class Severity(StrEnum):
@@ -50,6 +51,8 @@ class AlarmState(StrEnum):
     NORMAL = "normal"
 
 
+_QUIET = frozenset({AlarmState.SHELVED, AlarmState.SUPPRESSED, AlarmState.OUT_OF_SERVICE})
+
 STATE_CODES = {state: code for code, state in enumerate(AlarmState)}
 """Numbers for stores that keep no text; the order is fixed for ever."""
 
@@ -58,6 +61,8 @@ class Transition(StrEnum):
     """What happened to an alarm."""
 
     RAISED = "raised"
+    ESCALATED = "escalated"
+    """Its severity rose, because its condition went on; whoever had acknowledged it must do so again."""
     RERAISED = "reraised"
     """The condition came back, or the button was pressed again, while the alarm was on the board."""
     CLEARED = "cleared"
@@ -68,6 +73,13 @@ class Transition(StrEnum):
     """A person or a rule said something about it that is not one of the above, e.g. a cancelled press."""
     CORRECTED = "corrected"
     """Its times were provisional and are right now; nothing has happened to it."""
+
+
+class Superseded(StrEnum):
+    """What has become of the rule of an alarm that stands."""
+
+    CHANGED = "changed"
+    REMOVED = "removed"
 
 
 class Outcome(StrEnum):
@@ -117,13 +129,24 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """The person who pressed has pressed cancel; nobody has closed it yet."""
     shelved_until: int | None = None
     suppressed_by: str | None = None
+    """Key of the alarm that is its cause: nobody is told of it by itself while that stands."""
     out_of_service: bool = False
     late: bool = False
     drill: bool = False
     durable: bool = True
     provisional: bool = False
     """The gateway did not know the time: its times are corrected later."""
+    why: Explanation | None = None
+    """What decided it; not on the wire. None: written before there were explanations."""
+    superseded: Superseded | None = None
+    """Its rule is another by now, or gone: it stands until a person closes it, or the new rule raises it again."""
     outcome: Outcome | None = None
+    folded_into: str | None = None
+    """Id of the alarm that tells of it together with others."""
+    members: tuple[str, ...] | None = None
+    """Keys of the alarms that are folded into this one; None: it is no fold."""
+    chattering: bool = False
+    """It came and went several times within a minute when it was last raised."""
 
     @property
     def address(self) -> Address:
@@ -139,10 +162,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
         if self.active or self.latched:
             if self.out_of_service:
                 return AlarmState.OUT_OF_SERVICE
-            if self.suppressed_by is not None:
-                return AlarmState.SUPPRESSED
-            if self.shelved_until is not None:
-                return AlarmState.SHELVED
+            if self.severity is not Severity.CRITICAL:  # critical stands by itself, whatever else stands
+                if self.suppressed_by is not None or self.folded_into is not None:
+                    return AlarmState.SUPPRESSED
+                if self.shelved_until is not None:
+                    return AlarmState.SHELVED
         if self.active:
             return AlarmState.ACKED if acked else AlarmState.UNACKED
         if self.latched:
@@ -155,6 +179,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     def on_board(self) -> bool:
         """Whether it stands."""
         return self.state is not AlarmState.NORMAL
+
+    @property
+    def annunciated(self) -> bool:
+        """Whether people are to be told of it by itself; false while it is shelved, suppressed or folded away."""
+        return self.state not in _QUIET
 
     def wire(self) -> bytes:
         """The alarm as JSON, as the contract's section 3 shows it."""
@@ -188,7 +217,14 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
                 "drill": self.drill,
                 "durable": self.durable,
                 "provisional": self.provisional,
+                "superseded": self.superseded,
                 "outcome": self.outcome,
+                "annunciated": self.annunciated,
+                "shelved_until": rfc3339(self.shelved_until),
+                "suppressed_by": self.suppressed_by,
+                "folded_into": self.folded_into,
+                "members": self.members,
+                "chattering": self.chattering,
             }
         )
 

@@ -1,18 +1,18 @@
 """What becomes due, and when: the heap of deadlines, which follows from the rest of the state.
 
-A deadline is never removed: one that no longer holds is skipped when its time comes. Five things have them: a
-delay that runs, a limited point that is believed no longer, silence, a condition that changes without a message;
-and an incident that is out of sight.
+A deadline is never removed: one that no longer holds is skipped when its time comes. What has them: a delay that
+runs, an alarm that rises or ends by itself, a limited point that is believed no longer, silence, a condition that
+changes without a message; and an incident that is out of sight.
 """
 
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappush
 
 from devices.kinds import Following
-from rules.alarms import alarm_key
+from rules.alarms import Severity, alarm_key
 from rules.definitions import Rule
 from rules.plans import Plan
-from rules.state import Device, State
+from rules.state import Device, Ongoing, State
 from rules.tracks import LOST, due_names
 
 LIMITED = "limited:"
@@ -27,6 +27,35 @@ def key_of(condition: str, device: Device) -> str:
     """The key of the alarm that a condition (rule id, or ``rule/track``) raises for this device."""
     rule, _, track = condition.partition("/")
     return alarm_key(rule, device.address, track or None)
+
+
+def push(state: State, device: Device, ongoing: Ongoing, due: int) -> None:
+    """Something about a condition is due (Unix ms)."""
+    condition = ongoing.condition
+    heappush(state.deadlines, (due, key_of(condition, device), device.address, condition))
+
+
+def arm(
+    state: State, device: Device, rule: Rule, ongoing: Ongoing, severity: Severity, at: int, so_at: int | None
+) -> None:
+    """A condition has raised its alarm, or once more, at ``at`` (Unix ms), which was so at ``so_at`` by the device's
+    clock, if that is known.
+    """  # noqa: D205
+    if rule.clear_after_ms:
+        ongoing.ends, ongoing.over_since = at + rule.clear_after_ms, so_at
+        push(state, device, ongoing, ongoing.ends)
+    if rule.escalate and ongoing.escalates is None:
+        arm_rise(state, device, rule, ongoing, severity, at)
+
+
+def arm_rise(
+    state: State, device: Device, rule: Rule, ongoing: Ongoing, severity: Severity, raised_at: int
+) -> None:
+    """From ``severity`` on, an alarm raised at ``raised_at`` (Unix ms) rises next, if it does."""
+    rise = rule.next_rise(severity)
+    ongoing.escalates = None if rise is None else raised_at + rise.after_ms
+    if ongoing.escalates is not None:
+        push(state, device, ongoing, ongoing.escalates)
 
 
 def push_limited(state: State, device: Device, name: str, due: int) -> None:
@@ -55,8 +84,9 @@ def derive(state: State, plans: Mapping[str, Plan]) -> None:
     for number, device in enumerate(state.devices.values()):
         plan = plans[device.kind]
         for condition, ongoing in device.ongoing.items():
-            if ongoing.due is not None:
-                deadlines.append((ongoing.due, key_of(condition, device), device.address, condition))
+            for due in (ongoing.due, ongoing.escalates, ongoing.ends):
+                if due is not None:
+                    deadlines.append((due, key_of(condition, device), device.address, condition))
         for name, since in device.limited.items():
             due = since + int(plan.kind.limited[name].limit_s * 1000)
             deadlines.append((due, LIMITED + name, device.address, LIMITED + name))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from devices.readings import Channel, Scalar
-from simulators.device import DAY_S, FAULTS, Device, Happenings, Outcome, Parameter, Status
+from simulators.device import DAY_S, FAULTS, POWER, Device, Happenings, Outcome, Parameter, Status
 
 # Motions an hour, by hour of the day.
 RHYTHM = (1, 1, 1, 1, 1, 4, 25, 50, 60, 55, 45, 45, 55, 15, 12, 30, 40, 45, 55, 45, 35, 25, 8, 2)
@@ -35,8 +35,11 @@ class Button(Device):
             "battery": {"percent": Parameter(8, 0, 100, "%")},
             "not_worn": {},
             "motionless": {},
+            "fall": {},
+            "untested": {},
         },
         "action": {"emergency": {}, "cancel": {}, "test": {}, "check_in": {}},
+        "power": POWER,
     }
 
     def __init__(
@@ -50,7 +53,7 @@ class Button(Device):
         self._charge = rng.uniform(0.3, 1.0)
         self._link = rng.randint(60, 220)
         self._battery: float | None = None
-        self._not_worn = self._motionless = False
+        self._not_worn = self._motionless = self._fallen = False
         self._answer_s = math.inf
         self._counted_s = 0.0
         self._check_in_s = self._first(rng.gauss(8.5, 0.3), within_days=1)
@@ -65,7 +68,7 @@ class Button(Device):
     def worn(self) -> bool:
         """On the person, not on the bedside table."""
         start, end = WORN_HOURS
-        return not self._not_worn and start <= self.hour + self._shift_h / 2 <= end
+        return self._fallen or (not self._not_worn and start <= self.hour + self._shift_h / 2 <= end)
 
     def _step(self, passed_s: float) -> float:
         del passed_s  # movement is counted when it is reported
@@ -112,13 +115,17 @@ class Button(Device):
             return
         match name:
             case "none":
-                self._battery, self._not_worn, self._motionless = None, False, False
+                self._battery, self._not_worn, self._motionless, self._fallen = None, False, False, False
             case "battery":
                 self._battery = given["percent"]
             case "not_worn":
                 self._not_worn = True
             case "motionless":
                 self._motionless = True
+            case "untested":
+                self._test_s = math.inf
+            case "fall":  # it is around the neck of who got up, and nothing moves any more
+                self._motionless = self._fallen = True
         self.report()
 
     def _obey(self, command: str, _args: Mapping[str, Scalar]) -> Outcome:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from devices.readings import Scalar
-from simulators.device import FAULTS, Device, Happenings, Outcome, Parameter, Status
+from simulators.device import FAULTS, POWER, Device, Happenings, Outcome, Parameter, Status
 
 ALARM_DB_M = 0.15
 CLEAR_RATIO = 0.65
@@ -71,7 +71,12 @@ class Smoke(Device):
             "tampered": {},
             "broken": {},
             "worn_out": {},
-        }
+        },
+        "action": {
+            "test": {"for": Parameter(TEST_S, 1, 86_400)},
+            "mute": {"for": Parameter(MUTE_S, 1, 86_400)},
+        },
+        "power": POWER,
     }
 
     def __init__(
@@ -179,6 +184,10 @@ class Smoke(Device):
                 self._broken = True
             case "worn_out":
                 self._worn_out = True
+            case "test":
+                self.test, self._test_ends_s = True, self.now_s + given["for"]
+            case "mute":
+                self.muted, self._mute_ends_s = True, self.now_s + given["for"]
             case _:
                 self._fire, self._growth_s, self._lit_at_s = FIRES[name], given["growth"], self.now_s
                 return  # smoke is told when there is some

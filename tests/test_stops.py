@@ -174,7 +174,7 @@ def test_what_ended_too_late_is_raised_with_what_was_so_then_cleared_and_waits_f
     site.caught_up(HOUR + 1)
     assert site.said_of("hot") == [("raised", 10, True), ("cleared", HOUR + 0.1, True)]
     assert site.alarm("hot").state is AlarmState.RTN_UNACKED
-    assert site.changes[0].alarm.text["en"] == "70"
+    assert site.changes[0].alarm.text["en"] == "70 (late: so at 14:13)"
     assert site.changes[0].alarm.source_time == T0
     assert site.orders == []  # it is over: nothing is switched off any more
 
