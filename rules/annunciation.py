@@ -58,6 +58,8 @@ class Annunciation:
 
     def announce(self, state: State, device: Device, rule: Rule, alarm: Alarm, at: int) -> Alarm:
         """An alarm that has come (back), with what makes it quiet; a fold that it brings about is put first."""
+        if rule.safety:
+            return replace(alarm, suppressed_by=None, folded_into=None, shelved_until=None)
         alarm = self._shelve(state, device, rule, alarm, at)
         alarm = replace(alarm, suppressed_by=self._suppression.cause_of(state, rule.id, device.address))
         alarm = self._fold(state, rule, alarm, at)
