@@ -246,6 +246,7 @@ def test_openapi_tells_every_endpoint_and_the_shapes(tmp_path: Path) -> None:
                 "/metrics",
                 "/api/v1/alarms",
                 "/api/v1/alarms/{alarm_id}",
+                "/api/v1/alarms/{alarm_id}/explanation",
                 "/api/v1/gaps",
                 "/api/v1/devices",
                 "/api/v1/devices/{kind}/{device}",
