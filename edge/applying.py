@@ -30,6 +30,7 @@ from rules.succession import RuleChanges, changes_between
 
 DAY_MS = 86_400_000
 TIMEOUT_S = 60.0
+PATIENCE_S = 5.0
 
 EXIT_WRONG = 1
 
@@ -77,12 +78,15 @@ def apply(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _in_force(config: Config, status: StatusReport) -> KeptRules:
-    kept = in_force(config)
-    if kept is None or status.rules is None or kept.hash != status.rules.hash:
-        raise ApplyError(
-            "the gateway has not stored its rules yet: say it again in a moment; see `anlin status`"
-        )
-    return kept
+    """What the journal keeps; at its first start, a gateway has a moment to write it."""
+    patient_until = time.monotonic() + PATIENCE_S
+    while True:
+        kept = in_force(config)
+        if kept is not None and status.rules is not None and kept.hash == status.rules.hash:
+            return kept
+        if time.monotonic() >= patient_until:
+            raise ApplyError("the gateway cannot store its rules: see `anlin status`, then say it again")
+        time.sleep(0.1)
 
 
 def _change_lines(changes: RuleChanges, status: StatusReport, words: Mapping[str, str]) -> Iterable[str]:

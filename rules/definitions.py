@@ -227,6 +227,8 @@ class Rule:
     """Nothing may withhold its alarms: no hours, no cooldown, no shelf, not that it comes late."""
     version: str = ""
     """SHA-256 of what it means, without its examples and whatever file it stands in."""
+    source: str = ""
+    """Why it is as it is, and where its figures come from."""
     lets: tuple[Let, ...] = ()
     """Given by the rule, and those of the kind that it speaks of."""
 

@@ -158,6 +158,38 @@ def test_other_rules_hold_from_one_batch_on_and_after_a_crash(tmp_path: Path) ->
     asyncio.run(scene())
 
 
+MEAN = """rules:
+  - id: mean-warm
+    kind: charger
+    when: mean(temperature, '5m') >= 40
+    severity: low
+    text: {en: warm, zh: 热}
+    examples: []
+"""
+
+
+def test_windows_of_a_new_rule_know_what_was_said_before_it(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    engine, kept = another(tmp_path, warm(30))
+    new_engine, new_kept = another(tmp_path, MEAN)
+
+    async def scene() -> None:
+        async with node_world(tmp_path / "data", rules=engine.rules, kept=kept) as world:
+            world.connect()
+            await until(lambda: not world.node.intake.state.catching_up)
+            for number, degrees in enumerate((50, 50, 50, 25)):
+                world.say("charger/p1/telemetry", b'{"temperature": %d}' % degrees, 1 + number)
+            await world.node.commits.drain()
+            recall = world.node.recall(new_engine)
+            await asyncio.to_thread(recall.learn, world.node.clock.now_ms())
+            world.say("charger/p2/telemetry", b'{"temperature": 50}', 9)
+            assert await world.node.succeed(new_engine, new_kept, recall)
+            raised = {alarm.device for alarm in world.node.board.values() if alarm.rule == "mean-warm"}
+            assert raised == {"p1", "p2"}
+
+    asyncio.run(scene())
+
+
 def due_of(node: Node) -> int:
     due = next(
         each.ongoing["warm"].due for each in node.intake.state.devices.values() if "warm" in each.ongoing
