@@ -24,6 +24,7 @@ from devices.topics import Route, Topics
 from edge.history.catalogue import folder_of, parts_in
 from edge.history.readings import readings
 from edge.history.settings import HistorySettings
+from edge.store.inputs import Inputs
 from edge.store.records import Batch
 from edge.store.retention import Bounds
 from edge.store.schema import FILE
@@ -89,7 +90,7 @@ def _day(folder: Path, seconds: int) -> tuple[int, float, float]:
         for _ in range((end - begin) * RATE // size):
             batch = list(islice(stream, size))
             seq, count = seq + 1, count + len(batch)
-            writer.commit(Batch(seq, now=batch[-1].received_at, inputs=list(batch)))
+            writer.commit(Batch(seq, now=batch[-1].received_at, inputs=Inputs(batch)))
             writer.keep_house(Pressure.BATCHES)
         if end < seconds:
             before, began = _children_s(), time.monotonic()

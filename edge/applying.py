@@ -103,7 +103,7 @@ def _change_lines(changes: RuleChanges, status: StatusReport, words: Mapping[str
 
 def _examples_pass(after: RuleSet, changes: RuleChanges, words: Mapping[str, str]) -> bool:
     fresh = [rule for rule in after.rules if rule.id in changes.fresh]
-    wrong = [mismatch for rule in fresh for mismatch in run(rule)]
+    wrong = [mismatch for rule in fresh for mismatch in run(rule, after)]
     for mismatch in wrong:
         sys.stderr.write(f"{mismatch}\n")
     if wrong:

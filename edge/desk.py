@@ -404,7 +404,9 @@ def _told(alarm_id: str, alarm: Alarm | None) -> object:
 
 
 def _state(device: Device) -> str:
-    if any(ongoing.due is None for ongoing in device.ongoing.values()) and not device.silent:
+    """Silence neither ends an alarm nor means normal."""
+    conditions = device.ongoing.values()
+    if any(ongoing.due is None and ongoing.rule not in device.silences for ongoing in conditions):
         return "alarm"
     if not device.last_seen or device.silent or device.online is False:
         return "unknown"

@@ -1,5 +1,6 @@
 """What the command line prints about alarms and the gateway: values in, lines of text out."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -27,6 +28,7 @@ class AlarmLine(msgspec.Struct, frozen=True):
     occurrences: int = 1
     acked_by: str | None = None
     rule: str = ""
+    annunciated: bool = True
 
 
 class RulesInForce(msgspec.Struct, frozen=True):
@@ -87,15 +89,20 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
     for reason in health.reasons:
         yield f"  {reason.code}: {reason.message}; {reason.remedy}"
     yield f"standing: {len(report.standing) or 'nothing'}"
-    for line in alarm_lines(report.standing, language, zone) if report.standing else ():
+    told = [alarm for alarm in report.standing if alarm.annunciated]
+    for line in alarm_lines(told, language, zone) if told else ():
         yield f"  {line}"
+    quiet = Counter(alarm.state for alarm in report.standing if not alarm.annunciated)
+    for state, count in sorted(quiet.items()):
+        yield f"  … and {count} {state}: `anlin alarms list` shows them"
     yield f"silent: {len(report.silent) or 'nobody'}"
     for address in report.silent:
         yield f"  {address}"
     if report.rules is not None:
         yield rules_line(report.rules, zone)
     yield _cloud(health.cloud)
-    yield _history(health.history)
+    if health.history is not None:
+        yield _history(health.history)
     if gaps:
         yield f"lost within a day: {len(gaps)}"
         for line in gap_lines(gaps[:GAPS_SHOWN], language, zone):
@@ -184,9 +191,7 @@ def _cloud(cloud: Mapping[str, object] | None) -> str:
     return f"cloud: {cloud.get('state', 'unknown')}, rows behind: {rows or '–'}{error}"
 
 
-def _history(history: Mapping[str, object] | None) -> str:
-    if history is None:
-        return "history: nothing is kept yet"
+def _history(history: Mapping[str, object]) -> str:
     days = (int(str(history["to_ms"] or 0)) - int(str(history["from_ms"] or 0))) / 86_400_000
     error = f"; {history['error']}" if history.get("error") else ""
     return (

@@ -89,7 +89,8 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
 
 def _examine(rules: RuleSet) -> list[Examined]:
     return [
-        Examined(rule.id, rule.file, len(rule.examples), tuple(run_examples(rule))) for rule in rules.rules
+        Examined(rule.id, rule.file, len(rule.examples), tuple(run_examples(rule, rules)))
+        for rule in rules.rules
     ]
 
 

@@ -334,7 +334,7 @@ def _values(rule: Rule, device: Device, ongoing: Ongoing) -> dict[str, Scalar]:
     """
     kind = KINDS[device.kind]
     terms, points = rule.terms, device.points
-    hidden = kind.private | {name for name in device.memory if name not in terms}
+    hidden = kind.private | {name for name in points if not name.isidentifier() and name not in terms}
     hidden |= {name for name, term in terms.items() if not kind.private.isdisjoint(term.feeds)}
     values = {name: value for name, value in points.items() if name not in hidden}
     for let in rule.lets:

@@ -76,6 +76,10 @@ def hear(
     moment: int,
 ) -> Course | None:
     """The course after a message; ``points`` are the port's last values. None before anything told of a session."""
+    if course is not None and course.began is None and values.get(session.status) in session.free:
+        power = values.get(session.power)
+        if not isinstance(power, int | float) or power < session.least_w:
+            return _stay_idle(course, session, values, moment)
     first = course is None
     course = course or Course()
     gap_ms = max(moment - course.said, 0)
@@ -114,6 +118,17 @@ def warming(course: Course, session: Session) -> float | None:
 
 
 # When it begins and ends
+
+
+def _stay_idle(course: Course, session: Session, values: Mapping[str, Scalar], moment: int) -> Course:
+    """What nearly every message of a free port is."""
+    register = values.get(session.energy)
+    if isinstance(register, int | float):
+        course.register = float(register)
+    elif moment - course.said > session.lost_s * 1000:
+        course.register = None
+    course.said = max(moment, course.said)
+    return course
 
 
 def _tells(

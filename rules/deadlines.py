@@ -81,7 +81,7 @@ def derive(state: State, plans: Mapping[str, Plan]) -> None:
     deadlines = state.deadlines
     deadlines.clear()
     state.held.clear()
-    for device in state.devices.values():
+    for number, device in enumerate(state.devices.values()):
         plan = plans[device.kind]
         for condition, ongoing in device.ongoing.items():
             for due in (ongoing.due, ongoing.escalates, ongoing.ends):
@@ -101,5 +101,7 @@ def derive(state: State, plans: Mapping[str, Plan]) -> None:
                 if rule.id in device.silences:
                     continue
                 due = since + (rule.silent_for_ms or 0)
+                if since > device.last_seen:  # one that comes early looks again: not all devices at once
+                    due -= (due - since) // 2 * number // len(state.devices)
                 deadlines.append((due, key_of(rule.id, device), device.address, rule.id))
     heapify(deadlines)

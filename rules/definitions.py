@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from devices.readings import Scalar
+from devices.registry import Device as Registered
 from rules.alarms import Severity
 from rules.hours import PLAIN, Calendar, Hours
 from rules.places import Level
@@ -148,6 +149,8 @@ class Step:
     at_ms: int
     values: Mapping[str, Scalar]
     event: bool = False
+    device: str | None = None
+    """Who says it; None: the device that the example is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,10 @@ class Expected:
     at_ms: int
     change: str
     """A `rules.alarms.Transition`."""
+    device: str | None = None
+    """Of the alarm; None: any."""
+    state: str | None = None
+    """The `rules.alarms.AlarmState` after it; None: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +180,10 @@ class Example:
     holidays: frozenset[date] = frozenset()
     usual: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """What was learnt before, by name of the term or of what stands for it; durations in seconds."""
+    devices: tuple[Registered, ...] = ()
+    """Those that are registered; the first of the rule's kind is whom it is about."""
+    beside: tuple[str, ...] = ()
+    """Other rules that are in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +227,8 @@ class Rule:
     """Nothing may withhold its alarms: no hours, no cooldown, no shelf, not that it comes late."""
     version: str = ""
     """SHA-256 of what it means, without its examples and whatever file it stands in."""
+    source: str = ""
+    """Why it is as it is, and where its figures come from."""
     lets: tuple[Let, ...] = ()
     """Given by the rule, and those of the kind that it speaks of."""
 

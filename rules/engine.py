@@ -36,6 +36,7 @@ from rules.decisions import (
     Order,
 )
 from rules.definitions import Points, Rule, RuleSet
+from rules.evidence import keep_times
 from rules.facts import adopt, learn_of_gateway
 from rules.instructions import instruct
 from rules.lateness import judge_past
@@ -181,11 +182,11 @@ class Engine:
         """What a device has said, in its turn; gives what that changes for those that look at it."""
         values, channel, around = reading.values, reading.channel, list[Changed]()
         said_at = tell_time(device, reading, waited=state.catching_up) if channel in _TIMED else now
+        keep_times(device, values)
         device.source_time = reading.source_time
         if channel is Channel.TELEMETRY:
             points = device.points
             points.update(values)
-            device.told.update(dict.fromkeys(values, reading.source_time))
             if device.incidents:
                 self._follow_car(state, device, plan, values, moment, now)
             if plan.derives:
@@ -195,7 +196,6 @@ class Engine:
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
-            device.told.update(dict.fromkeys(values, reading.source_time))
             around = self._around.notice(state, device, values, {**device.points, **values}, moment)
             if plan.fed_by(values):
                 hear_terms(device, plan, reading, said_at)
@@ -213,7 +213,7 @@ class Engine:
             lasted = reading.source_time - (ongoing.since or reading.source_time)
             if ongoing.fields is not None and ongoing.due is not None:
                 rule = plan.rules[ongoing.rule]
-                if lasted >= rule.for_ms:
+                if lasted >= rule.for_ms + ongoing.wait:
                     self._run_out(state, device, rule, ongoing, late=True)
         self._overtaken = True
         try:
@@ -635,10 +635,10 @@ class Engine:
                 return
             plan = self._plans[device.kind]
             said_at = tell_time(device, given, waited=state.catching_up)
+            keep_times(device, given.values)
             device.source_time = given.source_time
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
-                device.told.update(dict.fromkeys(given.values, given.source_time))
                 limit(state, device, plan.limited, given.values, given.received_at)
             hear_terms(device, plan, given, said_at)
 

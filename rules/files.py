@@ -34,7 +34,7 @@ _KEYS = frozenset(
     {
         "id", "kind", "when", "clear", "cancel", "silent_for", "for", "per",
         "severity", "latch", "ack", "drill", "let", "text", "actions", "examples",
-        "suppressed_by", "fold", "flood", *TIMING_KEYS,
+        "source", "suppressed_by", "fold", "flood", *TIMING_KEYS,
     }
 )  # fmt: skip
 _NOT_WITH_SILENCE = ("clear", "cancel", "for", "per", "clear_for", "clear_after")
@@ -42,6 +42,8 @@ _NOT_WITH_FLOOD = (
     *_NOT_WITH_SILENCE, "when", "silent_for", "latch", "actions", "suppressed_by", "fold",
     "cooldown", "escalate", "active",
 )  # fmt: skip
+_SAID_ONLY = frozenset({"examples", "source"})
+"""Keys that make no rule another one."""
 _ID = re.compile(r"[a-z0-9-]{1,64}\Z")
 _TRACK = "track"
 _TEXT_LIMIT = 256
@@ -72,7 +74,7 @@ def parse(
             rule = _RuleEntry(entry, kinds).read(rule_id, file)
             if rule is not None:
                 meaning: dict[str, Tree] = {
-                    key: value for key, value in entry.fields.items() if key != "examples"
+                    key: value for key, value in entry.fields.items() if key not in _SAID_ONLY
                 }
                 if rule.active is not None:
                     meaning["calendar"] = list[Tree](calendar.meaning)
@@ -137,7 +139,7 @@ class _RuleEntry:
         clear = self._condition("clear", vocabulary, lets)
         cancel = self._condition("cancel", vocabulary, lets)
         flood = read_flood(entry, kind)
-        fold = read_fold(entry, kind)
+        fold = read_fold(entry, kind, uses_event=when is not None and when.uses_event)
         self._check_trigger(kind)
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)
@@ -171,6 +173,7 @@ class _RuleEntry:
             fold=fold,
             actions=actions,
             examples=examples,
+            source=entry.text("source") or "",
             clear_for_ms=timing.clear_for_ms,
             clear_after_ms=timing.clear_after_ms,
             cooldown_ms=timing.cooldown_ms,

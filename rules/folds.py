@@ -32,16 +32,10 @@ class Fold(Protocol):
         """Take a sample, where it belongs in time."""
 
     def drop(self, memory: Memory, until: int) -> None:
-        """Forget the cells whose last sample is not after ``until``."""
+        """Forget the cells whose last sample is not after ``until``; there is one."""
 
     def value(self, memory: Memory) -> float | None:
         """Of the samples remembered; None where they do not tell."""
-
-
-def oldest(memory: Memory) -> int | None:
-    """The moment at which the next cell leaves, were the window empty of time."""
-    cells = memory[1]
-    return int(cells[0]) if cells else None
 
 
 def _place(cells: "array[float]", width: int, moment: int, grain_ms: float) -> tuple[int, bool]:
@@ -79,6 +73,11 @@ class Mean:
     def add(self, memory: Memory, moment: int, value: float) -> None:
         """Add it to its cell and to the whole."""
         cells = memory[1]
+        memory[2] += 1
+        memory[3] += value
+        if not cells or moment - cells[-3] >= self.grain_ms:
+            cells.extend((moment, 1, value))
+            return
         at, shared = _place(cells, 3, moment, self.grain_ms)
         if shared:
             cells[at] = max(cells[at], moment)
@@ -86,15 +85,11 @@ class Mean:
             cells[at + 2] += value
         else:
             cells[at:at] = array("d", (moment, 1, value))
-        memory[2] += 1
-        memory[3] += value
 
     def drop(self, memory: Memory, until: int) -> None:
         """Take what leaves off the whole."""
         cells = memory[1]
         end = _stale(cells, 3, until)
-        if not end:
-            return
         for at in range(0, end, 3):
             memory[2] -= int(cells[at + 1])
             memory[3] -= cells[at + 2]
@@ -123,13 +118,16 @@ class Count:
         if not value:
             return
         cells = memory[1]
+        memory[2] += 1
+        if not cells or moment - cells[-2] >= self.grain_ms:
+            cells.extend((moment, 1))
+            return
         at, shared = _place(cells, 2, moment, self.grain_ms)
         if shared:
             cells[at] = max(cells[at], moment)
             cells[at + 1] += 1
         else:
             cells[at:at] = array("d", (moment, 1))
-        memory[2] += 1
 
     def drop(self, memory: Memory, until: int) -> None:
         """Take what leaves off the whole."""
@@ -161,6 +159,9 @@ class Extreme:
     def add(self, memory: Memory, moment: int, value: float) -> None:
         """Keep it unless something later outdoes it; forget what it outdoes."""
         cells, sign, grain_ms = memory[1], self.sign, self.grain_ms
+        if not cells or (moment - cells[-2] >= grain_ms and (cells[-1] - value) * sign > 0):
+            cells.extend((moment, value))
+            return
         end = len(cells)
         while end and cells[end - 2] > moment:
             end -= 2
@@ -180,8 +181,7 @@ class Extreme:
     def drop(self, memory: Memory, until: int) -> None:
         """The next in the queue becomes the answer."""
         cells = memory[1]
-        if cells and cells[0] <= until:
-            del cells[: _stale(cells, 2, until)]
+        del cells[: _stale(cells, 2, until)]
 
     def value(self, memory: Memory) -> float | None:
         """The first of the queue."""
@@ -201,6 +201,9 @@ class Delta:
     def add(self, memory: Memory, moment: int, value: float) -> None:
         """Of a cell the last sample is kept."""
         cells = memory[1]
+        if not cells or moment - cells[-2] >= self.grain_ms:
+            cells.extend((moment, value))
+            return
         at, shared = _place(cells, 2, moment, self.grain_ms)
         if not shared:
             cells[at:at] = array("d", (moment, value))
@@ -210,8 +213,7 @@ class Delta:
     def drop(self, memory: Memory, until: int) -> None:
         """The next cell becomes the oldest."""
         cells = memory[1]
-        if cells and cells[0] <= until:
-            del cells[: _stale(cells, 2, until)]
+        del cells[: _stale(cells, 2, until)]
 
     def value(self, memory: Memory) -> float | None:
         """Last less first."""
@@ -237,9 +239,13 @@ class Rise:
     def add(self, memory: Memory, moment: int, value: float) -> None:
         """Add it to its cell, and what that changes to the whole."""
         cells = memory[1]
-        at, shared = _place(cells, 4, moment, self.grain_ms)
         if not cells:
             memory[2] = moment
+        if not cells or moment - cells[-4] >= self.grain_ms:
+            cells.extend((moment, 1, moment, value))
+            _weigh(memory, len(cells) - 4, 1)
+            return
+        at, shared = _place(cells, 4, moment, self.grain_ms)
         if shared:
             _weigh(memory, at, -1)
             cells[at] = max(cells[at], moment)
@@ -254,8 +260,6 @@ class Rise:
         """Take what leaves off the whole."""
         cells = memory[1]
         end = _stale(cells, 4, until)
-        if not end:
-            return
         for at in range(0, end, 4):
             _weigh(memory, at, -1)
         del cells[:end]

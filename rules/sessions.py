@@ -6,6 +6,7 @@ session they are unknown; between sessions they are zero or false, and the phase
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import MappingProxyType
 
 import msgspec
@@ -27,9 +28,9 @@ PHASE = "session_phase()"
 def course_of(device: Device) -> Course | None:
     """The course of the device's session; None before anything told of one."""
     course: Course | list[Scalar] | None = device.memory.get(PHASE)
-    if isinstance(course, list):  # as it comes out of a snapshot
+    if type(course) is list:  # as it comes out of a snapshot
         course = device.memory[PHASE] = msgspec.convert(course, Course)
-    return course
+    return course  # type: ignore[return-value]  # no list is left
 
 
 def is_charging(device: Device) -> bool:
@@ -56,20 +57,31 @@ class Phase:
         return self.session.points
 
     def hear(self, device: Device, reading: Reading, moment: int) -> None:
-        """Begin a session, go on with it, or end it."""
-        course = hear(course_of(device), self.session, reading.values, device.points, moment)
-        if course is not None:
-            device.memory[PHASE] = course
-            device.points[PHASE] = course.phase
+        """Begin a session, go on with it, or end it; all figures of it are shown at once."""
+        before = course_of(device)
+        course = hear(before, self.session, reading.values, device.points, moment)
+        if course is None or (course is before and course.began is None):
+            return
+        points = device.points
+        device.memory[PHASE] = course
+        points[PHASE] = course.phase
+        for name, (_, read) in _FIGURES.items():
+            value = read(course, self.session)
+            if value is None:
+                points.pop(name, None)
+            else:
+                points[name] = value
+        for name, since in _DURATIONS.items():
+            if since(course) is None:
+                points[name] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of the course; unknown where ``read`` gives None."""
+    """One figure of the course."""
 
     session: Session
     point: Point
-    read: Callable[[Course, Session], Scalar | None]
     look_back_ms: int = LOOK_BACK_MS
 
     @property
@@ -82,14 +94,8 @@ class Figure:
         """Whatever tells of a session."""
         return self.session.points
 
-    def hear(self, device: Device, _reading: Reading, _moment: int) -> None:
-        """Show what the course says now."""
-        course = course_of(device)
-        value = None if course is None else self.read(course, self.session)
-        if value is None:
-            device.points.pop(self.name, None)
-        else:
-            device.points[self.name] = value
+    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+        """`Phase` shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +117,8 @@ class Lasting:
         """Whatever tells of a session."""
         return self.session.points
 
-    def hear(self, device: Device, _reading: Reading, _moment: int) -> None:
-        """Zero where it does not last."""
-        course = course_of(device)
-        if course is not None and self.read(course) is None:
-            device.points[self.name] = 0.0
+    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+        """`Phase` shows it where it does not last."""
 
     def since(self, device: Device) -> int | None:
         """See `rules.terms.Growing`."""
@@ -124,17 +127,17 @@ class Lasting:
 
 
 _FIGURES: Mapping[str, tuple[Sort, Callable[[Course, Session], Scalar | None]]] = {
-    "session_energy": (Sort.NUMBER, lambda course, _: course.energy if course.began is not None else 0.0),
-    "session_peak": (Sort.NUMBER, lambda course, _: course.peak),
-    "session_warming": (Sort.NUMBER, warming),
-    "session_restarted": (Sort.BOOLEAN, lambda course, _: course.restarted),
-    "session_rising": (Sort.BOOLEAN, lambda course, _: course.rising),
+    "session_energy()": (Sort.NUMBER, lambda course, _: course.energy),
+    "session_peak()": (Sort.NUMBER, lambda course, _: course.peak),
+    "session_warming()": (Sort.NUMBER, warming),
+    "session_restarted()": (Sort.BOOLEAN, lambda course, _: course.restarted),
+    "session_rising()": (Sort.BOOLEAN, lambda course, _: course.rising),
 }
 
 _DURATIONS: Mapping[str, Callable[[Course], int | None]] = {
-    "session_age": lambda course: course.began,
-    "session_full_for": lambda course: course.full_since,
-    "session_flat_for": lambda course: course.flat_since,
+    "session_age()": attrgetter("began"),
+    "session_full_for()": attrgetter("full_since"),
+    "session_flat_for()": attrgetter("flat_since"),
 }
 
 
@@ -154,18 +157,19 @@ def _phase(call: Call) -> Phase:
 
 
 def _figure(call: Call) -> Figure:
-    sort, read = _FIGURES[call.name]
-    return Figure(session_of(call), Point(call.done(), sort), read)
+    session, name = session_of(call), call.done()
+    return Figure(session, Point(name, _FIGURES[name][0]))
 
 
 def _lasting(call: Call) -> Lasting:
-    return Lasting(session_of(call), Point(call.done(), Sort.DURATION), _DURATIONS[call.name])
+    session, name = session_of(call), call.done()
+    return Lasting(session, Point(name, Sort.DURATION), _DURATIONS[name])
 
 
 FUNCTIONS: Mapping[str, Maker] = MappingProxyType(
     {
         "session_phase": _phase,
-        **dict.fromkeys(_FIGURES, _figure),
-        **dict.fromkeys(_DURATIONS, _lasting),
+        **{name.removesuffix("()"): _figure for name in _FIGURES},
+        **{name.removesuffix("()"): _lasting for name in _DURATIONS},
     }
 )

@@ -114,8 +114,10 @@ class Device(msgspec.Struct, array_like=True):
     """Its own time."""
     cooling: dict[str, tuple[int, int]] = {}
     """By rule: until when it raises nothing here, and how often it would have since its alarm left the board."""
+    shape: tuple[str, ...] = ()
+    """What its last message held, told at ``source_time``."""
     told: dict[str, int] = {}
-    """By point: when the device told it, by its own clock."""
+    """Of what that did not hold, when the device told it, by its own clock."""
     past: dict[str, int] = {}
     """Rules whose condition late messages tell to be true, each since when by the device's time; 0 once told."""
     past_at: int = 0

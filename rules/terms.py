@@ -2,7 +2,8 @@
 
 ``mean(temperature, '5m')`` in a rule is a term of that name. It is heard into when a message feeds it, leaves its
 value in ``Device.points`` (absent is unknown) and what it must remember in ``Device.memory``, each under its name;
-so a compiled condition reads it like any other point, and a snapshot holds it.
+so a compiled condition reads it like any other point, and a snapshot holds it. Its name is no identifier; all others
+in ``Device.points`` are.
 
 A term is part of the fold: no clock, no randomness, nothing remembered but in the device it is given. What it
 remembers is built of lists, dicts, numbers, texts, true and false, and must work again after a snapshot (a tuple

@@ -47,7 +47,8 @@ def look_anew(device: Device, plan: Plan, now: int) -> None:
     names = {term.name for term in plan.terms}
     for name in device.memory.keys() - names:
         del device.memory[name]
-        device.points.pop(name, None)
+    for name in [each for each in device.points if not each.isidentifier() and each not in names]:
+        del device.points[name]
     device.armed.clear()
     grow(device, plan, now)
     fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)
@@ -81,11 +82,17 @@ def watch(state: State, device: Device, plan: Plan, now: int) -> None:
 
 
 def _next(device: Device, watched: Watched, now: int, *, under_way: bool) -> int | None:
-    moments = [_crosses_at(device, crossing) for crossing in watched.crossings]
-    if under_way:
-        moments += [term.fades_at(device) for term in watched.fading]
-    due = [at_gateway(device, moment) for moment in moments if moment is not None]
-    return min((each for each in due if each > now), default=None)
+    moment = at_device(device, now)
+    due: int | None = None
+    for crossing in watched.crossings:
+        crosses = _crosses_at(device, crossing)
+        if crosses is not None and crosses > moment and (due is None or crosses < due):
+            due = crosses
+    for term in watched.fading if under_way else ():
+        fades = term.fades_at(device)
+        if fades is not None and fades > moment and (due is None or fades < due):
+            due = fades
+    return None if due is None else at_gateway(device, due)
 
 
 def _crosses_at(device: Device, crossing: Crossing) -> int | None:

@@ -17,7 +17,7 @@ from typing import Any
 from devices.readings import Channel, Reading, Scalar
 from rules.calls import Call, Maker
 from rules.definitions import Condition, Points
-from rules.folds import CELLS_MOST, Count, Delta, Extreme, Fold, Mean, Rise, oldest
+from rules.folds import CELLS_MOST, Count, Delta, Extreme, Fold, Mean, Rise
 from rules.moments import TOLERANCE_MS
 from rules.state import Device
 from rules.vocabulary import Point, Sort
@@ -28,31 +28,28 @@ RECENT_MOST = 16
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A fold of the samples within ``look_back_ms``."""
+    """A fold of the samples within ``look_back_ms``: of a point, or of whether a condition was true."""
 
+    name: str
     point: Point
     feeds: frozenset[str]
     look_back_ms: int
     fold: Fold
-    sample: Callable[[Device, Reading], float | None]
+    of: str | Condition
     empty: float | None = None
     """Its value without a sample."""
-
-    @property
-    def name(self) -> str:
-        """Its spelling."""
-        return self.point.name
 
     def hear(self, device: Device, reading: Reading, moment: int) -> None:
         """Place the sample. One of which nobody knows when it was so is left out."""
         if device.clock is not None and device.clock.unsure:
             return
-        sample = self.sample(device, reading)
+        of, name = self.of, self.name
+        sample: Any = reading.values[of] if isinstance(of, str) else _truth(of, device, reading)
         if sample is None:
             return
-        memory = device.memory.get(self.name)
+        memory = device.memory.get(name)
         if memory is None or moment < memory[0] - TOLERANCE_MS:
-            memory = device.memory[self.name] = self.fold.start()
+            memory = device.memory[name] = self.fold.start()
         newest = memory[0] = max(memory[0], moment)
         if moment > newest - self.look_back_ms:
             self.fold.add(memory, moment, sample)
@@ -63,10 +60,10 @@ class Window:
         memory = device.memory.get(self.name)
         if memory is None or self.name not in device.points:
             return None
-        first = oldest(memory)
-        if first is None:
-            first = memory[0] if self.empty is None else None
-        return None if first is None else first + self.look_back_ms
+        cells = memory[1]
+        if cells:
+            return int(cells[0]) + self.look_back_ms
+        return memory[0] + self.look_back_ms if self.empty is None else None
 
     def fade(self, device: Device, moment: int) -> None:
         """Without what is too old by now."""
@@ -74,7 +71,9 @@ class Window:
 
     def _tell(self, device: Device, memory: list[Any], moment: int) -> None:
         until = moment - self.look_back_ms
-        self.fold.drop(memory, until)
+        cells = memory[1]
+        if cells and cells[0] <= until:
+            self.fold.drop(memory, until)
         value = self.fold.value(memory) if memory[0] > until else self.empty
         if value is None:
             device.points.pop(self.name, None)
@@ -86,44 +85,44 @@ class Window:
 class Lasting:
     """``duration(condition)``: how long it has been true without a break. False is 0, and unknown changes nothing.
 
-    Remembers ``[since, last truth, recent]`` where the first two are as before the recent messages, each a
-    ``[moment, truth]``.
+    Remembers ``[since, recent, since before the recent]``; each of the recent messages is a ``[moment, truth]``.
     """
 
+    name: str
     point: Point
     feeds: frozenset[str]
     condition: Condition
     look_back_ms: int = 0
-
-    @property
-    def name(self) -> str:
-        """Its spelling."""
-        return self.point.name
 
     def hear(self, device: Device, reading: Reading, moment: int) -> None:
         """Place what the message says of the condition."""
         truth = _truth(self.condition, device, reading)
         if truth is None:
             return
-        memory = device.memory.setdefault(self.name, [None, []])
+        memory = device.memory.get(self.name)
+        if memory is None:
+            memory = device.memory[self.name] = [None, [], None]
         recent = memory[1]
-        since, newest = self.since(device), recent[-1][0] if recent else moment
-        if _place(recent, moment, truth):  # what has lasted so far still has
-            memory[0] = None if since is None else since + moment - newest
+        newest = recent[-1][0] if recent else moment
+        if moment >= newest:
+            recent.append([moment, truth])
+            memory[0] = _begun(memory[0], moment, truth)
+        else:
+            if _place(recent, moment, truth):  # what has lasted so far still has
+                memory[2] = None if memory[0] is None else memory[0] + moment - newest
+            since = memory[2]
+            for then, was in recent:
+                since = _begun(since, then, was)
+            memory[0] = since
         while _settles(recent):
-            memory[0] = _begun(memory[0], *recent.pop(0))
-        if self.since(device) is None:
+            memory[2] = _begun(memory[2], *recent.pop(0))
+        if memory[0] is None:
             device.points[self.name] = 0.0
 
     def since(self, device: Device) -> int | None:
         """The first true one after the last false one."""
         memory = device.memory.get(self.name)
-        if memory is None:
-            return None
-        since: int | None = memory[0]
-        for moment, truth in memory[1]:
-            since = _begun(since, moment, truth)
-        return since
+        return None if memory is None else memory[0]
 
 
 def _begun(since: int | None, moment: int, truth: object) -> int | None:
@@ -139,68 +138,69 @@ class Previous:
     Remembers the two newest, newest first, each a ``[moment, value]``.
     """
 
+    name: str
     point: Point
+    feeds: frozenset[str]
     of: str
     changed: bool = False
     look_back_ms: int = 0
 
-    @property
-    def name(self) -> str:
-        """Its spelling."""
-        return self.point.name
-
-    @property
-    def feeds(self) -> frozenset[str]:
-        """The point."""
-        return frozenset({self.of})
-
     def hear(self, device: Device, reading: Reading, moment: int) -> None:
         """The second newest is the value."""
-        memory = device.memory.setdefault(self.name, [])
-        if memory and moment < memory[0][0] - TOLERANCE_MS:
-            memory[0][0] = moment  # the clock was set back
-        at = next((index for index, (then, _) in enumerate(memory) if moment >= then), len(memory))
-        memory.insert(at, [moment, reading.values[self.of]])
-        del memory[2:]
-        if len(memory) > 1:
-            now, before = memory[0][1], memory[1][1]
-            device.points[self.name] = now != before if self.changed else before
+        said = [moment, reading.values[self.of]]
+        memory = device.memory.get(self.name)
+        if memory is None:
+            device.memory[self.name] = [said]
+            return
+        newest = memory[0][0]
+        if moment >= newest or moment < newest - TOLERANCE_MS:  # or the clock was set back
+            memory[:] = [said, memory[0]]
+        elif len(memory) == 1 or moment >= memory[1][0]:
+            memory[1:] = [said]
+        now, before = memory[0][1], memory[1][1]
+        device.points[self.name] = now != before if self.changed else before
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
     """``changed(point, window)``: whether something else was said of it within the window.
 
-    Not to have changed is known only of a device heard for as long, and not silent since. Remembers
-    ``[first, value before the recent ones, last change before them, recent]``.
+    Not to have changed is known only of a device heard for as long, and not silent since. Remembers ``[first, last
+    change, recent, value before the recent ones, last change before them]``.
     """
 
+    name: str
     point: Point
+    feeds: frozenset[str]
     of: str
     look_back_ms: int
 
-    @property
-    def name(self) -> str:
-        """Its spelling."""
-        return self.point.name
-
-    @property
-    def feeds(self) -> frozenset[str]:
-        """The point."""
-        return frozenset({self.of})
-
     def hear(self, device: Device, reading: Reading, moment: int) -> None:
         """Place what was said."""
-        memory = device.memory.setdefault(self.name, [moment, None, None, []])
-        recent = memory[3]
-        if _place(recent, moment, reading.values[self.of]):
-            memory[:3] = [moment, None, None]
-        memory[0] = min(memory[0], moment)
+        value = reading.values[self.of]
+        memory = device.memory.get(self.name)
+        if memory is None:
+            memory = device.memory[self.name] = [moment, None, [], None, None]
+        recent = memory[2]
+        if recent and moment >= recent[-1][0]:
+            if value != recent[-1][1]:
+                memory[1] = moment
+            recent.append([moment, value])
+        else:
+            if _place(recent, moment, value):
+                memory[:] = [moment, None, recent, None, None]
+            memory[0] = min(memory[0], moment)
+            before, change = memory[3], memory[4]
+            for then, was in recent:
+                if before is not None and was != before:
+                    change = then
+                before = was
+            memory[1] = change
         while _settles(recent):
-            then, value = recent.pop(0)
-            if memory[1] is not None and value != memory[1]:
-                memory[2] = then
-            memory[1] = value
+            then, was = recent.pop(0)
+            if memory[3] is not None and was != memory[3]:
+                memory[4] = then
+            memory[3] = was
         self.fade(device, recent[-1][0])
 
     def fades_at(self, device: Device) -> int | None:
@@ -208,29 +208,18 @@ class Changed:
         memory = device.memory.get(self.name)
         if memory is None or self.name not in device.points:
             return None
-        since = self._last_change(memory) if device.points[self.name] else memory[3][-1][0]
-        return None if since is None else since + self.look_back_ms
+        return self.look_back_ms + int(memory[1] if device.points[self.name] else memory[2][-1][0])
 
     def fade(self, device: Device, moment: int) -> None:
         """As it is known at ``moment``."""
-        memory = device.memory[self.name]
+        first, change, recent, _, _ = device.memory[self.name]
         until = moment - self.look_back_ms
-        change = self._last_change(memory)
         if change is not None and change > until:
             device.points[self.name] = True
-        elif memory[0] <= until < memory[3][-1][0]:
+        elif first <= until < recent[-1][0]:
             device.points[self.name] = False
         else:
             device.points.pop(self.name, None)
-
-    @staticmethod
-    def _last_change(memory: list[Any]) -> int | None:
-        _, before, change, recent = memory
-        for moment, value in recent:
-            if before is not None and value != before:
-                change = moment
-            before = value
-        return int(change) if change is not None else None
 
 
 def _place(recent: list[list[Any]], moment: int, said: Scalar) -> bool:
@@ -277,12 +266,7 @@ def _of_samples(make: Callable[[float, float], Fold], call: Call) -> Window:
     fold = make(look_back_ms / CELLS_MOST, look_back_ms)
     keeps_range = isinstance(fold, Mean | Extreme)
     point = replace(of, name=call.done(), event=False) if keeps_range else Point(call.done(), Sort.NUMBER)
-
-    def sample(_device: Device, reading: Reading) -> float | None:
-        value = reading.values[of.name]
-        return value if isinstance(value, int | float) else None
-
-    return Window(point, frozenset({of.name}), look_back_ms, fold, sample)
+    return Window(point.name, point, frozenset({of.name}), look_back_ms, fold, of.name)
 
 
 def _count(call: Call) -> Window:
@@ -290,27 +274,31 @@ def _count(call: Call) -> Window:
     point = Point(call.done(), Sort.NUMBER, least=0)
     fold = Count(look_back_ms / CELLS_MOST)
     empty = 0 if condition.uses_event else None
-    sample = partial(_truth, condition)
-    return Window(point, _feeds_of(call, condition), look_back_ms, fold, sample, empty)
+    return Window(point.name, point, _feeds_of(call, condition), look_back_ms, fold, condition, empty)
 
 
 def _duration(call: Call) -> Lasting:
     condition = call.condition(0)
     if condition.uses_event:
         raise call.error(0, "an event has no duration")
-    return Lasting(Point(call.done(), Sort.DURATION, least=0), _feeds_of(call, condition), condition)
+    point = Point(call.done(), Sort.DURATION, least=0)
+    return Lasting(point.name, point, _feeds_of(call, condition), condition)
 
 
 def _previous(call: Call) -> Previous:
     of = call.point(0)
-    return Previous(replace(of, name=call.done(), event=False), of.name)
+    point = replace(of, name=call.done(), event=False)
+    return Previous(point.name, point, frozenset({of.name}), of.name)
 
 
 def _changed(call: Call) -> Previous | Changed:
     of = call.point(0)
     look_back_ms = call.duration(1) if call.has(1) else 0
     point = Point(call.done(), Sort.BOOLEAN)
-    return Changed(point, of.name, look_back_ms) if look_back_ms else Previous(point, of.name, changed=True)
+    feeds = frozenset({of.name})
+    if look_back_ms:
+        return Changed(point.name, point, feeds, of.name, look_back_ms)
+    return Previous(point.name, point, feeds, of.name, changed=True)
 
 
 FUNCTIONS: Mapping[str, Maker] = MappingProxyType(

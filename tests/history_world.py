@@ -6,6 +6,7 @@ from pathlib import Path
 from devices.readings import Address, Channel, Reading, Scalar
 from edge.history.compaction import Limits
 from edge.history.readings import readings
+from edge.store.inputs import Inputs
 from edge.store.records import Batch, Snapshot
 from edge.store.retention import Bounds
 from edge.store.schema import FILE
@@ -39,7 +40,7 @@ class Told:
         batch = Batch(
             self.seq,
             now=START + self.seq,
-            inputs=list(inputs),
+            inputs=Inputs(inputs),
             snapshot=snapshot,
             positions=positions or {},
         )

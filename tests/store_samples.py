@@ -2,6 +2,7 @@
 
 from devices.readings import Address, Channel, Reading
 from devices.topics import Lane
+from edge.store.inputs import Inputs
 from edge.store.records import (
     Batch,
     DeadLetter,
@@ -103,7 +104,7 @@ def telemetry(seq: int, size: int = 50) -> Batch:
     return Batch(
         seq,
         now=time_of(seq),
-        inputs=list(inputs),
+        inputs=Inputs(inputs),
         packets={
             Lane.BULK: [x for n in range(size) for x in (1 + (seq * size + n) % 65_535, seq * size + n)]
         },

@@ -354,6 +354,31 @@ def test_there_is_one_rule_for_floods_and_it_is_the_gateway_s() -> None:
         parse([("rules.yaml", parse_yaml(FLOOD.replace("kind: gateway", "kind: smoke"), "rules.yaml"))])
 
 
+def test_a_rule_for_safety_is_always_told_by_itself() -> None:
+    safe = FLOOD.replace(
+        "severity: high\n    text: {en: hot", "severity: high\n    safety: true\n    text: {en: hot"
+    )
+    world = Community(safe, MANY)
+    for number, name in enumerate(ports(30)):
+        world.hear(number, "charger", name, temperature=70)
+    assert set(states(world, "hot").values()) == {AlarmState.UNACKED}
+    with pytest.raises(ConfigurationError, match="a rule with `safety` is always told"):
+        parse(
+            [
+                (
+                    "rules.yaml",
+                    parse_yaml(SILENT.replace("    fold:", "    safety: true\n    fold:"), "rules.yaml"),
+                )
+            ]
+        )
+
+
+def test_an_event_has_no_fold() -> None:
+    text = FLUTTER.replace("severity: critical", "severity: high") + SILENT[SILENT.index("    fold:") :]
+    with pytest.raises(ConfigurationError, match="not for events"):
+        parse([("rules.yaml", parse_yaml(text, "rules.yaml"))])
+
+
 # Chattering
 
 FLUTTER = """
@@ -457,6 +482,7 @@ def play(story: list[tuple[float, str, int]], *, restarts: bool, ticks: bool = F
             world.at(second + gap * part / 7)
         second += gap
         now = T0 + round(second * 1000)
+        world.at(second)  # what stands by then is on the board that somebody chooses from
         board = sorted(world.state.keys)
         chosen = board[value % len(board)] if board else "none"
         match who:

@@ -32,8 +32,8 @@ BAD = Path(__file__).resolve().parent / "bad_configs"
 
 VERBS = [
     ["demo"], ["run"], ["check"], ["alarms"], ["alarms", "list"], ["alarms", "show"], ["alarms", "ack"],
-    ["alarms", "explain"], ["alarms", "close"], ["simulate"], ["rules"], ["rules", "check"], ["rules", "test"],
-    ["rules", "replay"], ["rules", "apply"], ["status"],
+    ["alarms", "explain"], ["alarms", "close"], ["order"], ["simulate"], ["rules"], ["rules", "check"],
+    ["rules", "test"], ["rules", "replay"], ["rules", "apply"], ["status"],
 ]  # fmt: skip
 
 RULES = """

@@ -217,6 +217,26 @@ def test_a_slope_is_known_after_the_port_has_warmed_up_and_follows_the_last_half
     assert round(float(port.point("session_warming") or 0), 1) == 12.0
 
 
+def test_an_alarm_tells_of_the_session_by_the_names_of_its_rule_and_others_tell_nothing_of_it() -> None:
+    port = Port(
+        RULES
+        + """
+  - id: hot
+    kind: charger
+    when: temperature >= 60
+    severity: low
+    text: {en: hot, zh: 热}
+"""
+    )
+    port.says(0, status="Charging", power=180)
+    port.says(60, status="Charging", power=180, temperature=70)
+    port.at(9 * HOUR)
+    values = {alarm.rule: set(alarm.values) for alarm in port.state.alarms.values()}
+    assert values["hot"] == {"status", "power", "temperature"}
+    spoken = {"session_age", "session_phase", "session_energy", "session_peak"}
+    assert values["long"] == values["hot"] | spoken | {f"{name}()" for name in spoken}
+
+
 def test_another_name_is_another_session() -> None:
     port = Port()
     port.draws(0, HOUR, 5 * MINUTE, 200, status="Charging", session="a")

@@ -73,7 +73,9 @@ def whole_batches(path: Path, size: int) -> int:
         last = reader.last_seq()
         numbers = list(range(1, last + 1))
         expected = [everything(seq, size) for seq in numbers]
-        assert [(each.seq, each.inputs) for each in replay(path, 0)] == [(b.seq, b.inputs) for b in expected]
+        assert [(each.seq, each.inputs) for each in replay(path, 0)] == [
+            (b.seq, list(b.inputs)) for b in expected
+        ]
         changes: list[tuple[int, AlarmChange]] = []
         while more := reader.changes_after(len(changes), 1_000):
             changes += more

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from devices.readings import Reading
 from edge.store import codec
 from edge.store.corrections import set_clock
+from edge.store.inputs import Inputs
 from edge.store.reader import LAST_NOW, LAST_SEQ
 from edge.store.records import (
     Batch,
@@ -153,18 +153,15 @@ def _write_row(connection: sqlite3.Connection, batch: Batch, body: bytes | None)
     packets = codec.encode_packets(batch.sessions_begun, batch.packets)
     if body is None and packets is None and not batch.changes and not batch.orders:
         return
-    inputs = batch.inputs if body is not None else []
-    # `time_of` for each, without its call: this runs over every message
-    times = [each.received_at if isinstance(each, Reading) else each.at for each in inputs] or [batch.now]
-    readings = [type(each) for each in inputs].count(Reading)
+    inputs = batch.inputs if body is not None else Inputs()
     connection.execute(
         "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             batch.seq,
             batch.now,
-            min(times),
-            max(times),
-            readings,
+            inputs.first_at if inputs else batch.now,
+            inputs.last_at if inputs else batch.now,
+            inputs.readings,
             len(batch.recent) if inputs else 0,
             packets,
             body,

@@ -8,6 +8,7 @@ import msgspec
 
 from devices.readings import Address
 from devices.topics import Lane
+from edge.store.inputs import Inputs
 from rules.alarms import Alarm, AlarmChange
 from rules.decisions import Input, Order
 
@@ -193,7 +194,7 @@ class Batch:
     """Rising by one from batch to batch; the journal's position."""
     now: int = 0
     """The engine's time after its last input (Unix ms); replay runs the engine's deadlines up to it."""
-    inputs: list[Input] = field(default_factory=list)
+    inputs: Inputs = field(default_factory=Inputs)
     packets: Marks = field(default_factory=no_marks)
     recent: list[RecentId] = field(default_factory=list)
     """Of those inputs whose message had an id."""

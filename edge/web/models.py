@@ -60,6 +60,12 @@ class AlarmModel(Model):
     outcome: str | None = Field(
         description="Of what a camera follows: left, forced (rode along) or released by staff"
     )
+    annunciated: bool = Field(description="Whether people are told of it by itself")
+    shelved_until: AwareDatetime | None
+    suppressed_by: str | None = Field(description="Key of the alarm that explains it")
+    folded_into: str | None = Field(description="Id of the alarm that tells of it with others")
+    members: list[str] | None = Field(description="Keys of the alarms that it tells of")
+    chattering: bool = Field(description="It came and went several times within a minute")
 
 
 class SeenModel(Model):
