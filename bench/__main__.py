@@ -13,7 +13,20 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import backlog, disk, footprint, latency, pressure, recovery, rules, soak, throughput
+from bench import (
+    backlog,
+    disk,
+    footprint,
+    history,
+    latency,
+    pressure,
+    recovery,
+    replay,
+    rules,
+    soak,
+    throughput,
+    unwritable,
+)
 from bench.figures import Figure, Tell
 from bench.gateway import ROOT
 from bench.neighbours import Neighbours
@@ -30,7 +43,20 @@ Bench = Callable[[Path, Scale, Tell, Path | None], None]
 
 BENCHES: Mapping[str, Bench] = {
     module.NAME: module.run
-    for module in (throughput, latency, pressure, footprint, recovery, backlog, disk, rules, soak)
+    for module in (
+        throughput,
+        latency,
+        pressure,
+        footprint,
+        recovery,
+        replay,
+        rules,
+        backlog,
+        disk,
+        unwritable,
+        history,
+        soak,
+    )
 }
 ON_REQUEST = frozenset({soak.NAME})
 """Not part of a whole run."""

@@ -6,6 +6,7 @@ The node lives through it all, so that what it holds can be seen to stay; what i
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from bench.drawing import Line, draw
 from bench.figures import Figure, Tell, at_most, exactly, percentile
 from bench.gateway import ROOT, Gateway
 from bench.world import Scale, World, until, world
+from edge.store.reader import JournalReader
+from edge.store.schema import FILE
 
 NAME = "soak"
 PICTURE = ROOT / "bench" / "soak.svg"
@@ -70,6 +73,7 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
         same = gateway.family()["node"].pid == pid
         gateway.stop()
         verdict = here.compared(store=True)
+        left_out = _on_record(gateway)
     picture = PICTURE if scale.soak_s >= WHOLE_S else folder / PICTURE.name
     picture.write_text(_picture(looks, struck))
     tell(Figure(NAME, "messages", verdict.acknowledged, "messages"))
@@ -79,8 +83,24 @@ def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
     tell(Figure(NAME, "the node began anew", int(not same), "times", exactly(0)))
     for role in ("node", "web", "bridge"):
         _tell_growth(tell, role, looks)
-    tell(Figure(NAME, "not in the journal", verdict.missing_in_journal, "messages", exactly(0)))
-    tell(Figure(NAME, "not in the store", verdict.missing_in_store or 0, "messages", exactly(0)))
+    recorded = sum(left_out.values())
+    for reason, count in sorted(left_out.items()):
+        tell(Figure(NAME, f"left out and on record: {reason}", count, "messages"))
+    unrecorded = max(0, verdict.missing_in_journal - recorded)
+    tell(Figure(NAME, "not in the journal", verdict.missing_in_journal, "messages"))
+    tell(Figure(NAME, "not in the journal and on no record", unrecorded, "messages", exactly(0)))
+    not_forwarded = (verdict.missing_in_store or 0) - verdict.missing_in_journal
+    tell(Figure(NAME, "in the journal, not in the store", not_forwarded, "messages", exactly(0)))
+
+
+def _on_record(gateway: Gateway) -> Mapping[str, int]:
+    """Readings that the gap ledger says are missing, by reason: a disk that hangs for seconds costs some."""
+    counts: Counter[str] = Counter()
+    with JournalReader(gateway.data / FILE) as reader:
+        for _, gap in reader.gaps_after(0, 1_000):
+            if gap.lane == "readings":
+                counts[gap.reason] += gap.count
+    return counts
 
 
 def _look(gateway: Gateway, at: float) -> Look:

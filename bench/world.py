@@ -62,6 +62,8 @@ class Scale:
     journal_bytes: int
     soak_s: float
     soak_rate: float
+    history_s: int
+    history_questions: int
 
 
 FULL = Scale(
@@ -76,6 +78,8 @@ FULL = Scale(
     journal_bytes=2_000_000_000,
     soak_s=1_800,
     soak_rate=2_000,
+    history_s=86_400,
+    history_questions=40,
 )
 QUICK = Scale(
     messages=20_000,
@@ -89,6 +93,8 @@ QUICK = Scale(
     journal_bytes=20_000_000,
     soak_s=30,
     soak_rate=500,
+    history_s=3_600,
+    history_questions=8,
 )
 
 

@@ -38,13 +38,21 @@ _ENCODE = msgspec.json.Encoder().encode_lines
 Texts pass through it raw, with JSON's own marks replaced by control characters, which no text of ours holds.
 """
 _HIDE = bytes.maketrans(b'{}":', b"\x01\x02\x03\x04")
-_SHOW = bytes.maketrans(b"\x01\x02\x03\x04:}", b'{}":= ')
-_MARKS = b'{"'
+_BEGIN, _SPACE = b"\x05", b"\x06"
+_SHOW = bytes.maketrans(b"\x01\x02\x03\x04:}" + _BEGIN + _SPACE, b'{}":= \n ')
+_MARKS = b'{"\n'
 _A_TEXT = b':"'
 """Begins a text that has not been written for the line protocol."""
 
 Chosen = Mapping[str, Scalar | msgspec.Raw]
-"""What of one reading may leave, ready for `written`."""
+"""What of one reading may leave, ready for `lines`."""
+
+Part = msgspec.Raw | Chosen | int
+
+
+def head(measurement: str, pairs: Mapping[str, str]) -> msgspec.Raw:
+    """Measurement and tags, ready for `lines`."""
+    return msgspec.Raw(_BEGIN + (measurement.encode() + tags(pairs)).translate(_HIDE) + _SPACE)
 
 
 def tags(pairs: Mapping[str, str]) -> bytes:
@@ -92,7 +100,7 @@ class Fields:
         if shape is None:
             return values
         barred, texts = shape
-        mixed: dict[str, Scalar | msgspec.Raw] = {**values}
+        mixed: dict[str, Scalar | msgspec.Raw] = values.copy()  # type: ignore[assignment]  # it takes more
         for name in barred:
             del mixed[name]
         for name, known in texts:
@@ -135,21 +143,21 @@ def free_text(name: str, value: str) -> Chosen:
     return {name: _free(name, value)}
 
 
-def written(readings: Sequence[Chosen]) -> list[bytes]:
-    """For each, in order, ``name=value,…`` with a space behind; a space alone where nothing may leave."""
-    json = _ENCODE(readings)
+def lines(parts: Sequence[Part]) -> list[bytes]:
+    """A line for each head, fields (never none) and time (Unix ms), given in turn."""
+    json = _ENCODE(parts)
     if _A_TEXT in json:  # where a number belongs: an older version of us has let it into the journal
-        json = _ENCODE([_without_texts(chosen) for chosen in readings])
-    return json.translate(_SHOW, _MARKS).splitlines()
+        told = [
+            each for start in range(0, len(parts), 3) for each in _without_texts(*parts[start : start + 3])
+        ]
+        json = _ENCODE(told)
+    return json.translate(_SHOW, _MARKS).splitlines()[1:]
 
 
-def whole(numbers: Sequence[int]) -> list[bytes]:
-    """Whole numbers in decimal digits."""
-    return _ENCODE(numbers).splitlines()
-
-
-def _without_texts(chosen: Chosen) -> Chosen:
-    return {name: value for name, value in chosen.items() if not isinstance(value, str)}
+def _without_texts(start: Part, fields: Part, at: Part) -> Sequence[Part]:
+    assert isinstance(fields, Mapping)  # noqa: S101 - what `lines` is given
+    numbers = {name: value for name, value in fields.items() if not isinstance(value, str)}
+    return (start, numbers, at) if numbers else ()
 
 
 def _hidden(name: str, value: str, code: int) -> msgspec.Raw:

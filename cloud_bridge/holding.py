@@ -6,8 +6,9 @@ each call looks through a bounded piece of the journal and remembers how far it 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
-from cloud_bridge.source import JournalBatch, Source
+from cloud_bridge.source import JournalBatch
 from devices.corrections import corrected
 from devices.readings import Flag, Reading
 from rules.decisions import ClockStepped, Input
@@ -18,22 +19,31 @@ LOOK_INPUTS = 20_000
 _PROVISIONAL = Flag.PROVISIONAL
 
 
-class Hold:
-    """Between the journal and the lines, for readings."""
+class Batches(Protocol):
+    """The journal's batches, looked through for the next step of the clock."""
 
-    def __init__(self, source: Source) -> None:
+    def readings_after(self, position: int, limit: int) -> Sequence[JournalBatch]:
+        """See `cloud_bridge.source.Source`."""
+
+
+class Hold:
+    """Between the journal and whoever takes readings from it: the lines, the local history."""
+
+    def __init__(self, source: Batches) -> None:
         self._source = source
         self._looked_to = 0
         self._step: tuple[int, int] | None = None
         """The next step of the clock after what was asked for: its batch, and milliseconds."""
         self.holding = False
         """The last call gave less than there was."""
+        self.looking = False
+        """It did, and the rest of the journal has not been looked through yet: the next call may give more."""
 
     def release(self, batches: Iterable[JournalBatch]) -> Iterator[tuple[JournalBatch, Sequence[Input]]]:
         """Each batch with what may be forwarded of it, one decoded at a time; ends before the first whose times
         are not known.
         """  # noqa: D205 - one sentence
-        self.holding = False
+        self.holding = self.looking = False
         for batch in batches:
             inputs: Sequence[Input] | None = batch.inputs
             if any(type(each) is Reading and each.flags & _PROVISIONAL for each in inputs or ()):
@@ -68,8 +78,10 @@ class Hold:
         self._looked_to = max(self._looked_to, seq)
         for batch in self._source.readings_after(self._looked_to, LOOK_INPUTS):
             self._looked_to = batch.seq
+            self.looking = True
             for given in batch.inputs:
                 if isinstance(given, ClockStepped):
+                    self.looking = False
                     self._step = batch.seq, given.by_ms
                     return given.by_ms
         return None

@@ -23,10 +23,13 @@ nothing.
   comment; of a place only its building.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from cloud_bridge.fields import Chosen, fields_of, figures, free_text, tags, text, whole, written
+import msgspec
+
+from cloud_bridge.fields import Chosen, Part, fields_of, figures, free_text, head, lines, tags, text
 from cloud_bridge.moments import Moments
 from cloud_bridge.source import GapRow
 from devices.kinds import KINDS
@@ -34,13 +37,14 @@ from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import STATE_CODES, AlarmChange
 from rules.decisions import Input
 
+AT_A_TIME: Final = 128
+"""Readings whose parts are put together at once: few enough to be in the processor's cache still."""
+
 PlaceOf = Callable[[Address], Mapping[str, str]]
 """The registry's place of a device; empty for one that it does not know."""
 
 Choice = Callable[[dict[str, Scalar]], Chosen]
 """From points to what of them may leave."""
-
-_NOTHING = b" "
 
 _GATEWAY = "gateway"
 _TELEMETRY = Channel.TELEMETRY
@@ -52,8 +56,8 @@ _RETAINED = int(Flag.RETAINED)
 class _Device:
     """What is the same in all lines of a device."""
 
-    head: bytes
-    """Measurement and tags, with a space behind."""
+    head: msgspec.Raw
+    """Measurement and tags."""
     telemetry: Choice | None
     """None: a kind that we do not know (any more)."""
     event: Choice | None
@@ -86,12 +90,16 @@ class Lines:
         }
         self._forms[_GATEWAY] = (figures, None)  # its own voice: whatever it measures of itself
 
-    def readings(self, inputs: Iterable[Input]) -> list[bytes]:
+    def readings(self, inputs: Sequence[Input]) -> list[bytes]:
         """A line for every reading that has something to forward, in order."""
+        written: list[bytes] = []
+        for start in range(0, len(inputs), AT_A_TIME):
+            written += self._some(inputs[start : start + AT_A_TIME])
+        return written
+
+    def _some(self, inputs: Sequence[Input]) -> list[bytes]:
         devices = self._devices
-        heads: list[bytes] = []
-        chosen: list[Chosen] = []
-        times: list[int] = []
+        parts: list[Part] = []
         for reading in inputs:
             if type(reading) is not Reading:
                 continue
@@ -106,20 +114,14 @@ class Lines:
                 at = self._moments.take(reading.address, at)
             else:
                 continue
-            if choose is not None:
-                heads.append(device.head)
-                chosen.append(choose(reading.values))
-                times.append(at)
-        return [
-            head + fields + at
-            for head, fields, at in zip(heads, written(chosen), whole(times), strict=True)
-            if fields != _NOTHING
-        ]
+            if choose is not None and (chosen := choose(reading.values)):
+                parts += device.head, chosen, at
+        return lines(parts)
 
     def alarm(self, change: AlarmChange) -> bytes:
         """One transition; delays count from the last time that the alarm was raised."""
         alarm = change.alarm
-        head = b"alarm" + tags(
+        told = b"alarm" + tags(
             {
                 "site": alarm.site,
                 "rule": alarm.rule,
@@ -139,31 +141,30 @@ class Lines:
         for name, moment in (("seconds_to_ack", alarm.acked_at), ("seconds_to_clear", alarm.cleared_at)):
             if moment is not None and moment >= alarm.raised_at:
                 fields += b",%b=%b" % (name.encode(), repr((moment - alarm.raised_at) / 1000).encode())
-        return b"%b %b %d" % (head, fields, self._moments.take(head, change.at))
+        return b"%b %b %d" % (told, fields, self._moments.take(told, change.at))
 
     def gap(self, gap: GapRow) -> bytes:
         """One known loss."""
-        head = b"gap" + tags({"site": self._site, "node": self._node, "lane": gap.lane})
-        (reason,) = written([free_text("reason", gap.reason)])
-        fields = b"count=%d,from=%d,to=%d,%b" % (gap.count, gap.from_ms, gap.to_ms, reason)
-        return b"%b %b%d" % (head, fields, self._moments.take(head, gap.at))
+        told = head("gap", {"site": self._site, "node": self._node, "lane": gap.lane})
+        known: Chosen = {"count": gap.count, "from": gap.from_ms, "to": gap.to_ms}
+        fields = {**known, **free_text("reason", gap.reason)}
+        return lines([told, fields, self._moments.take(bytes(told), gap.at)])[0]
 
     def gateway(self, values: Mapping[str, float], at_ms: int) -> bytes:
         """The gateway's own figures where they are no reading of the journal; one at least is finite."""
-        head = tags({"site": self._site, "node": self._node})
-        (fields,) = written([figures(values)])
-        return b"gateway%b %b%d" % (head, fields, at_ms)
+        told = head(_GATEWAY, {"site": self._site, "node": self._node})
+        return lines([told, figures(values), at_ms])[0]
 
     def _device(self, address: Address) -> _Device:
         site, kind, name = parts_of(address)
         telemetry, event = self._forms.get(kind, (None, None))
         if kind == _GATEWAY:
-            named = tags({"site": site, "node": name})
+            told = head(kind, {"site": site, "node": name})
         else:
             building = self._place_of(address).get("building", "")
-            named = tags({"site": site, "device": name, "building": building})
+            told = head(kind, {"site": site, "device": name, "building": building})
         if len(self._devices) >= self._cache_limit:
             self._devices.clear()
-        device = _Device(b"%b%b " % (kind.encode(), named), telemetry, event)
+        device = _Device(told, telemetry, event)
         self._devices[address] = device
         return device

@@ -14,86 +14,60 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from devices.readings import Scalar
 from edge.clock import Clock
 from edge.commits import Commits
 from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
-from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Transition
+from rules.alarms import MOMENTS, Alarm, AlarmChange, AlarmState, Transition, WireAlarm
 from rules.decisions import Decision
 from rules.definitions import RuleSet
-from rules.engine import Engine
 
 log = logging.getLogger("anlin.adoption")
 
 LOOK_UP_S = 1.5
 """So long may the store be asked; what it does not say stays on the broker."""
 
-_ACTIVE = (AlarmState.UNACKED, AlarmState.ACKED)
 _LATCHED = (AlarmState.LATCHED_UNACKED, AlarmState.LATCHED_ACKED)
+_QUIET = frozenset({"shelved_until", "suppressed_by", "folded_into", "members"})
+"""Why it was quiet is judged anew: it is told by itself."""
 
-
-class _Wire(msgspec.Struct):
-    """An alarm as `Alarm.wire` tells it."""
-
-    id: str
-    key: str
-    rule: str
-    severity: Severity
-    state: AlarmState
-    version: int
-    occurrences: int
-    site: str
-    node: str
-    kind: str
-    device: str
-    place: dict[str, str]
-    text: dict[str, str]
-    values: dict[str, Scalar]
-    source_time: int
-    received_at: int
-    first_raised_at: datetime
-    raised_at: datetime
-    track: str | None = None
-    cleared_at: datetime | None = None
-    acked_at: datetime | None = None
-    acked_by: str | None = None
-    comment: str | None = None
-    cancelled_at: datetime | None = None
-    late: bool = False
-    drill: bool = False
-    durable: bool = True
-
-
-_decode = msgspec.json.Decoder(_Wire).decode
+_decode = msgspec.json.Decoder(WireAlarm).decode
 
 
 def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
     """The change that puts it back at ``now`` (Unix ms); None where its rule is gone or it makes no sense."""
     try:
         wire = _decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        moments = {name: _ms(getattr(wire, name)) for name in MOMENTS}
+    except (msgspec.MsgspecError, ValueError):
         return None
     rule = next((rule for rule in rules.rules if rule.id == wire.rule), None)
     if rule is None or rule.kind != wire.kind or wire.state is AlarmState.NORMAL:
         return None
-    facts = {name: getattr(wire, name) for name in wire.__struct_fields__ if name in Alarm.__struct_fields__}
-    times = ("first_raised_at", "raised_at", "cleared_at", "acked_at", "cancelled_at")
+    known = Alarm.__struct_fields__
+    facts = {name: getattr(wire, name) for name in wire.__struct_fields__ if name in known} | moments
     alarm = Alarm(
-        **{**facts, **{name: _ms(facts[name]) for name in times}},
-        active=wire.state in _ACTIVE,
+        **{name: fact for name, fact in facts.items() if name not in _QUIET},
+        active=wire.cleared_at is None,
         latched=rule.latch or wire.state in _LATCHED,
-        ack_required=rule.ack_required,
-        closable=rule.waits_for_a_person,
+        ack_required=rule.ack_required_at(wire.severity),
+        closable=rule.waits_for_a_person or wire.superseded is not None,
     )
     alarm = replace(alarm, version=alarm.version + 1, durable=True)
     return AlarmChange(Transition.RAISED, alarm, now) if alarm.on_board else None
 
 
-def _ms(at: datetime | None) -> int | None:
-    return None if at is None else round(at.timestamp() * 1000)
+def _is_fold(payload: bytes) -> bool:
+    try:
+        return _decode(payload).members is not None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+
+
+def _ms(at: str | None) -> int | None:
+    return None if at is None else round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
 class Adopter(Protocol):
@@ -115,15 +89,16 @@ class Adopter(Protocol):
 class Adoption:
     """Decides about retained alarms of ours that say they were never on disk, and do not stand."""
 
-    def __init__(self, node: Adopter, engine: Engine, clock: Clock) -> None:
+    def __init__(self, node: Adopter, clock: Clock) -> None:
         self._node = node
-        self._engine = engine
         self._clock = clock
 
     async def adopt(self, payload: bytes) -> bool:
         """Whether it is to stay on the broker; see `edge.outbox.Outbox`. It may come onto the board by this."""
         node = self._node
-        change = adopted(payload, self._engine.rules, self._clock.now_ms())
+        if _is_fold(payload):
+            return False  # it follows from its members, which are told by themselves
+        change = adopted(payload, node.intake.engine.rules, self._clock.now_ms())
         if change is None:
             log.error("an alarm on the broker was never stored, and its rule is gone; it stays there")
             return True
@@ -143,7 +118,9 @@ class Adoption:
         if standing is not None and (standing.id != alarm.id or standing.version >= alarm.version):
             return standing.id == alarm.id
         log.warning("an alarm that was told and never stored stands again", extra={"alarm": alarm.key})
-        self._engine.adopt(state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm])
+        node.intake.engine.adopt(
+            state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm]
+        )
         if known:
             change = replace(change, transition=Transition.CHANGED)
         node.follow(Decision((change,)))

@@ -4,15 +4,21 @@
 """
 
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from devices.documents import Tree, parse_yaml
 from devices.faults import ConfigurationError, Fault
+from devices.readings import Address
 from devices.registry import Registry, parse_registry
 from edge.settings import Config, read_text, shown_path
 from rules.definitions import RuleSet
+from rules.engine import Engine
 from rules.files import parse
+from rules.hours import Calendar
+from rules.places import Neighbourhood
 
 PACKS = "rules/packs"
 """How shipped packs are named in faults."""
@@ -31,7 +37,7 @@ def load_rules(config: Config, *more: Path) -> RuleSet:
 
     Raises `ConfigurationError` with every fault in every file.
     """
-    documents: list[tuple[str, Tree]] = [(shown, parse_yaml(text, shown)) for shown, text in _packs()]
+    documents: list[tuple[str, Tree]] = [(shown, parse_yaml(text, shown)) for shown, text in shipped_packs()]
     faults: list[Fault] = []
     for path in dict.fromkeys((*config.rules, *(path.absolute() for path in more))):
         shown = shown_path(path)
@@ -40,12 +46,39 @@ def load_rules(config: Config, *more: Path) -> RuleSet:
         except ConfigurationError as error:
             faults.extend(error.faults)
     try:
-        rules = parse(documents)
+        rules = parse_rules(config, documents)
     except ConfigurationError as error:
         raise ConfigurationError([*faults, *error.faults]) from error
     if faults:
         raise ConfigurationError(faults)
     return rules
+
+
+def calendar_of(config: Config) -> Calendar:
+    """The property's clock and holidays, for rules that have hours."""
+    return Calendar(ZoneInfo(config.timezone), frozenset(config.holidays))
+
+
+def parse_rules(config: Config, documents: Sequence[tuple[str, Tree]]) -> RuleSet:
+    """The rule set of parsed documents, at this property. Raises `ConfigurationError` with every fault."""
+    return parse(documents, calendar=calendar_of(config))
+
+
+def engine_of(config: Config, registry: Registry, rules: RuleSet) -> Engine:
+    """The engine of a rule set at this property: live, in a replay, in a scenario."""
+
+    def place_of(address: Address) -> dict[str, str]:
+        device = registry.device(address)
+        return device.place if device is not None else {}
+
+    return Engine(
+        rules,
+        site=config.site,
+        node=config.node,
+        place_of=place_of,
+        around=Neighbourhood(registry.devices.values()),
+        unregistered_max=config.unregistered_max,
+    )
 
 
 def check(config: Config) -> list[Fault]:
@@ -59,7 +92,8 @@ def check(config: Config) -> list[Fault]:
     return faults
 
 
-def _packs() -> list[tuple[str, str]]:
+def shipped_packs() -> list[tuple[str, str]]:
+    """The rule files that come with Anlin: how each is named, and its text."""
     packs = (pack for pack in files("rules").joinpath("packs").iterdir() if pack.name.endswith(".yaml"))
     found = sorted(packs, key=lambda pack: pack.name)
     return [(f"{PACKS}/{pack.name}", pack.read_text(encoding="utf-8")) for pack in found]

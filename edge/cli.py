@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from devices.faults import ConfigurationError, Fault
+from edge.rule_verbs import (
+    APPLY_DOES,
+    APPLY_EXAMPLE,
+    REPLAY_DOES,
+    REPLAY_EXAMPLE,
+    add_apply_arguments,
+    add_replay_arguments,
+    with_moments,
+)
 
 if TYPE_CHECKING:
     from edge.settings import Config
     from edge.store.records import Gap
+    from rules.alarms import Alarm
 
 EXIT_WRONG = 1
 """Something is wrong with what was asked about, or it cannot be reached."""
@@ -37,7 +47,7 @@ class Failure(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    given = list(sys.argv[1:] if argv is None else argv)
+    given = with_moments(sys.argv[1:] if argv is None else argv)
     arguments = _parser(given).parse_args(given)
     verb: _Verb = arguments.verb
     try:
@@ -63,9 +73,10 @@ def _expected() -> tuple[type[Exception], ...]:
     """Errors whose text is meant for the person at the keyboard."""
     from edge.control_client import ControlError
     from edge.mqtt.link import LinkError
+    from edge.replay.failure import ReplayError
     from edge.store.errors import StoreError
 
-    return (Failure, ControlError, LinkError, StoreError)
+    return (Failure, ControlError, LinkError, ReplayError, StoreError)
 
 
 # --- what can be said ---------------------------------------------------------------------------------------
@@ -103,7 +114,8 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         from simulators.command import add_arguments
 
         add_arguments(simulate)
-    _add_rules(verbs)
+    _add_order(verbs, given)
+    _add_rules(verbs, given)
     does = (
         "what stands, what is silent, how far the cloud is behind, what was lost; exit 1 if anything is wrong"
     )
@@ -136,42 +148,76 @@ def _add_alarms(verbs: "_Verbs") -> None:
     below = alarms.add_subparsers(metavar="COMMAND")
     listed = _add(below, "list", _alarms_list, "alarms that stand, worst first", "--json")
     shown = _add(below, "show", _alarms_show, "one alarm, standing or not", _SOME_ID)
+    does = "why an alarm came: what was seen, which limit, since when, which rule, what ends it"
+    explained = _add(below, "explain", _alarms_explain, does, _SOME_ID)
     example = f'{_SOME_ID} --by Wang --comment "on my way"'
     acked = _add(below, "ack", _alarms_order, "say that a person looks after it", example)
     does = "take an alarm off the board that nothing but a person ends"
     closed = _add(
         below, "close", _alarms_order, does, f'{_SOME_ID} --by Wang --comment "visited, she is well"'
     )
-    for parser in (shown, acked, closed):
+    for parser in (shown, explained, acked, closed):
         parser.add_argument("id", metavar="ID", help="as `anlin alarms list` shows it")
     for parser, op in ((acked, "ack"), (closed, "close")):
         parser.add_argument("--by", required=True, metavar="NAME", help="who says so")
         parser.add_argument("--comment", required=True, metavar="TEXT", help="why, or what happens next")
         parser.set_defaults(op=op)
-    for parser in (listed, shown, acked, closed):  # also after the inner command; said before it, it stays
+    for parser in (
+        listed,
+        shown,
+        explained,
+        acked,
+        closed,
+    ):  # also after the inner command; said before it, it stays
         _add_config(parser, argparse.SUPPRESS)
-    for parser in (listed, shown):
+    for parser in (listed, shown, explained):
         parser.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help="JSON, for programs"
         )
 
 
-def _add_rules(verbs: "_Verbs") -> None:
+def _add_order(verbs: "_Verbs", given: Sequence[str]) -> None:
+    does = "give a device a command: release a lift's door, restore power, test a sensor"
+    example = 'elevator/lift-3-2-a release_door --by Wang --comment "a wheelchair"'
+    parser = _add(verbs, "order", _order, does, example)
+    _add_config(parser)
+    if "order" in given:  # only then: kinds take a while to import
+        from edge.ordering import add_arguments
+
+        add_arguments(parser)
+
+
+def _add_rules(verbs: "_Verbs", given: Sequence[str]) -> None:
     rules = verbs.add_parser(
         "rules",
-        help="check rule files, run their examples",
-        description="Check rule files, run their examples.",
+        help="check rule files, run their examples, try them on history, apply them",
+        description="Check rule files, run their examples, try them on the gateway's history, apply them.",
         epilog="example: anlin rules test my-rules.yaml",
     )
     below = rules.add_subparsers(metavar="COMMAND", required=True)
     for name, verb, does in (
         ("check", _rules_check, "find every fault in rule files; exit 0 or 2"),
-        ("test", _rules_test, "run the examples in rule files; exit 0 or 1"),
+        ("test", _rules_test, "run the rules' examples and scenarios in virtual time; exit 0, 1 or 2"),
     ):
         parser = _add(below, name, verb, does, "my-rules.yaml")
         _add_config(parser)
         without = "rule files (without: the shipped packs and those of the configuration)"
+        if name == "test":
+            without = "rule files, besides the shipped packs and those of the configuration"
         parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=without)
+        if name == "test" and "rules" in given and "test" in given:
+            from edge.rule_tests import add_arguments
+
+            parser.epilog = (
+                f"example: {parser.prog} my-rules.yaml --scenario my-story.yaml --report report.txt"
+            )
+            add_arguments(parser)
+    replay = _add(below, "replay", _rules_replay, REPLAY_DOES, REPLAY_EXAMPLE)
+    _add_config(replay)
+    add_replay_arguments(replay)
+    apply = _add(below, "apply", _rules_apply, APPLY_DOES, APPLY_EXAMPLE)
+    _add_config(apply)
+    add_apply_arguments(apply)
 
 
 def _add(verbs: "_Verbs", name: str, verb: _Verb, does: str, example: str) -> _Parser:
@@ -277,13 +323,24 @@ def _alarms_list(arguments: argparse.Namespace) -> int:
 
 
 def _alarms_show(arguments: argparse.Namespace) -> int:
-    from edge.store.reader import JournalReader
-
-    with JournalReader(_journal(_config(arguments))) as reader:
-        alarm = reader.alarm(arguments.id)
-    if alarm is None:
-        raise Failure(f"no alarm {arguments.id} in the journal: see `anlin alarms list`")
+    alarm = _alarm(_config(arguments), arguments.id)
     _print_alarm(alarm.wire(), as_json=arguments.json)
+    return 0
+
+
+def _alarms_explain(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edge.explaining import explain, view_of
+
+    config = _config(arguments)
+    alarm = _alarm(config, arguments.id)
+    if arguments.json:
+        if (view := view_of(alarm)) is None:
+            raise Failure(f"alarm {alarm.id} was stored before alarms kept their reasons")
+        _print_json(msgspec.json.encode(view))
+    else:
+        print("\n".join(explain(alarm, config.language, config.timezone)))
     return 0
 
 
@@ -309,6 +366,13 @@ def _alarms_order(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _order(arguments: argparse.Namespace) -> int:
+    from edge.ordering import order
+
+    print(order(_config(arguments), arguments))
+    return 0
+
+
 def _rules_check(arguments: argparse.Namespace) -> int:
     from edge.checking import load_rules
 
@@ -319,21 +383,21 @@ def _rules_check(arguments: argparse.Namespace) -> int:
 
 
 def _rules_test(arguments: argparse.Namespace) -> int:
-    from edge.checking import load_rules
-    from edge.settings import shown_path
-    from rules.examples import run
+    from edge.rule_tests import run
 
-    rules = load_rules(_config(arguments), *arguments.files).rules
-    if arguments.files:
-        named = {shown_path(path.absolute()) for path in arguments.files}
-        rules = tuple(rule for rule in rules if rule.file in named)
-    wrong = [f"{rule.file}: {rule.id}: {mismatch}" for rule in rules for mismatch in run(rule)]
-    for mismatch in wrong:
-        _tell(mismatch)
-    if wrong:
-        return EXIT_WRONG
-    print(f"all {sum(len(rule.examples) for rule in rules)} examples of {len(rules)} rules pass")
-    return 0
+    return run(arguments, _config(arguments))
+
+
+def _rules_replay(arguments: argparse.Namespace) -> int:
+    from edge.replay.command import replay
+
+    return replay(arguments, _config(arguments))
+
+
+def _rules_apply(arguments: argparse.Namespace) -> int:
+    from edge.applying import apply
+
+    return apply(arguments, _config(arguments))
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -388,6 +452,16 @@ def _socket(config: "Config") -> Path:
     from edge.control_client import SOCKET_NAME
 
     return config.data_dir / SOCKET_NAME
+
+
+def _alarm(config: "Config", alarm_id: str) -> "Alarm":
+    from edge.store.reader import JournalReader
+
+    with JournalReader(_journal(config)) as reader:
+        alarm = reader.alarm(alarm_id)
+    if alarm is None:
+        raise Failure(f"no alarm {alarm_id} in the journal: see `anlin alarms list`")
+    return alarm
 
 
 def _print_alarm(wire: bytes, *, as_json: bool) -> None:

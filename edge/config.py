@@ -13,9 +13,21 @@ from pydantic_core import ErrorDetails
 
 from devices.documents import Tree, line_of, parse_yaml
 from devices.faults import ConfigurationError, Fault, nearest
-from edge.settings import Cloud, Config, Http, Log, Mqtt, Store, Tls, read_secret, read_text, shown_path
+from edge.settings import (
+    Cloud,
+    Config,
+    History,
+    Http,
+    Log,
+    Mqtt,
+    Store,
+    Tls,
+    read_secret,
+    read_text,
+    shown_path,
+)
 
-__all__ = ["Cloud", "Config", "Http", "Log", "Mqtt", "Store", "Tls", "examine", "load"]
+__all__ = ["Cloud", "Config", "History", "Http", "Log", "Mqtt", "Store", "Tls", "examine", "load"]
 
 DEFAULT_FILE = Path("anlin.yaml")
 """Read from the working directory if it is there and no file is named."""

@@ -13,7 +13,8 @@ import msgspec
 
 log = logging.getLogger("anlin.control")
 
-REQUEST_MAX = 64 * 1024
+REQUEST_MAX = 4 * 1024 * 1024
+"""Bytes of a line: rule files are the longest."""
 BACKLOG_MAX = 1024 * 1024
 """Bytes that may wait for a client that does not read."""
 

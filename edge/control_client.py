@@ -58,6 +58,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     uptime_s: float | None = None
     cloud: dict[str, object] | None = None
+    history: dict[str, object] | None = None
     counts: dict[str, int] = {}
 
 

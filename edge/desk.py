@@ -15,12 +15,16 @@ from devices.registry import Registry
 from edge.children import Child
 from edge.control import Refused, Request
 from edge.health import ALARMING, Code, Health, Lately, Reason, reason, status_of
+from edge.historian import Historian
 from edge.metrics import exposition
 from edge.node import Node, UndecidedError
 from edge.refusals import Refusals
+from edge.rule_desk import RuleDesk
 from edge.store.errors import StoreError
 from edge.store.records import DeadLetter
 from rules.alarms import Alarm
+from rules.decisions import Instruction, Withheld
+from rules.instructions import InstructionError, command_of
 from rules.state import Device
 
 UNREGISTERED = Flag.UNREGISTERED
@@ -60,6 +64,14 @@ class _One(msgspec.Struct, frozen=True):
 class _Order(msgspec.Struct, frozen=True):
     alarm_id: str
     by: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
+    comment: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class _Instruct(msgspec.Struct, frozen=True):
+    address: str
+    command: str
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
+    args: dict[str, str] = {}
     comment: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
@@ -108,15 +120,19 @@ class Desk:
         children: Sequence[Child],
         *,
         refusals: Refusals,
+        history: Historian | None = None,
         version: str,
         embedded_broker: bool,
+        rules: RuleDesk | None = None,
     ) -> None:
         self._node = node
         self._registry = registry
         self._children = {child.name: child for child in children}
         self._refusals = refusals
+        self._history = history
         self._version = version
         self._embedded = embedded_broker
+        self._rules = rules
         self._addresses: list[Address] = []
         self._counted: dict[str, int] = {}
         self._counted_at = -COUNT_MS
@@ -130,6 +146,7 @@ class Desk:
             "device": self._device,
             "ack": self._acknowledge,
             "close": self._close,
+            "order": self._instruct,
             "status": self._status,
             "position": self._position,
             "advance": self._advance,
@@ -137,6 +154,8 @@ class Desk:
             "report": self._report,
             "damaged": self._damaged,
         }
+        if rules is not None:
+            self._operations["apply_rules"] = rules.apply
 
     async def answer(self, request: Request, line: bytes) -> object:
         """Do what a request asks; raises `Refused`."""
@@ -162,6 +181,7 @@ class Desk:
             node=self._node.who.node,
             uptime_s=self.uptime_s,
             cloud=msgspec.to_builtins(self.cloud) if self.cloud is not None else None,
+            history=self._history.told() if self._history is not None else None,
             counts=self._counts(),
         )
 
@@ -260,7 +280,8 @@ class Desk:
 
     async def _metrics(self, _line: bytes) -> object:
         node = self._node
-        return {"text": exposition(self.health(), node.intake.counts, node.replayed)}
+        counts = {**node.intake.counts, "raises_withheld": node.intake.state.raises_withheld}
+        return {"text": exposition(self.health(), counts, node.replayed)}
 
     async def _status(self, _line: bytes) -> object:
         silent = [address for address, device in self._node.intake.state.devices.items() if device.silent]
@@ -269,6 +290,7 @@ class Desk:
             "health": self.health(),
             "standing": [msgspec.Raw(alarm.wire()) for alarm in standing],
             "silent": sorted(silent)[:LIMIT_MOST],
+            "rules": None if self._rules is None else self._rules.report(),
         }
 
     async def _devices(self, line: bytes) -> object:
@@ -287,10 +309,13 @@ class Desk:
         return {"items": items, "next": None}
 
     async def _device(self, line: bytes) -> object:
-        address = Address(msgspec.json.decode(line, type=_One).address)
+        return self._view(self._known(msgspec.json.decode(line, type=_One).address))
+
+    def _known(self, told: str) -> Address:
+        address = Address(told)
         if address not in self._node.intake.state.devices and self._registry.device(address) is None:
             raise Refused("not_found", f"no device {address}")
-        return self._view(address)
+        return address
 
     def _sorted_addresses(self) -> list[Address]:
         """Registered and heard devices; sorted anew only when there are more of them."""
@@ -331,6 +356,20 @@ class Desk:
             )
         return _told(order.alarm_id, alarm)
 
+    async def _instruct(self, line: bytes) -> object:
+        told = msgspec.json.decode(line, type=_Instruct)
+        address = self._known(told.address)
+        try:
+            args = command_of(parts_of(address)[1], told.command, told.args)
+        except InstructionError as error:
+            raise Refused("bad_request", str(error)) from error
+        now = self._node.clock.now_ms()
+        given = Instruction(address, told.command, args, told.by, told.comment, now)
+        answer = await self._node.instruct(given)
+        if isinstance(answer, Withheld):
+            raise Refused("not_allowed", f"{told.command} would be unsafe now: {answer.reason}")
+        return answer
+
     # The bridge
 
     async def _position(self, line: bytes) -> object:
@@ -365,7 +404,9 @@ def _told(alarm_id: str, alarm: Alarm | None) -> object:
 
 
 def _state(device: Device) -> str:
-    if any(ongoing.due is None for ongoing in device.ongoing.values()) and not device.silent:
+    """Silence neither ends an alarm nor means normal."""
+    conditions = device.ongoing.values()
+    if any(ongoing.due is None and ongoing.rule not in device.silences for ongoing in conditions):
         return "alarm"
     if not device.last_seen or device.silent or device.online is False:
         return "unknown"

@@ -28,7 +28,9 @@ class Code(StrEnum):
     BRIDGE_DOWN = "bridge_down"
     CLOUD_AWAY = "cloud_away"
     CLOUD_REFUSES = "cloud_refuses"
+    HISTORY_FAILING = "history_failing"
     EMBEDDED_BROKER = "embedded_broker"
+    RULES_DIFFER = "rules_differ"
     UNREGISTERED_LIMIT = "unregistered_limit"
     TRACKS_REFUSED = "tracks_refused"
 
@@ -36,7 +38,7 @@ class Code(StrEnum):
 FAILS = frozenset({Code.BROKER_AWAY, Code.CANNOT_DECIDE, Code.STORE_FAILING})
 """With one of these the gateway does not do its main work."""
 
-NOTICES = frozenset({Code.EMBEDDED_BROKER})
+NOTICES = frozenset({Code.EMBEDDED_BROKER, Code.RULES_DIFFER})
 """To know, but nothing is wrong: they degrade nothing and are no alarm."""
 
 ALARMING = tuple(code for code in Code if code not in NOTICES)
@@ -58,7 +60,9 @@ REMEDIES = {
     Code.BRIDGE_DOWN: "see the log of the gateway; readings are kept and forwarded later",
     Code.CLOUD_AWAY: "nothing to do here if the network is down: everything is kept and sent later",
     Code.CLOUD_REFUSES: "correct cloud.url, cloud.org, cloud.bucket or the token; everything is kept",
+    Code.HISTORY_FAILING: "see the message and data_dir/history; readings stay in the journal as long as it has room",
     Code.EMBEDDED_BROKER: "use Mosquitto with deploy/mosquitto.conf in a property; this broker is for demos",
+    Code.RULES_DIFFER: "the rules in force go on; `anlin status` names them",
     Code.TRACKS_REFUSED: "look at the lift's alarms: its camera ends no track; close them, mend the camera",
     Code.UNREGISTERED_LIMIT: "register the devices, or raise unregistered_max",
 }
@@ -83,6 +87,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     uptime_s: float
     cloud: dict[str, object] | None
+    history: dict[str, object] | None
     counts: dict[str, int]
 
 

@@ -6,8 +6,8 @@ and acknowledged with its batch; it never raises. So is a good one at which the 
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from zlib import crc32
 
@@ -17,17 +17,18 @@ from devices.decoding import Reason, Rejected, decode
 from devices.duplicates import RecentMessages, SessionPackets
 from devices.readings import Channel, Flag, Reading
 from devices.registry import Registry
-from devices.topics import Foreign, Lane, Route, Topics, Unroutable
+from devices.topics import Lane, Route, Topics, Unroutable
 from edge.mqtt.link import Delivery
 from edge.store.records import (
     Batch,
+    KeptRules,
     OrderResult,
     OrderStatus,
     Outgoing,
     OutgoingKind,
     Quarantined,
 )
-from edge.throttle import Meter, Throttle, unmetered
+from edge.throttle import UNMETERED, Meter, Throttle
 from edge.undecided import go_on
 from rules.alarms import Alarm
 from rules.decisions import NOTHING, Decision, Input, time_of
@@ -47,20 +48,24 @@ UNDECIDED_LOGGED = 1_000
 """One in so many failures of the engine is logged whole; all are counted."""
 
 _RETAINED = Flag.RETAINED
+_TELEMETRY = Channel.TELEMETRY
 
 
 SOURCES_MOST = 65_536
 
+Fill = Callable[[State, Iterable[Input]], None]
+"""Gives a state what new rules would remember; the inputs are those that are not on disk yet."""
+
 
 @dataclass(slots=True)
-class _Source:
-    """Who speaks on a topic, looked up once."""
+class _Source(Meter):
+    """Who speaks on a topic, looked up once: all that one of its messages needs lies here together."""
 
-    route: Route | Unroutable | Foreign
+    route: Route | None
+    """None: no topic of ours, or none that we know."""
     seed: int
     flags: int
     buffers: bool
-    meter: Meter = field(default_factory=unmetered)
 
 
 class Intake:
@@ -76,20 +81,28 @@ class Intake:
         topics: Topics,
         registry: Registry,
         throttle: Throttle | None = None,
+        kept: KeptRules | None = None,
+        *,
+        own_status: str = "",
     ) -> None:
         self.engine = engine
+        self.kept = kept
+        """The rules of ``engine`` as the journal keeps them."""
         self.state = state
         self.batch = Batch(seq=0)
         self.urgent = False
         self.counts: Counter[str] = Counter()
         self.undecided = ""
         """The last failure of the engine; ``counts["undecided"]`` is how many there were."""
+        self.echoed = False
+        """The gateway's own status has come back: what waited in the safety session was before it."""
         self.packets = {lane: SessionPackets() for lane in Lane}
         self.recent = RecentMessages()
         self.next_outgoing_id = 1
         self._topics = topics
         self._registry = registry
         self._throttle = throttle or Throttle()
+        self._own_status = own_status
         self._sources: dict[str, _Source] = {}
         self._doubt = 0
         self._quarantine_minute = 0
@@ -99,8 +112,8 @@ class Intake:
         """Take messages that arrived at ``now``; returns the packet identifiers to acknowledge with the batch."""
         to_acknowledge: list[int] = []
         sources, packets = self._sources, self.packets[lane]
-        batch, engine, state = self.batch, self.engine, self.state
-        marks, inputs = batch.packets[lane], batch.inputs
+        batch, state, step = self.batch, self.state, self.engine.step
+        marks, told = batch.packets[lane], list[Reading]()
         self.counts["received"] += len(deliveries)
         for topic, payload, packet_id, dup, retain in deliveries:
             source = sources.get(topic) or self._source(topic)
@@ -110,21 +123,20 @@ class Intake:
                 if dup and packets.is_repeat(packet_id, mark):
                     self.counts["duplicates"] += 1
                     continue
-                marks.append(packet_id)
-                marks.append(mark)
+                marks += packet_id, mark
             route = source.route
-            if not isinstance(route, Route):
-                self._unroutable(route, topic, payload, now)
+            if route is None:
+                self._unroutable(topic, payload, now, retained=retain)
                 continue
-            flags = source.flags | _RETAINED if retain else source.flags
             try:
-                reading = decode(route, payload, now, flags=flags, buffers=source.buffers)
+                flags = source.flags | _RETAINED if retain else source.flags
+                reading = decode(route, payload, now, flags, source.buffers)
             except Rejected as rejected:
                 self._quarantine(topic, payload, rejected, now)
                 continue
-            source.meter.left -= 1
-            if source.meter.left < 0:
-                if (judged := self._admit(source.meter, lane, reading, now)) is None:
+            source.left -= 1
+            if source.left < 0:
+                if (judged := self._admit(source, lane, reading, now)) is None:
                     continue
                 reading = judged
             if reading.id is not None and not retain:  # old news must not hide what is said anew
@@ -133,19 +145,17 @@ class Intake:
                     continue
                 batch.recent.append((reading.id, mark, now))
             try:
-                decision = engine.step(state, reading, now)
+                decision = step(state, reading, now)
             except Exception as failure:  # noqa: BLE001 - a fault of ours costs this message, not the rest
                 if not self._go_on(reading, now, failure, topic, payload):
                     continue
                 decision = NOTHING
-            inputs.append(reading)  # only what was judged: what breaks the engine must not break every replay
-            channel = reading.channel
-            if channel is Channel.EVENT:
-                self.urgent = True
-            elif channel is Channel.RESULT:
-                self._answered(reading.values, now)
+            told.append(reading)  # only what was judged: what breaks the engine must not break every replay
+            if route.channel is not _TELEMETRY:
+                self._beside(reading, now)
             if decision is not NOTHING:
                 self.follow(decision)
+        batch.inputs.heard(told, now)
         batch.now = state.now
         return to_acknowledge
 
@@ -162,22 +172,24 @@ class Intake:
         """What a topic stands for; remembered if it is a good one, so that a stranger's topics are not."""
         route = self._topics.route(topic)
         if not isinstance(route, Route):
-            return _Source(route, crc32(topic.encode("utf-8", "surrogatepass")), 0, buffers=False)
+            return _Source(None, crc32(topic.encode("utf-8", "surrogatepass")), 0, buffers=False)
         device = self._registry.device(route.address)
         flags = (Flag.UNREGISTERED if device is None else 0) | self._doubt
         if len(self._sources) >= SOURCES_MOST:
             self._sources.clear()
         source = _Source(route, route.seed, flags, buffers=device is not None and device.buffers)
-        if route.channel is Channel.TELEMETRY:
-            source.meter = Meter()
+        if route.channel is not Channel.TELEMETRY:
+            source.left = UNMETERED
         self._sources[topic] = source
         return source
 
-    def _unroutable(self, route: Unroutable | Foreign, topic: str, payload: bytes, now: int) -> None:
+    def _unroutable(self, topic: str, payload: bytes, now: int, *, retained: bool) -> None:
+        route = self._topics.route(topic)
         if isinstance(route, Unroutable):
             self._quarantine(topic, payload, Rejected(Reason(route.reason), route.detail), now)
         else:
             self.counts["foreign"] += 1
+            self.echoed |= topic == self._own_status and not retained
 
     def doubt_time(self, flag: int) -> None:
         """The flag that all readings carry from now on: `Flag.PROVISIONAL` while the time is not known, else 0."""
@@ -207,6 +219,18 @@ class Intake:
         self.batch.now = self.state.now
         self.follow(decision)
         return decision
+
+    def succeed(self, engine: Engine, kept: KeptRules, now: int, fill: Fill) -> None:
+        """Let ``engine`` judge from ``now`` on; ``fill`` gives the state what new rules would remember.
+
+        Whatever it raises, the state is of no use any more.
+        """
+        self.tick(now)
+        fill(self.state, self.batch.inputs)
+        before, self.engine, self.kept = self.engine.rules, engine, kept
+        decision = engine.succeed(self.state, before, now)
+        self.batch.now = self.state.now
+        self.follow(decision)
 
     def tick(self, now: int) -> None:
         """Take the deadlines up to ``now``."""
@@ -290,6 +314,13 @@ class Intake:
             Outgoing(self.next_outgoing_id, kind, subject, topic, payload, retain, expires_at)
         )
         self.next_outgoing_id += 1
+
+    def _beside(self, reading: Reading, now: int) -> None:
+        """What an event or a result means to others than the engine."""
+        if reading.channel is Channel.EVENT:
+            self.urgent = True
+        elif reading.channel is Channel.RESULT:
+            self._answered(reading.values, now)
 
     def _answered(self, values: dict[str, bool | int | float | str], now: int) -> None:
         detail = values.get("detail")

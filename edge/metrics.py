@@ -48,6 +48,12 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
         "Telemetry of devices that say too much, held back or left out.",
         {"": counts.get("throttled", 0)},
     )
+    figure(
+        "raises_withheld_total",
+        "counter",
+        "Alarms that the cooldown of their rule kept from being raised.",
+        {"": counts.get("raises_withheld", 0)},
+    )
     figure("replayed_inputs", "gauge", "Inputs replayed at the last start.", {"": replayed})
     figure("alarms_standing", "gauge", "Alarms on the board.", {"": health.counts["standing"]})
     figure(
@@ -70,5 +76,14 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
             "Rows not yet stored in the cloud, by feed.",
             {f'{{feed="{feed}"}}': count for feed, count in behind.items()},
         )
+    if health.history is not None:
+        for name, text in (
+            ("bytes", "Size of the local history."),
+            ("readings", "Readings in the local history."),
+            ("behind", "Readings that only the journal held after the last run."),
+            ("age_seconds", "Since the last run that came to its end."),
+            ("missed", "Readings that the journal dropped before they were history."),
+        ):
+            figure(f"history_{name}", "gauge", text, {"": float(str(health.history[name]))})
     figure("reasons", "gauge", "What is wrong.", {f'{{code="{each.code}"}}': 1 for each in health.reasons})
     return "\n".join(lines) + "\n"

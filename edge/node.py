@@ -21,10 +21,11 @@ from edge.adoption import Adoption
 from edge.babblers import Babblers
 from edge.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
-from edge.commits import ALL_KNOWN, MOST_MESSAGES, UNSTORED_SINCE, Commits
+from edge.commits import MOST_MESSAGES, Commits
 from edge.control import ControlServer
 from edge.health import Code, Troubles
 from edge.hearing import Hearing
+from edge.history.catalogue import folder_of, taken
 from edge.intake import Intake
 from edge.mqtt.link import (
     SESSION_EXPIRY_S,
@@ -36,20 +37,23 @@ from edge.mqtt.link import (
     PublishRefusedError,
     Will,
 )
+from edge.need import ALL_KNOWN, UNSTORED_SINCE
 from edge.outbox import Outbox
 from edge.owed import READINGS, extend
 from edge.recovery import restore
 from edge.store.errors import JournalDamaged, StoreError
 from edge.store.journal import Journal
-from edge.store.records import Committed, Gap, GapReason, OrderResult, OrderStatus
+from edge.store.records import Committed, Gap, GapReason, KeptRules, OrderResult, OrderStatus
 from edge.store.salvage import is_damage
 from edge.storing import Flight, Storing
+from edge.succession import Recall, Succession
 from edge.telling import Telling
 from edge.throttle import Throttle
 from edge.timekeeping import WATCH_S, Timekeeper
 from rules.alarms import Alarm
-from rules.decisions import Acknowledge, Close, Decision, Input
+from rules.decisions import Acknowledge, Close, Decision, Input, Instruction, Order, Withheld
 from rules.engine import Engine
+from rules.recall import remembered
 
 log = logging.getLogger("anlin.node")
 
@@ -92,7 +96,13 @@ class Node:
     """Takes what the links bring (`edge.mqtt.link.Inbox`) and sees it through."""
 
     def __init__(
-        self, who: Identity, engine: Engine, registry: Registry, journal: Journal, clock: Clock
+        self,
+        who: Identity,
+        engine: Engine,
+        registry: Registry,
+        journal: Journal,
+        clock: Clock,
+        kept: KeptRules | None = None,
     ) -> None:
         self.who = who
         self.clock = clock
@@ -109,7 +119,7 @@ class Node:
         self.troubles = Troubles()
         self.timekeeper = Timekeeper(clock, self.troubles)
         self.replayed = 0
-        self._engine = engine
+        self.rules = Succession(engine, kept)
         self._registry = registry
         self._receive_maximum: dict[Lane, int] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -129,6 +139,8 @@ class Node:
         self._greet = asyncio.Event()
         self._stopping = asyncio.Event()
         self.online = asyncio.Event()
+        self.safety_read = asyncio.Event()
+        """Nothing waits in the safety session any more that was there when it came up; see `edge.safety_first`."""
         """The safety session is up."""
         self.control: ControlServer | None = None
         self._telling = Telling()
@@ -168,15 +180,25 @@ class Node:
         Raises `StoreError`; then nothing has changed.
         """
         recovered = self.journal.recover()
+        # What is history already keeps its numbers, also when the journal was begun anew without them.
+        last_seq = max(recovered.last_seq, taken(folder_of(self.journal.path.parent)))
         first_outgoing_id = max(recovered.last_outgoing_id, self._last_outgoing_id)
+        self.rules.found(recovered)
+        engine, kept = self.rules.engine, self.rules.kept
         intake = Intake(
-            self._engine, self._engine.new_state(), self.who.topics, self._registry, self._throttle
+            engine,
+            engine.new_state(),
+            self.who.topics,
+            self._registry,
+            self._throttle,
+            kept,
+            own_status=self.who.topics.gateway(self.who.node, "status"),
         )
         commits = Commits(
             self.journal,
             intake,
             self,
-            first_seq=recovered.last_seq + 1,
+            first_seq=last_seq + 1,
             commit_ms=self.who.commit_ms,
             last_now=recovered.last_now,
             patient=failed is None,
@@ -195,7 +217,8 @@ class Node:
             intake.forget_session(lane)
         self._new_sessions.clear()
         self.timekeeper.observe(intake)
-        if recovered.rules_hash != self._engine.rules.hash:
+        if self.rules.must_be_kept(recovered):
+            intake.batch.rules = kept
             commits.snapshot_soon()  # it says which rules the journal after it was judged by
         self.intake, self.commits = intake, commits
         self._telling.board = {alarm.id: alarm for alarm in recovered.alarms}
@@ -216,7 +239,7 @@ class Node:
             now_ms=self.clock.now_ms,
             board=lambda: self.board,
             on_sent=self._sent,
-            adopt=Adoption(self, self._engine, self.clock).adopt,
+            adopt=Adoption(self, self.clock).adopt,
         )
         self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
 
@@ -327,6 +350,8 @@ class Node:
         self._find(self._broker_watch.connected(connected, now))
         if lane is Lane.SAFETY:
             self.outbox.connected()
+            self.intake.echoed = False
+            self.safety_read.clear()
             self.online.set()
             self._greet.set()
         if connected.session_present:
@@ -341,6 +366,8 @@ class Node:
             return  # not acknowledged: they come again after the rebuild, or at the next start
         now = self._heard_at[lane] = self._hearing.now_awake()
         packet_ids = self.intake.receive(lane, deliveries, now)
+        if self.intake.echoed:
+            self.safety_read.set()
         self.commits.received(lane, connection, packet_ids, len(deliveries))
         self._backlog.heard(self.intake.state.waited_at)
         self._arm()
@@ -356,10 +383,6 @@ class Node:
         """See `Inbox`."""
         self._find(self._broker_watch.noticed(topic, payload, self.clock.now_ms(), retained=retained))
 
-    def heard_at(self, lane: Lane) -> int:
-        """When a session last brought something (Unix ms)."""
-        return self._heard_at[lane]
-
     def disconnected(self, lane: Lane, _connection: int, reason: str) -> None:
         """See `Inbox`."""
         self.lanes_up.discard(lane)
@@ -369,6 +392,7 @@ class Node:
         if lane is Lane.SAFETY:
             self.outbox.disconnected()
             self.online.clear()
+            self.safety_read.set()
         self.commits.interrupted(lane)
         self._find(self._broker_watch.disconnected(lane, self._heard_at[lane]))
         self._hearing.listen(on=False)
@@ -433,6 +457,8 @@ class Node:
         if not late:
             self._release(flight)
         self.positions.update(batch.positions)
+        if batch.rules is not None:
+            self.rules.committed(batch.rules)
         self.timekeeper.committed(batch.seq)
         self._telling.stored(flight, [change for _, change in committed.changes], late=late)
         if self.control is not None:
@@ -578,6 +604,48 @@ class Node:
         self._arm()
         durable = await self.saved()
         return replace(decision.changes[-1].alarm, durable=durable)
+
+    async def instruct(self, given: Instruction) -> Order | Withheld:
+        """Give a person's order, after the commit; or tell why it is withheld. The kind must have the command."""
+        if self.deaf:
+            raise StoreError(self.store_error)
+        decision = self.intake.tell(given)
+        if decision is None:
+            raise UndecidedError(f"the engine failed: {self.intake.undecided}")
+        self._arm()
+        self.commits.touched()
+        await self.saved()
+        answers: list[Order | Withheld] = [*decision.orders, *decision.withheld]
+        return next(each for each in answers if not each.alarm_id)
+
+    def recall(self, engine: Engine) -> Recall:
+        """What windows of ``engine`` would remember had its rules been there; learn it, then `succeed` with it."""
+        return Recall(engine, self.journal, remembered(self.intake.state))
+
+    async def succeed(self, engine: Engine, kept: KeptRules, recall: Recall | None = None) -> bool:
+        """Let ``engine`` and its rules hold, from one batch to the next; whether that is on disk.
+
+        Raises `StoreError` and `UndecidedError`: the rules before hold. After a crash at any moment either the one
+        or the other rule set holds, with all that it had decided.
+        """
+        self._refuse_in_need()
+        await self.commits.drain()
+        self._refuse_in_need()
+        now = self._hearing.now_awake()
+        self.rules.begin(engine, kept)
+        try:
+            self.intake.succeed(engine, kept, now, (recall or self.recall(engine)).fill)
+        except Exception as failure:
+            log.exception("the rules could not take over; those before hold")
+            self.commits.abandon(failure)
+            raise UndecidedError(f"the rules could not take over: {failure}") from failure
+        saved = self.commits.succeed()
+        self._arm()
+        return await saved and self.rules.engine is engine
+
+    def _refuse_in_need(self) -> None:
+        if self.deaf or self.rules.under_way or self.commits.storing is not Storing.ALL:
+            raise StoreError(self.store_error or "it does not take everything")
 
     def tell(self, given: Input) -> None:
         """Tell the engine; see `edge.hearing.Hearer`."""

@@ -14,32 +14,35 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from devices.readings import Address
 from devices.registry import Registry
 from devices.topics import Lane, Topics
 from edge.broker_watch import NOTICES
-from edge.checking import load_registry, load_rules
+from edge.checking import engine_of, load_registry, load_rules
 from edge.children import Child, answers_http
 from edge.clock import Clock
 from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
 from edge.desk import Desk
+from edge.historian import Historian
+from edge.history.settings import HistorySettings
 from edge.mqtt.five import mqtt5_link
 from edge.mqtt.link import Link, LinkRefused, LinkSettings, Tls, Will
 from edge.mqtt.three import mqtt311_link
 from edge.node import Identity, Node
 from edge.refusals import Refusals
+from edge.rule_desk import RuleDesk
+from edge.rulebook import at_start, compiled
+from edge.rulewatch import RuleWatch
 from edge.safety_first import SafetyFirst
 from edge.settings import Config
 from edge.store.errors import JournalDamaged, ReadFailed, StoreError, StoreUnusable, StoreUnwritable
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
 from edge.store.records import DeadLetter
+from edge.store.schema import FILE
 from edge.vitals import Vitals
 from edge.watchdog import Notifier, Watchdog
 from edge.web.settings import WebSettings
-from rules.definitions import RuleSet
-from rules.engine import Engine
 
 log = logging.getLogger("anlin")
 
@@ -58,11 +61,16 @@ GC_YOUNG = 200_000
 
 
 def main(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; the exit code. Faults of the configuration are found before."""
-    rules, registry = load_rules(config), load_registry(config)
+    """Run until SIGTERM or SIGINT; the exit code.
+
+    Raises `ConfigurationError` for a faulty registry, and for faulty rules where none are in force yet.
+    """
+    registry = load_registry(config)
+    if not (config.data_dir / FILE).exists():
+        load_rules(config)  # nothing is made for a gateway that cannot start
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
-        asyncio.run(_run(config, rules, registry))
+        asyncio.run(_run(config, registry))
     except (StoreUnusable, LinkRefused, OSError, BaseExceptionGroup) as error:
         cause = _first(error)
         if not isinstance(cause, StoreUnusable | LinkRefused | OSError):
@@ -78,7 +86,7 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-async def _run(config: Config, rules: RuleSet, registry: Registry) -> None:
+async def _run(config: Config, registry: Registry) -> None:
     async with AsyncExitStack() as stack:
         if config.mqtt.embedded:
             from edge.mqtt.embedded import EmbeddedBroker  # noqa: PLC0415 - a site never loads it
@@ -90,37 +98,43 @@ async def _run(config: Config, rules: RuleSet, registry: Registry) -> None:
             )
         notifier = Notifier.from_environment(os.environ)
         stack.callback(notifier.close)
-        await _serve(config, rules, registry, notifier)
+        await _serve(config, registry, notifier)
 
 
-async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: Notifier) -> None:
+async def _serve(config: Config, registry: Registry, notifier: Notifier) -> None:
     max_bytes, forwarding = config.store.journal_max_bytes, config.cloud.url is not None
-    async with Journal(config.data_dir, max_bytes=max_bytes, forwarding=forwarding) as journal:
+    history = config.history.enabled
+    async with Journal(
+        config.data_dir, max_bytes=max_bytes, forwarding=forwarding, history=history
+    ) as journal:
+        make_engine = partial(engine_of, config, registry)
 
-        def place_of(address: Address) -> dict[str, str]:
-            device = registry.device(address)
-            return device.place if device is not None else {}
+        def make() -> Node:
+            rules, kept, unreadable = at_start(config, journal.rules(), clock.now_ms())
+            if unreadable is not None:
+                log.error(
+                    "the rules in force cannot be read by this version; those on disk are taken",
+                    extra={"reason": unreadable},
+                )
+            return Node(who, make_engine(rules), registry, journal, clock, kept)
 
-        engine = Engine(
-            rules,
-            site=config.site,
-            node=config.node,
-            place_of=place_of,
-            unregistered_max=config.unregistered_max,
-        )
         topics = Topics(config.mqtt.prefix, config.site)
         who = Identity(config.site, config.node, topics, config.store.commit_ms, config.mqtt.embedded)
         clock = Clock()
-        node = await _node(partial(Node, who, engine, registry, journal, clock), journal, clock)
+        node = await _node(make, journal, clock)
+        watch = RuleWatch(node, config)
         children = _children(config)
         refusals = Refusals(node, partial(_uncounted_letters, journal.path))
+        historian = Historian(HistorySettings.of(config.data_dir, config.history), node) if history else None
         desk = Desk(
             node,
             registry,
             children,
             refusals=refusals,
+            history=historian,
             version=version("anlin"),
             embedded_broker=config.mqtt.embedded,
+            rules=RuleDesk(node, partial(compiled, config), make_engine, watch),
         )
         control = ControlServer(config.data_dir / SOCKET_NAME, desk.answer)
         node.attach(_links(config, topics, node), control)
@@ -143,6 +157,9 @@ async def _serve(config: Config, rules: RuleSet, registry: Registry, notifier: N
             beside.append(group.create_task(vitals.run(), name="vitals"))
             beside.append(group.create_task(watchdog.run(), name="watchdog"))
             beside.append(group.create_task(refusals.run(), name="refusals"))
+            beside.append(group.create_task(watch.run(), name="rules on disk"))
+            if historian is not None:
+                beside.append(group.create_task(historian.run(), name="history"))
             await node.run()
             for task in beside:
                 task.cancel()
@@ -221,7 +238,7 @@ def _links(config: Config, topics: Topics, node: Node) -> dict[Lane, Link]:
     mqtt = config.mqtt
     tls = Tls(mqtt.tls.ca, mqtt.tls.cert, mqtt.tls.key) if mqtt.tls.on else None
     make = mqtt5_link if mqtt.spoken == "5" else mqtt311_link
-    bulk_waits = SafetyFirst(node.online, partial(node.heard_at, Lane.SAFETY))
+    bulk_waits = SafetyFirst(node.online, node.safety_read)
     links: dict[Lane, Link] = {}
     for lane in Lane:
         will = Will(topics.gateway(config.node, "status"), b"offline") if lane is Lane.SAFETY else None

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from devices.readings import Reading
+from edge.store.inputs import Inputs
 from edge.store.records import Batch, Gap, GapReason, Outgoing, OutgoingKind
 from rules.alarms import AlarmChange, Transition
-from rules.decisions import ClockStepped, ClockUntrusted
 
 CHANGES_MOST = 4_096
 """Alarm changes kept; above it the oldest go that are not the newest of an alarm that stands."""
@@ -80,7 +79,7 @@ class Owed:
     def reduce(self, batch: Batch) -> None:
         """Count the readings of ``batch`` and take away what is not stored without room."""
         self._count(batch)
-        batch.inputs = [given for given in batch.inputs if isinstance(given, ClockUntrusted | ClockStepped)]
+        batch.inputs = Inputs(batch.inputs.of_the_clock)
         batch.recent, batch.quarantined, batch.snapshot = [], [], None
 
     def take(self) -> Batch:
@@ -95,9 +94,9 @@ class Owed:
         return any(change.alarm.id == alarm_id for change in self._batch.changes)
 
     def _count(self, batch: Batch) -> None:
-        times = [given.received_at for given in batch.inputs if isinstance(given, Reading)]
-        if times:
-            self.readings.add(len(times), min(times), max(times))
+        inputs = batch.inputs
+        if inputs.readings:
+            self.readings.add(inputs.readings, inputs.first_at, inputs.last_at)
 
     def _bound(self, now: int) -> None:
         kept = self._batch
@@ -129,7 +128,7 @@ class Owed:
 def extend(batch: Batch, later: Batch) -> None:
     """Put what ``later`` holds behind what ``batch`` holds; readings, quarantine and snapshot stay out."""
     batch.now = max(batch.now, later.now)
-    batch.inputs += [given for given in later.inputs if isinstance(given, ClockUntrusted | ClockStepped)]
+    batch.inputs.join(Inputs(later.inputs.of_the_clock))
     batch.clock_sets += later.clock_sets
     for lane in later.sessions_begun:
         batch.packets[lane] = []

@@ -1,5 +1,6 @@
 """What the command line prints about alarms and the gateway: values in, lines of text out."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -26,6 +27,17 @@ class AlarmLine(msgspec.Struct, frozen=True):
     place: dict[str, str] = {}
     occurrences: int = 1
     acked_by: str | None = None
+    rule: str = ""
+    annunciated: bool = True
+
+
+class RulesInForce(msgspec.Struct, frozen=True):
+    """Which rules the gateway runs, as the node's ``status`` and ``apply_rules`` operations tell it."""
+
+    hash: str
+    rules: int
+    since: int | None = None
+    on_disk: str | None = None
 
 
 class StatusReport(msgspec.Struct, frozen=True):
@@ -34,6 +46,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     health: Health
     standing: list[AlarmLine]
     silent: list[str]
+    rules: RulesInForce | None = None
 
     @property
     def well(self) -> bool:
@@ -76,18 +89,36 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
     for reason in health.reasons:
         yield f"  {reason.code}: {reason.message}; {reason.remedy}"
     yield f"standing: {len(report.standing) or 'nothing'}"
-    for line in alarm_lines(report.standing, language, zone) if report.standing else ():
+    told = [alarm for alarm in report.standing if alarm.annunciated]
+    for line in alarm_lines(told, language, zone) if told else ():
         yield f"  {line}"
+    quiet = Counter(alarm.state for alarm in report.standing if not alarm.annunciated)
+    for state, count in sorted(quiet.items()):
+        yield f"  … and {count} {state}: `anlin alarms list` shows them"
     yield f"silent: {len(report.silent) or 'nobody'}"
     for address in report.silent:
         yield f"  {address}"
+    if report.rules is not None:
+        yield rules_line(report.rules, zone)
     yield _cloud(health.cloud)
+    if health.history is not None:
+        yield _history(health.history)
     if gaps:
         yield f"lost within a day: {len(gaps)}"
         for line in gap_lines(gaps[:GAPS_SHOWN], language, zone):
             yield f"  {line}"
         if len(gaps) > GAPS_SHOWN:
             yield "  … the rest: GET /api/v1/gaps"
+
+
+def rules_line(rules: RulesInForce, zone: str) -> str:
+    """Which rules are in force, and since when; what differs on disk is among the gateway's reasons."""
+    since = ""
+    if rules.since is not None:
+        since = (
+            f", in force since {datetime.fromtimestamp(rules.since / 1000, ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}"
+        )
+    return f"rules: {rules.rules}, version {rules.hash[:12]}{since}"
 
 
 def gap_lines(gaps: Sequence[Gap], language: str, zone: str) -> Iterator[str]:
@@ -158,6 +189,15 @@ def _cloud(cloud: Mapping[str, object] | None) -> str:
     rows = ", ".join(f"{feed} {count}" for feed, count in behind.items()) if isinstance(behind, dict) else "–"
     error = f"; {cloud['error']}" if cloud.get("error") else ""
     return f"cloud: {cloud.get('state', 'unknown')}, rows behind: {rows or '–'}{error}"
+
+
+def _history(history: Mapping[str, object]) -> str:
+    days = (int(str(history["to_ms"] or 0)) - int(str(history["from_ms"] or 0))) / 86_400_000
+    error = f"; {history['error']}" if history.get("error") else ""
+    return (
+        f"history: {history['readings']} readings of {days:.1f} days, {int(str(history['bytes'])) / 1e6:.1f} MB, "
+        f"{history['behind']} behind {_duration(float(str(history['age_seconds'])))} ago{error}"
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ and are read when they are used, so that no configuration that is shown or logge
 """
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -77,6 +78,15 @@ def _zone(name: str) -> str:
     except (KeyError, ValueError, OSError) as error:
         raise ValueError("must be a time zone that this machine knows, such as Asia/Shanghai") from error
     return name
+
+
+def _day(written: object) -> object:
+    if not isinstance(written, str):
+        return written
+    try:
+        return date.fromisoformat(written)
+    except ValueError as error:
+        raise ValueError("must be a day such as 2027-01-01") from error
 
 
 def _url(text: str) -> str:
@@ -197,6 +207,25 @@ class Cloud(_Section):
         return read_secret(self.token_file) if self.token_file is not None else None
 
 
+class History(_Section):
+    """What devices said, kept here for months."""
+
+    enabled: bool = Field(
+        default=True, description="keep a local history; false: the journal is all there is"
+    )
+    every_s: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        default=300,
+        description="longest time between two runs that take readings from the journal, in seconds",
+    )
+    max_days: Annotated[int, Field(ge=1, le=36_500)] = Field(
+        default=90, description="how many days are kept; older readings go part by part"
+    )
+    max_bytes: Annotated[int, Field(ge=_LEAST_BYTES, le=_MOST_BYTES), BeforeValidator(_size)] = Field(
+        default=4 * 10**9,
+        description="how large it may grow beside the journal; the oldest readings go first",
+    )
+
+
 class Http(_Section):
     """The board and the API."""
 
@@ -234,6 +263,10 @@ class Config(_Section):
     timezone: Annotated[str, AfterValidator(_zone)] = Field(
         default="Asia/Shanghai", description="the community's clock"
     )
+    holidays: Annotated[
+        tuple[Annotated[date, BeforeValidator(_day)], ...],
+        BeforeValidator(lambda written: () if written is None else written),
+    ] = Field(default=(), description="days such as 2027-01-01 that `holidays` in the hours of rules means")
     language: Literal["zh", "en"] = Field(
         default="zh", description="of alarm texts on the command line and the board"
     )
@@ -243,6 +276,9 @@ class Config(_Section):
     )
     cloud: Annotated[Cloud, BeforeValidator(_section)] = Field(
         default=Cloud(), description="the store far away"
+    )
+    history: Annotated[History, BeforeValidator(_section)] = Field(
+        default=History(), description="what devices said, kept here for months"
     )
     http: Annotated[Http, BeforeValidator(_section)] = Field(
         default=Http(), description="the board and the API"

@@ -55,6 +55,8 @@ class Flight:
     """Ids of its publications that have left before the commit."""
     gaps: list[Gap] = field(default_factory=list)
     """Ours among its gaps: they run on if it fails."""
+    succession: bool = False
+    """The first batch of a new rule set: if it fails, the rules on disk hold."""
     given: bool = False
     """The store has it and has not answered."""
 

@@ -33,13 +33,16 @@ WINDOW_MS: Final = 1_000
 QUIET_MS: Final = 5_000
 """Within its limit for so long, and a device is free again."""
 
+UNMETERED: Final = 1 << 60
+"""What is left where messages always count; nobody lives to see its end."""
+
 ROW_MS: Final = 60_000
 DRAINED_MS: Final = 2_000
 CATCH_UP_MOST_MS: Final = 600_000
 """Nine times what a full queue (deploy/mosquitto.conf) takes to be read."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Meter:
     """What a device may still say before somebody looks at its rate."""
 
@@ -47,11 +50,6 @@ class Meter:
     filled_at: int = 0
     newest: int = 0
     """Source time up to which it has been given its allowance."""
-
-
-def unmetered() -> Meter:
-    """For topics whose messages always count; nobody lives to see its end."""
-    return Meter(left=1 << 60)
 
 
 @dataclass(frozen=True, slots=True)

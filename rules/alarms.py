@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from devices.readings import Address, Scalar
+from rules.explanation import Explanation
 
 
 class Severity(StrEnum):
@@ -50,6 +51,8 @@ class AlarmState(StrEnum):
     NORMAL = "normal"
 
 
+_QUIET = frozenset({AlarmState.SHELVED, AlarmState.SUPPRESSED, AlarmState.OUT_OF_SERVICE})
+
 STATE_CODES = {state: code for code, state in enumerate(AlarmState)}
 """Numbers for stores that keep no text; the order is fixed for ever."""
 
@@ -58,6 +61,8 @@ class Transition(StrEnum):
     """What happened to an alarm."""
 
     RAISED = "raised"
+    ESCALATED = "escalated"
+    """Its severity rose, because its condition went on; whoever had acknowledged it must do so again."""
     RERAISED = "reraised"
     """The condition came back, or the button was pressed again, while the alarm was on the board."""
     CLEARED = "cleared"
@@ -68,6 +73,23 @@ class Transition(StrEnum):
     """A person or a rule said something about it that is not one of the above, e.g. a cancelled press."""
     CORRECTED = "corrected"
     """Its times were provisional and are right now; nothing has happened to it."""
+
+
+class Superseded(StrEnum):
+    """What has become of the rule of an alarm that stands."""
+
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+class Outcome(StrEnum):
+    """How an incident ended that an alarm is about (`rules.tracks`)."""
+
+    LEFT = "left"
+    FORCED = "forced"
+    """It rode along although the door was held."""
+    RELEASED = "released"
+    """Staff let it go on."""
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,12 +129,24 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """The person who pressed has pressed cancel; nobody has closed it yet."""
     shelved_until: int | None = None
     suppressed_by: str | None = None
+    """Key of the alarm that is its cause: nobody is told of it by itself while that stands."""
     out_of_service: bool = False
     late: bool = False
     drill: bool = False
     durable: bool = True
     provisional: bool = False
     """The gateway did not know the time: its times are corrected later."""
+    why: Explanation | None = None
+    """What decided it; not on the wire. None: written before there were explanations."""
+    superseded: Superseded | None = None
+    """Its rule is another by now, or gone: it stands until a person closes it, or the new rule raises it again."""
+    outcome: Outcome | None = None
+    folded_into: str | None = None
+    """Id of the alarm that tells of it together with others."""
+    members: tuple[str, ...] | None = None
+    """Keys of the alarms that are folded into this one; None: it is no fold."""
+    chattering: bool = False
+    """It came and went several times within a minute when it was last raised."""
 
     @property
     def address(self) -> Address:
@@ -128,10 +162,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
         if self.active or self.latched:
             if self.out_of_service:
                 return AlarmState.OUT_OF_SERVICE
-            if self.suppressed_by is not None:
-                return AlarmState.SUPPRESSED
-            if self.shelved_until is not None:
-                return AlarmState.SHELVED
+            if self.severity is not Severity.CRITICAL:  # critical stands by itself, whatever else stands
+                if self.suppressed_by is not None or self.folded_into is not None:
+                    return AlarmState.SUPPRESSED
+                if self.shelved_until is not None:
+                    return AlarmState.SHELVED
         if self.active:
             return AlarmState.ACKED if acked else AlarmState.UNACKED
         if self.latched:
@@ -145,41 +180,63 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it stands."""
         return self.state is not AlarmState.NORMAL
 
+    @property
+    def annunciated(self) -> bool:
+        """Whether people are to be told of it by itself; false while it is shelved, suppressed or folded away."""
+        return self.state not in _QUIET
+
     def wire(self) -> bytes:
         """The alarm as JSON, as the contract's section 3 shows it."""
-        return _JSON.encode(
-            {
-                "id": self.id,
-                "key": self.key,
-                "rule": self.rule,
-                "severity": self.severity,
-                "state": self.state,
-                "version": self.version,
-                "occurrences": self.occurrences,
-                "site": self.site,
-                "node": self.node,
-                "kind": self.kind,
-                "device": self.device,
-                "track": self.track,
-                "place": self.place,
-                "text": self.text,
-                "values": self.values,
-                "source_time": self.source_time,
-                "received_at": self.received_at,
-                "first_raised_at": rfc3339(self.first_raised_at),
-                "raised_at": rfc3339(self.raised_at),
-                "cleared_at": rfc3339(self.cleared_at),
-                "acked_at": rfc3339(self.acked_at),
-                "acked_by": self.acked_by,
-                "comment": self.comment,
-                "cancelled_at": rfc3339(self.cancelled_at),
-                "late": self.late,
-                "drill": self.drill,
-                "durable": self.durable,
-                "provisional": self.provisional,
-            }
-        )
+        facts = {name: getattr(self, name) for name in WireAlarm.__struct_fields__}
+        return _JSON.encode(WireAlarm(**facts | {name: rfc3339(facts[name]) for name in MOMENTS}))
 
+
+class WireAlarm(msgspec.Struct, frozen=True, kw_only=True):
+    """An alarm on the wire: the one list of what is told of it, in its order.
+
+    What came later has a default, so that what an older gateway left on the broker can be read.
+    """
+
+    id: str
+    key: str
+    rule: str
+    severity: Severity
+    state: AlarmState
+    version: int
+    occurrences: int
+    site: str
+    node: str
+    kind: str
+    device: str
+    track: str | None = None
+    place: dict[str, str]
+    text: dict[str, str]
+    values: dict[str, Scalar]
+    source_time: int
+    received_at: int
+    first_raised_at: str
+    raised_at: str
+    cleared_at: str | None = None
+    acked_at: str | None = None
+    acked_by: str | None = None
+    comment: str | None = None
+    cancelled_at: str | None = None
+    late: bool = False
+    drill: bool = False
+    durable: bool = True
+    provisional: bool = False
+    superseded: Superseded | None = None
+    outcome: Outcome | None = None
+    annunciated: bool = True
+    shelved_until: str | None = None
+    suppressed_by: str | None = None
+    folded_into: str | None = None
+    members: tuple[str, ...] | None = None
+    chattering: bool = False
+
+
+MOMENTS = ("first_raised_at", "raised_at", "cleared_at", "acked_at", "cancelled_at", "shelved_until")
+"""Unix ms in an `Alarm`, RFC 3339 on the wire."""
 
 _JSON = msgspec.json.Encoder()
 

@@ -7,7 +7,7 @@ a delay is not: a wrong clock must not make a press look old.
 """
 
 from devices.readings import Flag
-from rules.state import Ongoing, State
+from rules.state import Device, Ongoing, State
 
 LATE_MS = 10_000
 """Before both sessions are up nobody knows when hearing began; what is older than this is late."""
@@ -18,6 +18,13 @@ def time_told(source_time: int, received_at: int, flags: int) -> int | None:
     if flags & Flag.CLOCK_DOUBTED or source_time == received_at:
         return None
     return source_time
+
+
+def began_at(device: Device, now: int, *, behind: bool) -> int | None:
+    """When what is found to be so ``now`` began, by the device's clock; None: it may have waited and does not tell."""
+    if device.last_seen != now:  # a deadline or changed rules begin it
+        return now
+    return time_told(device.source_time, device.last_seen, device.flags) if behind else device.source_time
 
 
 def had_run_out(ongoing: Ongoing, for_ms: int, told: int | None) -> bool:

@@ -4,18 +4,29 @@ Every change here gives the alarm a higher version. What stands is in `State.ala
 become normal is told once more and is gone.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
 from devices.kinds import KINDS
-from devices.readings import Address, Scalar, parts_of
-from rules.alarms import Alarm, AlarmChange, Transition, alarm_key
+from devices.readings import Scalar, parts_of
+from rules.alarms import Alarm, AlarmChange, Severity, Superseded, Transition, alarm_key
+from rules.annunciation import Annunciation
+from rules.chattering import may_shelve
+from rules.deadlines import arm
 from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
-from rules.definitions import Action, Rule
+from rules.definitions import Rule
+from rules.evidence import evidence, influenced
+from rules.hours import Calendar
 from rules.ids import ulid
+from rules.instructions import EXPIRES_MS
+from rules.orders import orders_of
+from rules.places import Neighbourhood, PlaceOf
 from rules.state import Device, Ongoing, State
 from rules.steps import corrected
+from rules.texts import Language, late_note
+from rules.tracks import Told, outcome_of
+from rules.withholding import cool_down
 
 RATE_DIGITS = 3
 """Of a rate of change, as people see it."""
@@ -28,23 +39,29 @@ class Board:
         self,
         site: str,
         node: str,
-        place_of: Callable[[Address], Mapping[str, str]],
-        known_rules: Container[str],
+        place_of: PlaceOf,
+        rules: Mapping[str, Rule],
+        calendar: Calendar,
+        around: Neighbourhood,
     ) -> None:
         self._site = site
         self._node = node
         self._place_of = place_of
-        self._known_rules = known_rules
+        self._rules = rules
+        self.calendar = calendar
+        self._around = around
+        self.annunciation = Annunciation(tuple(rules.values()), around, site, node, self._put)
         self.changes: list[AlarmChange] = []
         """Of the step under way."""
-        self._orders: list[Order] = []
+        self.orders: list[Order] = []
+        """Of the step under way; they may come without a change."""
         self._withheld: list[Withheld] = []
 
     def decide(self) -> Decision:
         """What must follow, and begin anew."""
-        decision = Decision(tuple(self.changes), tuple(self._orders), tuple(self._withheld))
+        decision = Decision(tuple(self.changes), tuple(self.orders), tuple(self._withheld))
         self.changes.clear()
-        self._orders.clear()
+        self.orders.clear()
         self._withheld.clear()
         return decision
 
@@ -55,19 +72,25 @@ class Board:
         rule: Rule,
         ongoing: Ongoing,
         at: int,
+        so_at: int | None,
         *,
         late: bool = False,
         orders: bool = True,
     ) -> None:
         """Put an alarm on the board, or count another occurrence of the one that stands.
 
-        ``late``: it is told later than it was so. Without ``orders`` its commands are given by `order`.
+        ``so_at``: when it was so, by the device's clock, if that is known. ``late``: it is told later than that.
+        Without ``orders`` its commands are given by `order`.
         """
         key = alarm_key(rule.id, device.address, ongoing.track)
         standing = state.alarms.get(key)
+        comes = standing is None or not standing.active
         values = _values(rule, device, ongoing)
         place = dict(self._place_of(device.address))
         text = _text(rule, device, ongoing, values, place)
+        if late:
+            text = self._late(text, state.now, so_at)
+        why = evidence(rule, device, ongoing, values, so_at, None if standing is None else standing.why)
         received_at = device.last_seen or at
         source_time = device.source_time or at
         if standing is None:
@@ -95,14 +118,16 @@ class Board:
                 closable=rule.waits_for_a_person,
                 late=late,
                 drill=rule.drill,
+                why=why,
+                outcome=outcome_of(device, ongoing.track),
             )
-            self._put(state, Transition.RAISED, alarm, at)
         else:
+            severity = min(standing.severity, rule.severity, key=lambda each: each.rank)  # never falls
             alarm = replace(
                 standing,
                 version=standing.version + 1,
                 occurrences=standing.occurrences + 1,
-                severity=rule.severity,
+                severity=severity,
                 place=place,
                 text=text,
                 values=values,
@@ -116,17 +141,62 @@ class Board:
                 comment=None,
                 cancelled_at=None,
                 late=late,
+                ack_required=rule.ack_required_at(severity),
+                latched=rule.latch,
+                closable=rule.waits_for_a_person,
+                superseded=None,
+                why=why,
+                outcome=outcome_of(device, ongoing.track),
             )
-            self._put(state, Transition.RERAISED, alarm, at)
+        if comes:
+            alarm = self.annunciation.announce(state, device, rule, alarm, at)
+        self._put(state, Transition.RAISED if standing is None else Transition.RERAISED, alarm, at)
+        arm(state, device, rule, ongoing, alarm.severity, at, so_at)
+        if comes:
+            self.annunciation.came(state, alarm, at)
         if orders:
-            self.order(alarm, device, rule, at)
+            self.order(state, alarm, rule, at)
+
+    def standing(self, state: State, device: Device, ongoing: Ongoing) -> Alarm | None:
+        """The alarm of a condition, if it stands and is of the rule as it is now."""
+        alarm = state.alarms.get(alarm_key(ongoing.rule, device.address, ongoing.track))
+        return alarm if alarm is not None and alarm.active and alarm.superseded is None else None
+
+    def escalate(
+        self, state: State, device: Device, rule: Rule, ongoing: Ongoing, severity: Severity, at: int
+    ) -> None:
+        """Its severity rises: whoever has acknowledged it did so for less."""
+        standing = self.standing(state, device, ongoing)
+        if standing is None:
+            return
+        risen = replace(
+            standing,
+            version=standing.version + 1,
+            severity=severity,
+            acked_at=None,
+            acked_by=None,
+            comment=None,
+            shelved_until=standing.shelved_until if may_shelve(severity) else None,
+            why=None if standing.why is None else standing.why.risen(severity, at),
+        )
+        ack = rule.ack_required_at(severity) and risen.annunciated
+        self._put(state, Transition.ESCALATED, replace(risen, ack_required=ack), at)
 
     def clear(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
-        """The condition has gone."""
+        """The condition has gone. What another version of the rule has raised is not this one's to end."""
         standing = state.alarms.get(alarm_key(rule.id, device.address, track))
-        if standing is not None and standing.active:
-            cleared = replace(standing, version=standing.version + 1, active=False, cleared_at=at)
+        if standing is not None and standing.active and standing.superseded is None:
+            cleared = replace(
+                standing,
+                version=standing.version + 1,
+                active=False,
+                cleared_at=at,
+                outcome=outcome_of(device, track) or standing.outcome,
+                suppressed_by=None,
+                folded_into=None,
+            )
             self._put(state, Transition.CLEARED, cleared, at)
+            self.annunciation.went(standing, at)
 
     def cancel(self, state: State, device: Device, rule: Rule, track: str | None, at: int) -> None:
         """The resident has pressed cancel: shown and told to everyone, but closes nothing."""
@@ -139,9 +209,39 @@ class Board:
                 at,
             )
 
+    def settle(self, state: State, device: Device, rules: Iterable[Rule], told: Told, at: int) -> None:
+        """Keep what became of incidents with their alarms; a door held for none that is in sight is eased."""
+        for rule in rules:
+            for track in told.changed if rule.per_track else ():
+                standing = state.alarms.get(alarm_key(rule.id, device.address, track))
+                if standing is not None and standing.outcome is not (outcome := outcome_of(device, track)):
+                    alarm = replace(standing, version=standing.version + 1, outcome=outcome)
+                    self._put(state, Transition.CHANGED, alarm, at)
+            if all(incident.eased for incident in device.incidents.values()):
+                for track in told.eased if rule.per_track else ():
+                    standing = state.alarms.get(alarm_key(rule.id, device.address, track))
+                    if standing is not None and standing.active:
+                        self._ease(standing, device, rule, at)
+
+    def _ease(self, alarm: Alarm, device: Device, rule: Rule, at: int) -> None:
+        commands = KINDS[device.kind].commands
+        for number, action in enumerate(rule.actions):
+            name = commands[action.command].taken_back_by
+            if name is not None:
+                order_id = ulid(at, alarm.id, alarm.occurrences, number, name)
+                expires_at = at + EXPIRES_MS
+                self.orders.append(Order(order_id, alarm.id, device.address, name, {}, at, expires_at))
+
+    def give(self, told: Order | Withheld) -> None:
+        """A person's order, or that it is withheld."""
+        if isinstance(told, Order):
+            self.orders.append(told)
+        else:
+            self._withheld.append(told)
+
     def acknowledge(self, state: State, given: Acknowledge, at: int) -> None:
         """A person looks after it. An alarm that is not on the board, or acknowledged before, stays as it is."""
-        standing = self._standing(state, given.alarm_id)
+        standing = self._named(state, given.alarm_id)
         if standing is None or standing.acked_at is not None:
             return
         acked = replace(
@@ -151,7 +251,7 @@ class Board:
 
     def close(self, state: State, given: Close, at: int) -> Alarm | None:
         """A person takes it off the board; None where the condition still holds or nothing stands."""
-        standing = self._standing(state, given.alarm_id)
+        standing = self._named(state, given.alarm_id)
         if standing is None or not self.may_close(standing):
             return None
         acked_at = at if standing.acked_at is None else standing.acked_at
@@ -166,14 +266,22 @@ class Board:
             comment=given.comment or standing.comment,
         )
         self._put(state, Transition.CLOSED, closed, at)
+        if standing.active:
+            self.annunciation.went(standing, at)
         return closed
+
+    def supersede(self, state: State, alarm: Alarm, how: Superseded, at: int) -> None:
+        """Its rule is another from now on, or gone: told once, and a person may close it."""
+        if alarm.superseded is not how:
+            told = replace(alarm, version=alarm.version + 1, superseded=how, closable=True)
+            self._put(state, Transition.CHANGED, told, at)
 
     def may_close(self, alarm: Alarm) -> bool:
         """Only what nothing else can end, or what has ended already."""
-        return alarm.closable or not alarm.active or alarm.rule not in self._known_rules
+        return alarm.closable or not alarm.active or alarm.rule not in self._rules
 
     @staticmethod
-    def _standing(state: State, alarm_id: str) -> Alarm | None:
+    def _named(state: State, alarm_id: str) -> Alarm | None:
         key = state.keys.get(alarm_id)
         return state.alarms.get(key) if key is not None else None
 
@@ -187,32 +295,30 @@ class Board:
     def _put(self, state: State, transition: Transition, alarm: Alarm, at: int) -> None:
         if state.provisional_since is not None and not alarm.provisional:
             alarm = replace(alarm, provisional=True)
+        before = state.alarms.get(alarm.key)
+        alarm = influenced(before, alarm, at)
+        self.annunciation.note(state, before, alarm)
         if alarm.on_board:
             state.alarms[alarm.key] = alarm
             state.keys[alarm.id] = alarm.key
         else:
             state.alarms.pop(alarm.key, None)
             state.keys.pop(alarm.id, None)
+            cool_down(state, alarm, self._rules, at)
         self.changes.append(AlarmChange(transition, alarm, at))
 
-    def order(self, alarm: Alarm, device: Device, rule: Rule, at: int) -> None:
-        """Give the commands of an alarm that has been raised."""
-        for number, action in enumerate(rule.actions):
-            self._order(alarm, device, action, number, at)
+    def _late(self, text: Mapping[str, str], now: int, so_at: int | None) -> dict[str, str]:
+        told = self.calendar.local(now)
+        so = None if so_at is None else self.calendar.local(so_at)
+        return {language: said + late_note(Language(language), told, so) for language, said in text.items()}
 
-    def _order(self, alarm: Alarm, device: Device, action: Action, number: int, at: int) -> None:
-        command = KINDS[device.kind].commands[action.command]
-        guard = command.only_if_false
-        if guard is not None and (alarm.late or device.points.get(guard) is not False):
-            known = device.points.get(guard) is not None and not alarm.late  # what was known is old by now
-            reason = f"{guard} is {'true' if known else 'unknown'}"
-            self._withheld.append(Withheld(alarm.id, device.address, action.command, reason, at))
-            return
-        order_id = ulid(at, alarm.id, alarm.occurrences, number)
-        expires_at = at + action.expires_s * 1000
-        self._orders.append(
-            Order(order_id, alarm.id, device.address, action.command, dict(action.args), at, expires_at)
-        )
+    def order(self, state: State, alarm: Alarm, rule: Rule, at: int) -> None:
+        """Give the commands of an alarm that has been raised."""
+        for given in orders_of(state, alarm, rule, self._around, at):
+            if isinstance(given, Order):
+                self.orders.append(given)
+            else:
+                self._withheld.append(given)
 
 
 def put_back(state: State, standing: Iterable[Alarm]) -> None:
@@ -228,7 +334,7 @@ def _values(rule: Rule, device: Device, ongoing: Ongoing) -> dict[str, Scalar]:
     """
     kind = KINDS[device.kind]
     terms, points = rule.terms, device.points
-    hidden = kind.private | {name for name in device.memory if name not in terms}
+    hidden = kind.private | {name for name in points if not name.isidentifier() and name not in terms}
     hidden |= {name for name, term in terms.items() if not kind.private.isdisjoint(term.feeds)}
     values = {name: value for name, value in points.items() if name not in hidden}
     for let in rule.lets:

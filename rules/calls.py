@@ -23,6 +23,9 @@ class Source(Protocol):
     def condition(self, node: ast.expr) -> Condition:
         """A part of it as a condition; raises `rules.expressions.ExpressionError`."""
 
+    def condition_about(self, node: ast.expr, vocabulary: Vocabulary) -> Condition:
+        """The same about a device of another kind; it calls no functions."""
+
     def error(
         self, node: ast.expr, reason: str, *, value: str | None = None, near: str | None = None
     ) -> Exception:
@@ -72,6 +75,23 @@ class Call:
         self.terms += condition.terms
         self._spelled[index] = ast.unparse(condition.tree)
         return condition
+
+    def condition_about(self, index: int, vocabulary: Vocabulary) -> Condition:
+        """A condition about another device, which calls no functions."""
+        condition = self._source.condition_about(self._argument(index, "a condition"), vocabulary)
+        self._spelled[index] = ast.unparse(condition.tree)
+        return condition
+
+    def names(self, index: int) -> frozenset[str]:
+        """Every point that an argument names, known or not."""
+        found = {
+            node.id for node in ast.walk(self._argument(index, "a condition")) if isinstance(node, ast.Name)
+        }
+        return frozenset(found - {"true", "false"})
+
+    def says(self, keyword: str) -> bool:
+        """Whether anything is given under this name."""
+        return keyword in self._keywords
 
     def duration(self, index: int, *, least_ms: int = 1_000, most_ms: int = LONGEST_MS) -> int:
         """A duration such as '5m', as milliseconds."""

@@ -1,16 +1,19 @@
 """What becomes due, and when: the heap of deadlines, which follows from the rest of the state.
 
-A deadline is never removed: one that no longer holds is skipped when its time comes. Four things have them: a
-delay that runs, a limited point that is believed no longer, silence, a condition that changes without a message.
+A deadline is never removed: one that no longer holds is skipped when its time comes. What has them: a delay that
+runs, an alarm that rises or ends by itself, a limited point that is believed no longer, silence, a condition that
+changes without a message; and an incident that is out of sight.
 """
 
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappush
 
-from rules.alarms import alarm_key
+from devices.kinds import Following
+from rules.alarms import Severity, alarm_key
 from rules.definitions import Rule
 from rules.plans import Plan
-from rules.state import Device, State
+from rules.state import Device, Ongoing, State
+from rules.tracks import LOST, due_names
 
 LIMITED = "limited:"
 """Begins the condition of a deadline of a limited point; its name follows."""
@@ -26,6 +29,35 @@ def key_of(condition: str, device: Device) -> str:
     return alarm_key(rule, device.address, track or None)
 
 
+def push(state: State, device: Device, ongoing: Ongoing, due: int) -> None:
+    """Something about a condition is due (Unix ms)."""
+    condition = ongoing.condition
+    heappush(state.deadlines, (due, key_of(condition, device), device.address, condition))
+
+
+def arm(
+    state: State, device: Device, rule: Rule, ongoing: Ongoing, severity: Severity, at: int, so_at: int | None
+) -> None:
+    """A condition has raised its alarm, or once more, at ``at`` (Unix ms), which was so at ``so_at`` by the device's
+    clock, if that is known.
+    """  # noqa: D205
+    if rule.clear_after_ms:
+        ongoing.ends, ongoing.over_since = at + rule.clear_after_ms, so_at
+        push(state, device, ongoing, ongoing.ends)
+    if rule.escalate and ongoing.escalates is None:
+        arm_rise(state, device, rule, ongoing, severity, at)
+
+
+def arm_rise(
+    state: State, device: Device, rule: Rule, ongoing: Ongoing, severity: Severity, raised_at: int
+) -> None:
+    """From ``severity`` on, an alarm raised at ``raised_at`` (Unix ms) rises next, if it does."""
+    rise = rule.next_rise(severity)
+    ongoing.escalates = None if rise is None else raised_at + rise.after_ms
+    if ongoing.escalates is not None:
+        push(state, device, ongoing, ongoing.escalates)
+
+
 def push_limited(state: State, device: Device, name: str, due: int) -> None:
     """A limited point is believed until ``due`` (Unix ms)."""
     heappush(state.deadlines, (due, LIMITED + name, device.address, LIMITED + name))
@@ -38,6 +70,12 @@ def push_silences(state: State, device: Device, rules: Iterable[Rule], now: int)
         heappush(state.deadlines, (due, key_of(rule.id, device), device.address, rule.id))
 
 
+def push_lost(state: State, device: Device, following: Following) -> None:
+    """Incidents out of sight are looked at again."""
+    for due, name in due_names(device, following):
+        heappush(state.deadlines, (due, LOST + name, device.address, LOST + name))
+
+
 def derive(state: State, plans: Mapping[str, Plan]) -> None:
     """Build the heap from the rest of the state; ``plans`` by kind."""
     deadlines = state.deadlines
@@ -46,11 +84,15 @@ def derive(state: State, plans: Mapping[str, Plan]) -> None:
     for number, device in enumerate(state.devices.values()):
         plan = plans[device.kind]
         for condition, ongoing in device.ongoing.items():
-            if ongoing.due is not None:
-                deadlines.append((ongoing.due, key_of(condition, device), device.address, condition))
+            for due in (ongoing.due, ongoing.escalates, ongoing.ends):
+                if due is not None:
+                    deadlines.append((due, key_of(condition, device), device.address, condition))
         for name, since in device.limited.items():
             due = since + int(plan.kind.limited[name].limit_s * 1000)
             deadlines.append((due, LIMITED + name, device.address, LIMITED + name))
+        if device.incidents and plan.kind.following is not None:
+            for due, name in due_names(device, plan.kind.following):
+                deadlines.append((due, LOST + name, device.address, LOST + name))
         for rule_id, due in device.armed.items():
             deadlines.append((due, key_of(rule_id, device), device.address, WATCH + rule_id))
         if device.last_seen and state.listening_since is not None:

@@ -24,6 +24,17 @@ class Close(msgspec.Struct, frozen=True, array_like=True, tag="c"):
     at: int
 
 
+class Instruction(msgspec.Struct, frozen=True, array_like=True, tag="i"):
+    """A person gives a device an order; where that is unsafe it is withheld."""
+
+    address: Address
+    command: str
+    args: dict[str, Scalar]
+    by: str
+    comment: str
+    at: int
+
+
 class Listening(msgspec.Struct, frozen=True, array_like=True, tag="l"):
     """The gateway began or ceased to hear its devices; silence counts only while it listens."""
 
@@ -58,7 +69,7 @@ class ClockStepped(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     at: int
 
 
-Input = Reading | Acknowledge | Close | Listening | CatchingUp | ClockUntrusted | ClockStepped
+Input = Reading | Acknowledge | Close | Instruction | Listening | CatchingUp | ClockUntrusted | ClockStepped
 """Everything that the engine can be told. Each is journaled; replaying them gives the same decisions."""
 
 
@@ -72,6 +83,7 @@ class Order(msgspec.Struct, frozen=True):
 
     id: str
     alarm_id: str
+    """Empty: a person gave it."""
     address: Address
     command: str
     args: dict[str, Scalar]

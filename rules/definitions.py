@@ -3,11 +3,15 @@
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from types import MappingProxyType
 
 from devices.readings import Scalar
+from devices.registry import Device as Registered
 from rules.alarms import Severity
+from rules.hours import PLAIN, Calendar, Hours
+from rules.places import Level
 from rules.terms import Growing, Term
 from rules.vocabulary import Point
 
@@ -81,12 +85,61 @@ class Ack(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Other devices that obey: all of a kind that stand at the same place."""
+
+    kind: str
+    same: Level
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
-    """A command given to the device when the alarm is raised."""
+    """A command given to the device, or to others, when the alarm is raised."""
 
     command: str
     args: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
     expires_s: int = 60
+    to: Target | None = None
+    """None: the device itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A rule whose standing alarm explains those of another rule."""
+
+    rule: str
+    same: Level | None = None
+    """At the same place; None: of the same device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """When several devices of one place have the same alarm together, one alarm names them all."""
+
+    same: tuple[Level, ...]
+    """Nearest first; the farthest that fits is taken."""
+    least: int
+    share: float
+    """Of the devices there that could have it too."""
+    within_ms: int
+    text: Mapping[str, Text]
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """More new alarms than a person can follow: from its begin to its end one alarm names them all."""
+
+    more_than: int
+    within_ms: int
+    until_fewer_than: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """So long after it was raised, while its condition holds, an alarm is at least so bad."""
+
+    after_ms: int
+    severity: Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +149,8 @@ class Step:
     at_ms: int
     values: Mapping[str, Scalar]
     event: bool = False
+    device: str | None = None
+    """Who says it; None: the device that the example is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +160,10 @@ class Expected:
     at_ms: int
     change: str
     """A `rules.alarms.Transition`."""
+    device: str | None = None
+    """Of the alarm; None: any."""
+    state: str | None = None
+    """The `rules.alarms.AlarmState` after it; None: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +175,20 @@ class Example:
     expect: Sequence[Expected]
     until_ms: int
     """How long to watch: the last step or expectation, or as the example says."""
+    begin_ms: int
+    """When it begins (Unix ms); its clock is UTC."""
+    holidays: frozenset[date] = frozenset()
+    usual: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """What was learnt before, by name of the term or of what stands for it; durations in seconds."""
+    devices: tuple[Registered, ...] = ()
+    """Those that are registered; the first of the rule's kind is whom it is about."""
+    beside: tuple[str, ...] = ()
+    """Other rules that are in force."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. Exactly one of ``when`` and ``silent_for_ms`` is set."""
+    """One rule. Exactly one of ``when``, ``silent_for_ms`` and ``flood`` is set."""
 
     id: str
     kind: str
@@ -134,14 +202,33 @@ class Rule:
     cancel: Condition | None = None
     """Of an event rule: the device takes it back, which is shown and told and closes nothing."""
     silent_for_ms: int | None = None
+    flood: Flood | None = None
     for_ms: int = 0
     latch: bool = False
     ack: Ack = Ack.DEFAULT
     per_track: bool = False
     drill: bool = False
     """Its alarms are tests, not fires."""
+    suppressed_by: tuple[Cause, ...] = ()
+    fold: Fold | None = None
     actions: tuple[Action, ...] = ()
     examples: tuple[Example, ...] = ()
+    clear_for_ms: int = 0
+    """Off-delay: what ends its alarms must hold so long."""
+    clear_after_ms: int = 0
+    """Of an event rule: so long after the last such event its alarms clear by themselves."""
+    cooldown_ms: int = 0
+    """After an alarm has left the board the rule raises none for this device for so long."""
+    escalate: tuple[Rise, ...] = ()
+    """Rising in time and in severity."""
+    active: Hours | None = None
+    """When it may raise; None: always. What is over is over at any hour."""
+    safety: bool = False
+    """Nothing may withhold its alarms: no hours, no cooldown, no shelf, not that it comes late."""
+    version: str = ""
+    """SHA-256 of what it means, without its examples and whatever file it stands in."""
+    source: str = ""
+    """Why it is as it is, and where its figures come from."""
     lets: tuple[Let, ...] = ()
     """Given by the rule, and those of the kind that it speaks of."""
 
@@ -162,9 +249,17 @@ class Rule:
     @property
     def ack_required(self) -> bool:
         """Whether its alarms stay until a person has acknowledged them."""
+        return self.ack_required_at(self.severity)
+
+    def ack_required_at(self, severity: Severity) -> bool:
+        """The same for an alarm that has risen to ``severity``."""
         if self.ack is Ack.DEFAULT:
-            return self.severity.needs_acknowledgement
+            return severity.needs_acknowledgement
         return self.ack is Ack.REQUIRED
+
+    def next_rise(self, severity: Severity) -> Rise | None:
+        """What an alarm of this severity rises to next."""
+        return next((rise for rise in self.escalate if rise.severity.rank < severity.rank), None)
 
     @property
     def waits_for_a_person(self) -> bool:
@@ -183,6 +278,13 @@ class RuleSet:
     hash: str
     """SHA-256 of the parsed rules without their examples; a snapshot taken under another one is not
     replayed into."""
+    calendar: Calendar = PLAIN
+    """The clock and the holidays that `Rule.active` means; part of the hash where a rule has hours."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The version of each rule, by id."""
+        return {rule.id: rule.version for rule in self.rules}
 
     def of_kind(self, kind: str) -> tuple[Rule, ...]:
         """The rules for one kind, in file order."""

@@ -10,15 +10,18 @@ and judged by the times of the devices (`rules.backlog`). What needs no delay is
 One engine serves live traffic, rule examples, recovery and backtests. It knows no kind by name.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from heapq import heappop, heappush
 
 from devices.kinds import KINDS, Kind
-from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
+from devices.readings import Channel, Flag, Reading, Scalar, parts_of
+from rules import course
 from rules.alarms import Alarm, alarm_key
-from rules.backlog import had_run_out, time_told, was_missed
+from rules.annunciation import DEADLINES as ANNUNCIATION
+from rules.around import AROUND, Changed, Surroundings
+from rules.backlog import began_at, had_run_out, time_told, was_missed
 from rules.board import Board
-from rules.deadlines import LIMITED, WATCH, derive, key_of, push_silences
+from rules.deadlines import LIMITED, WATCH, derive, key_of, push, push_lost, push_silences
 from rules.decisions import (
     NOTHING,
     Acknowledge,
@@ -28,31 +31,42 @@ from rules.decisions import (
     Close,
     Decision,
     Input,
+    Instruction,
     Listening,
+    Order,
 )
 from rules.definitions import Points, Rule, RuleSet
+from rules.evidence import keep_times
 from rules.facts import adopt, learn_of_gateway
+from rules.instructions import instruct
 from rules.lateness import judge_past
 from rules.limits import limit
 from rules.meeting import meet
 from rules.moments import at_device, at_gateway, is_overtaken, tell_time
-from rules.plans import Plan, is_over, plan_of, truth_of
+from rules.places import Neighbourhood, PlaceOf
+from rules.plans import Plan, is_over, names_of, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
-from rules.watches import fade, grow, hear_terms, look_anew, watch
+from rules.succession import retire
+from rules.suppression import causes_first
+from rules.tracks import LOST, Told, expire, hear, move, release, show
+from rules.watches import fade, grow, hear_terms, look_anew, put_off, watch
+from rules.withholding import earliest, is_withheld, look_again, opens
 
 TRACKS_MOST = 64
 """Conditions of one device that may be under way at once: a camera that ends no track must not fill the board."""
 
 _RETAINED = Flag.RETAINED
+_AT_ONCE = (*ANNUNCIATION, AROUND)
+"""Deadlines that are not held: nothing that may still wait in the broker makes them untrue."""
 _TIMED = (Channel.TELEMETRY, Channel.EVENT)
 
 
 class Engine:
     """Rules applied to what devices say.
 
-    ``place_of`` gives the place of a device for an alarm's text (building, unit, floor, room).
+    ``place_of`` gives the place of a device for an alarm's text, ``around`` who stands at the same places.
     Beyond ``unregistered_max`` devices that nobody registered, only smoke and events are evaluated.
     """
 
@@ -62,16 +76,19 @@ class Engine:
         *,
         site: str,
         node: str,
-        place_of: Callable[[Address], Mapping[str, str]] | None = None,
+        place_of: PlaceOf | None = None,
+        around: Neighbourhood | None = None,
         unregistered_max: int = 20_000,
     ) -> None:
         self.rules = rules
         self._unregistered_max = unregistered_max
         self._by_id = {rule.id: rule for rule in rules.rules}
-        self._board = Board(site, node, place_of or (lambda _address: {}), self._by_id)
+        neighbours, here = around or Neighbourhood(), place_of or (lambda _address: {})
+        self._board = Board(site, node, here, self._by_id, rules.calendar, neighbours)
+        self._around = Surroundings(rules.rules, neighbours)
         self._overtaken = False
         """The message under way is a late event."""
-        self._plans = {name: plan_of(kind, rules.of_kind(name)) for name, kind in KINDS.items()}
+        self._plans = {name: plan_of(kind, causes_first(rules.of_kind(name))) for name, kind in KINDS.items()}
 
     def new_state(self) -> State:
         """The state before the first message, listening."""
@@ -91,23 +108,32 @@ class Engine:
             board.acknowledge(state, given, now)
         elif isinstance(given, Close):
             self._close(state, given, now)
+        elif isinstance(given, Instruction):
+            self._instruct(state, given, now)
+            return board.decide()  # an order comes without a change
         elif isinstance(given, Listening):
             self._listen(state, given)
         elif isinstance(given, CatchingUp):
             self._catch_up(state, given)
+            board.annunciation.settle(state)
             return board.decide()  # orders may come without a change
         elif isinstance(given, ClockStepped):
             self._set_clock(state, given)
         elif isinstance(given, ClockUntrusted) and state.provisional_since is None:
             state.provisional_since = now
-        return board.decide() if board.changes else NOTHING
+            look_again(state, self._by_id, self.rules.calendar)
+        if not board.changes:
+            return board.decide() if board.orders else NOTHING
+        board.annunciation.settle(state)
+        return board.decide()
 
     def tick(self, state: State, now: int) -> Decision:
         """Take every deadline up to ``now``."""
         now = max(now, state.now)
         self._take_due(state, now)
         state.now = now
-        return self._board.decide() if self._board.changes else NOTHING
+        board = self._board
+        return board.decide() if board.changes or board.orders else NOTHING
 
     @staticmethod
     def next_deadline(state: State) -> int | None:
@@ -131,8 +157,10 @@ class Engine:
             device.online = values["state"] == "online"
         if flags & _RETAINED or (channel is Channel.STATUS and not device.online):
             return  # old news, or the broker speaking for a device that is gone
+        around: list[Changed] = []
         if not device.last_seen:
             push_silences(state, device, plan.silences, now)
+            around += self._around.meet(state, device)
         late = channel in _TIMED and is_overtaken(device, reading)
         catches_up = state.catching_up and not late
         moment = self._take_run_out(state, device, plan, reading, now) if catches_up else now
@@ -142,23 +170,39 @@ class Engine:
         if late:
             self._hear_late(state, device, plan, reading, now)
             return
+        around += self._take_in(state, device, plan, reading, moment, now)
+        if around:
+            self._look(state, around, now)
+        if plan.watched:
+            watch(state, device, plan, now)
+
+    def _take_in(
+        self, state: State, device: Device, plan: Plan, reading: Reading, moment: int, now: int
+    ) -> list[Changed]:
+        """What a device has said, in its turn; gives what that changes for those that look at it."""
+        values, channel, around = reading.values, reading.channel, list[Changed]()
         waited = state.catching_up and plan.kind.on_wire
         said_at = tell_time(device, reading, waited=waited) if channel in _TIMED else now
+        keep_times(device, values)
         device.source_time = reading.source_time
         if channel is Channel.TELEMETRY:
             points = device.points
             points.update(values)
+            if device.incidents:
+                self._follow_car(state, device, plan, values, moment, now)
             if plan.derives:
                 self._derive_points(state, device, plan, reading, moment, said_at)
+            if device.kind in self._around.watched:
+                around = self._around.notice(state, device, values, points, moment)
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
+            around = self._around.notice(state, device, values, {**device.points, **values}, moment)
             if plan.fed_by(values):
                 hear_terms(device, plan, reading, said_at)
                 self._judge_points(state, device, plan, values, now)
-            self._judge_event(state, device, plan, values, now)
-        if plan.watched:
-            watch(state, device, plan, now)
+            self._hear_event(state, device, plan, values, moment, now)
+        return around
 
     def _hear_late(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> None:
         """What a device said before something that was heard already."""
@@ -170,21 +214,14 @@ class Engine:
             lasted = reading.source_time - (ongoing.since or reading.source_time)
             if ongoing.fields is not None and ongoing.due is not None:
                 rule = plan.rules[ongoing.rule]
-                if lasted >= rule.for_ms:
+                if lasted >= rule.for_ms + ongoing.wait:
                     self._run_out(state, device, rule, ongoing, late=True)
         self._overtaken = True
         try:
-            self._judge_event(state, device, plan, reading.values, now)
+            self._hear_event(state, device, plan, reading.values, now, now)
         finally:
             self._overtaken = False
             device.source_time = newest
-
-    def _judge_event(
-        self, state: State, device: Device, plan: Plan, values: dict[str, Scalar], now: int
-    ) -> None:
-        view = {**device.points, **values}
-        for rule in plan.events:
-            self._judge(state, device, rule, truth_of(rule, view), view, values, now)
 
     def _kind_of(self, reading: Reading) -> Kind:
         return self._plans[parts_of(reading.address)[1]].kind
@@ -214,6 +251,46 @@ class Engine:
         if ongoing and plan.cleared_by_event:
             self._clear_events_by_points(state, device, plan, now)
 
+    def _hear_event(
+        self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], moment: int, now: int
+    ) -> None:
+        following = plan.kind.following
+        if following is None:
+            self._judge_event(state, device, plan, fields, now)
+            return
+        if device.incidents:
+            self._follow(state, device, plan, expire(device, following, moment), now)
+        self._follow(state, device, plan, hear(device, following, fields, moment), now)
+
+    def _follow_car(
+        self, state: State, device: Device, plan: Plan, values: dict[str, Scalar], moment: int, now: int
+    ) -> None:
+        following = plan.kind.following
+        if following is not None:
+            self._follow(state, device, plan, expire(device, following, moment), now)
+            self._follow(state, device, plan, move(device, following, values, moment), now)
+
+    def _judge_event(
+        self, state: State, device: Device, plan: Plan, fields: dict[str, Scalar], now: int
+    ) -> None:
+        view = {**device.points, **fields}
+        for rule in plan.events:
+            self._judge(state, device, rule, truth_of(rule, view), view, fields, now)
+
+    def _follow(self, state: State, device: Device, plan: Plan, told: Told, now: int) -> None:
+        """Judge what became of the incidents of a camera."""
+        following = plan.kind.following
+        if following is None:
+            return
+        before = device.points.get(following.point)
+        for fields in told.events:
+            self._judge_event(state, device, plan, fields, now)
+        self._board.settle(state, device, plan.events, told, now)
+        show(device, following)
+        push_lost(state, device, following)
+        if device.points[following.point] != before:
+            self._judge_points(state, device, plan, {following.point: device.points[following.point]}, now)
+
     def _judge(
         self,
         state: State,
@@ -234,15 +311,14 @@ class Engine:
             elif truth:
                 self._begin(state, device, rule, condition, track, fields, now)
         elif truth:
+            if ongoing.ends is not None:
+                course.hold(rule, ongoing, truth, view, now, self._began(state, device, now))
             if fields is not None:
                 ongoing.fields = fields
                 if ongoing.due is None and track is None:
-                    late = self._is_late(state, device, _time_of_last(device))
-                    self._board.raise_(state, device, rule, ongoing, now, late=late)
-        elif is_over(rule, truth, view, raised=ongoing.due is None):
-            del device.ongoing[condition]
-            if ongoing.due is None:
-                self._board.clear(state, device, rule, track, now)
+                    self._occur(state, device, rule, ongoing, now)
+        else:
+            self._end_or_hold(state, device, rule, ongoing, truth, view, now)
         if fields is not None and rule.cancel is not None and rule.cancel.evaluate(view):
             self._board.cancel(state, device, rule, track, now)
 
@@ -256,30 +332,64 @@ class Engine:
         fields: dict[str, Scalar] | None,
         now: int,
     ) -> None:
-        told = device.last_seen == now  # else a deadline or changed rules begin it
-        since = device.source_time if told else now
+        since = self._began(state, device, now)
         ongoing = device.ongoing[condition] = Ongoing(rule.id, track, None, fields, since)
-        behind = self._behind(state, device)
-        if behind and told:
-            ongoing.since = _time_of_last(device)
         if rule.for_ms:
             ongoing.due = now + rule.for_ms
-            if behind:  # of unknown age: it may have lasted long enough already
-                ongoing.due = now if ongoing.since is None else min(ongoing.since, now) + rule.for_ms
-            heappush(state.deadlines, (ongoing.due, key_of(condition, device), device.address, condition))
+            if self._behind(state, device):  # of unknown age: it may have lasted long enough already
+                ongoing.due = now if since is None else min(since, now) + rule.for_ms
+            push(state, device, ongoing, ongoing.due)
+        elif not is_withheld(state, device, rule, ongoing, now, self.rules.calendar):
+            late = self._is_late(state, device, since)
+            self._board.raise_(state, device, rule, ongoing, now, since, late=late)
+
+    def _occur(self, state: State, device: Device, rule: Rule, ongoing: Ongoing, now: int) -> None:
+        """The event of an alarm that stands has come again."""
+        if opens(state, rule, now, self.rules.calendar) == now:
+            since = self._began(state, device, now)
+            late = self._is_late(state, device, _time_of_last(device))
+            self._board.raise_(state, device, rule, ongoing, now, since, late=late)
+
+    def _end_or_hold(
+        self,
+        state: State,
+        device: Device,
+        rule: Rule,
+        ongoing: Ongoing,
+        truth: bool | None,
+        view: Points,
+        now: int,
+    ) -> None:
+        """What a condition that began has come to, where it does not hold."""
+        since = self._began(state, device, now)
+        if is_over(rule, truth, view, raised=ongoing.due is None):
+            course.end(state, self._board, device, rule, ongoing, now, since)
         else:
-            late = self._is_late(state, device, ongoing.since)
-            self._board.raise_(state, device, rule, ongoing, now, late=late)
+            course.hold(rule, ongoing, truth, view, now, since)
+
+    def _began(self, state: State, device: Device, now: int) -> int | None:
+        return began_at(device, now, behind=self._behind(state, device))
 
     def _clear_events_by_points(self, state: State, device: Device, plan: Plan, now: int) -> None:
         """Event rules whose ``clear`` looks at points only."""
-        for condition, ongoing in list(device.ongoing.items()):
+        for ongoing in list(device.ongoing.values()):
             if ongoing.rule in plan.cleared_by_event:
                 rule = plan.rules[ongoing.rule]
-                if is_over(rule, None, device.points, raised=ongoing.due is None):
-                    del device.ongoing[condition]
-                    if ongoing.due is None:
-                        self._board.clear(state, device, rule, ongoing.track, now)
+                self._end_or_hold(state, device, rule, ongoing, None, device.points, now)
+
+    def _look(self, state: State, changed: Iterable[Changed], now: int) -> None:
+        """Judge what looks at other devices, where these have changed."""
+        for device, name in changed:
+            plan = self._plans[device.kind]
+            for rule, evaluate in plan.telemetry if device.last_seen else ():
+                if name in names_of(rule):
+                    device.changed = True
+                    self._judge(state, device, rule, evaluate(device.points), device.points, None, now)
+            if plan.cleared_by_event and device.ongoing:
+                device.changed = True
+                self._clear_events_by_points(state, device, plan, now)
+            if plan.watched:
+                watch(state, device, plan, now)
 
     # Deadlines
 
@@ -288,27 +398,47 @@ class Engine:
         while deadlines and deadlines[0][0] <= now:
             deadline = heappop(deadlines)
             device = state.devices.get(deadline[2])
-            if device is None:
-                continue
-            if self._behind(state, device):
+            if (
+                device is not None
+                and self._behind(state, device)
+                and not deadline[3].startswith(ANNUNCIATION)
+            ):
                 state.held.append(deadline)
             else:
-                self._take(state, device, deadline)
+                self._take(state, deadline)
+                self._board.annunciation.settle(state)
 
-    def _take(self, state: State, device: Device, deadline: Deadline) -> None:
-        due, _, _, condition = deadline
+    def _take(self, state: State, deadline: Deadline) -> None:
+        due, _, address, condition = deadline
+        if condition.startswith(ANNUNCIATION):
+            self._board.annunciation.take(state, deadline)
+            return
+        if condition.startswith(AROUND):
+            self._look(state, self._around.take(state, deadline), due)
+            return
+        device = state.devices.get(address)
+        if device is None:
+            return
         plan = self._plans[device.kind]
         if condition.startswith(LIMITED):
             self._expire_limited(state, device, plan, condition.removeprefix(LIMITED), due)
             return
+        if condition.startswith(LOST) and plan.kind.following is not None:
+            device.changed = True
+            self._follow(state, device, plan, expire(device, plan.kind.following, due), due)
+            return
         if condition.startswith(WATCH):
-            self._look_again(state, device, plan, condition.removeprefix(WATCH), due)
+            rule_id = condition.removeprefix(WATCH)
+            if device.armed.get(rule_id) == due and not put_off(state, device, rule_id, due):
+                self._look_again(state, device, plan, rule_id, due)
             return
         ongoing = device.ongoing.get(condition)
         if ongoing is not None:
             if ongoing.due == due:
                 late = self._behind(state, device) and (ongoing.since is None or was_missed(state, due))
                 self._run_out(state, device, plan.rules[ongoing.rule], ongoing, late=late)
+            elif ongoing.due is None:
+                course.take(state, self._board, device, plan.rules[ongoing.rule], ongoing, due)
             return
         rule = plan.rules.get(condition)
         if rule is not None and rule.silent_for_ms is not None:
@@ -316,9 +446,13 @@ class Engine:
 
     def _run_out(self, state: State, device: Device, rule: Rule, ongoing: Ongoing, *, late: bool) -> None:
         """A delay has run out. A late alarm gives its orders when it is known what holds by now."""
-        due, ongoing.due = ongoing.due or state.now, None
+        due = ongoing.due or state.now
         device.changed = True
-        self._board.raise_(state, device, rule, ongoing, due, late=late, orders=not late)
+        if is_withheld(state, device, rule, ongoing, due, self.rules.calendar):
+            return
+        ongoing.due = None
+        so_at = None if ongoing.since is None else ongoing.since + rule.for_ms + ongoing.wait
+        self._board.raise_(state, device, rule, ongoing, due, so_at, late=late, orders=not late)
         if late:
             state.told_late.add(alarm_key(rule.id, device.address, ongoing.track))
 
@@ -333,8 +467,10 @@ class Engine:
         if plan.terms:
             ended = Reading(Channel.TELEMETRY, device.address, {name: False}, due, due)
             hear_terms(device, plan, ended, at_device(device, due))
+        around = self._around.notice(state, device, (name,), device.points, due)
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
+        self._look(state, around, due)
         watch(state, device, plan, due)
 
     def _look_again(self, state: State, device: Device, plan: Plan, rule_id: str, due: int) -> None:
@@ -386,15 +522,18 @@ class Engine:
             ):
                 self._look_again(state, device, plan, first[1], first[0])
         for ongoing in list(device.ongoing.values()):
-            if ongoing.due is None or ongoing.due > now:
-                continue
             if event != (ongoing.fields is not None) and (event or ongoing.rule not in plan.cleared_by_event):
                 continue  # what would end it comes on the other lane
             rule = plan.rules[ongoing.rule]
+            if ongoing.due is None:
+                course.settle(state, self._board, device, rule, ongoing, now, told)
+                continue
+            if ongoing.due > now:
+                continue
             unsure = told is None or ongoing.since is None
             if unsure and alarm_key(rule.id, device.address, ongoing.track) in state.told_late:
                 continue  # a backlog without times tells the same only once
-            if had_run_out(ongoing, rule.for_ms, told):
+            if had_run_out(ongoing, rule.for_ms + ongoing.wait, told):
                 self._run_out(state, device, rule, ongoing, late=unsure or was_missed(state, ongoing.due))
         return now if told is None else min(told, now)
 
@@ -406,15 +545,13 @@ class Engine:
                 heappush(deadlines, deadline)
             state.held.clear()
             while deadlines and deadlines[0][0] <= state.now:
-                deadline = heappop(deadlines)
-                if (device := state.devices.get(deadline[2])) is not None:
-                    self._take(state, device, deadline)
+                self._take(state, heappop(deadlines))
+                self._board.annunciation.settle(state)
             for key in sorted(state.told_late):
                 state.told_late.discard(key)  # first: what fails here must not fail for ever
                 alarm = state.alarms.get(key)
                 if alarm is not None and alarm.active and alarm.rule in self._by_id:
-                    device = state.devices[alarm.address]
-                    self._board.order(alarm, device, self._by_id[alarm.rule], state.now)
+                    self._board.order(state, alarm, self._by_id[alarm.rule], state.now)
         state.catching_up = given.on
 
     # Silence
@@ -424,13 +561,15 @@ class Engine:
         if state.listening_since is None or rule.silent_for_ms is None:
             return  # armed anew when the gateway listens again
         really = max(device.last_seen, state.listening_since) + rule.silent_for_ms
+        if really <= due:
+            really = earliest(state, device, rule, due, self.rules.calendar)
         if really > due:
             heappush(state.deadlines, (really, key_of(rule.id, device), device.address, rule.id))
             return
         ongoing = device.ongoing[rule.id] = Ongoing(rule.id)
         device.silences = (*device.silences, rule.id)
         device.changed = True
-        self._board.raise_(state, device, rule, ongoing, due)
+        self._board.raise_(state, device, rule, ongoing, due, due)
 
     def _end_silence(self, state: State, device: Device, plan: Plan, now: int) -> None:
         ended = [rule for rule in plan.silences if rule.id in device.silences]
@@ -457,12 +596,24 @@ class Engine:
             condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
             device.ongoing.pop(condition, None)
 
+    def _instruct(self, state: State, given: Instruction, now: int) -> None:
+        """A person's order; taking one back settles the incidents that it was about."""
+        plan = self._plans[parts_of(given.address)[1]]
+        device = state.devices.get(given.address) or Device(given.address, plan.kind.name, {})
+        told = instruct(state, device, given, self._by_id, now)
+        self._board.give(told)
+        following = plan.kind.following
+        if isinstance(told, Order) and following is not None and given.command == following.release:
+            device.changed = True
+            self._follow(state, device, plan, release(device), now)
+
     # The clock
 
     def _set_clock(self, state: State, given: ClockStepped) -> None:
         """What is under way keeps its remaining time, and nothing is raised; what was provisional is told anew."""
         shift(state, given.by_ms)
         since, state.provisional_since = state.provisional_since, None
+        look_again(state, self._by_id, self.rules.calendar)
         if since is not None:
             self._board.correct(state, since, given.by_ms)
 
@@ -471,6 +622,8 @@ class Engine:
     def derive_deadlines(self, state: State) -> None:
         """Build the heap from the rest of the state."""
         derive(state, self._plans)
+        self._board.annunciation.derive(state)
+        self._around.derive(state)
 
     def learn(self, state: State, given: Input) -> None:
         """Take an input of the journal without judging it: only what was last said is kept.
@@ -494,6 +647,7 @@ class Engine:
                 return
             plan = self._plans[device.kind]
             said_at = tell_time(device, given, waited=state.catching_up)
+            keep_times(device, given.values)
             device.source_time = given.source_time
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
@@ -503,22 +657,38 @@ class Engine:
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
         adopt(state, standing, self._by_id)
+        self._board.annunciation.index(state)
 
-    def rejudge(self, state: State, now: int) -> Decision:
-        """Apply a changed rule set to what was last said: running delays begin anew, new conditions raise.
+    def succeed(self, state: State, before: RuleSet, now: int) -> Decision:
+        """Take ``state`` over from an engine with the rules ``before`` at ``now``; see `rules.succession`.
+
+        What was due until ``now`` must have been taken.
+        """
+        changes = retire(state, before, self.rules, self._board, now)
+        return self.rejudge(state, now, changes.fresh)
+
+    def rejudge(self, state: State, now: int, among: Container[str] | None = None) -> Decision:
+        """Apply changed rules (``among`` them, all without it) to what was last said: running delays begin anew,
+        new conditions raise.
 
         Nothing clears here: a standing alarm waits for the next reading.
-        """
+        """  # noqa: D205
         state.now = max(now, state.now)
+        self._around.refresh(state)
         for device in list(state.devices.values()):
             plan = self._plans[device.kind]
             look_anew(device, plan, state.now)
-            for condition in [name for name, ongoing in device.ongoing.items() if ongoing.due is not None]:
-                del device.ongoing[condition]
+            for condition, ongoing in list(device.ongoing.items()):
+                if ongoing.due is not None and (among is None or ongoing.rule in among):
+                    del device.ongoing[condition]
             for rule, evaluate in plan.telemetry:
+                if among is not None and rule.id not in among:
+                    continue
                 if rule.id not in device.ongoing and device.last_seen and evaluate(device.points):
                     self._begin(state, device, rule, rule.id, None, None, state.now)
             watch(state, device, plan, state.now)
+        self._board.annunciation.rejudge(state, state.now)
+        self._board.annunciation.settle(state)
         self.derive_deadlines(state)
         return self._board.decide()
 

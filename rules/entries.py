@@ -12,6 +12,8 @@ from devices.faults import Fault, nearest
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)\Z")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
+_DIGITS = 9
 _TRUTHS = {"true": True, "false": False}
 
 LONGEST_MS = 366 * _UNIT_MS["d"]
@@ -118,6 +120,47 @@ class Entry:
             return ms
         return None
 
+    def texts(self, key: str) -> list[str]:
+        """The scalars in the list under a key, or the only one without a list."""
+        value = self.fields.get(key)
+        texts = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+        if value is not None and not (texts and len(texts) == (len(value) if isinstance(value, list) else 1)):
+            self.fault(key, "must be a single value or a list of them")
+        return texts
+
+    def words(self, key: str, words: Collection[str]) -> list[str]:
+        """A word, or a list of them, each of a closed set."""
+        value = self.fields.get(key)
+        found: list[str] = []
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str) and item in words:
+                found.append(item)
+            elif item is not None:
+                told = item if isinstance(item, str) else None
+                near = None if told is None else nearest(told, words)
+                self.fault(key, f"must be of {', '.join(sorted(words))}", value=told, nearest=near)
+        return found
+
+    def number(self, key: str, least: float, most: float) -> float | None:
+        """A number within bounds."""
+        value = self.text(key)
+        if value is None:
+            return None
+        if _NUMBER.match(value) and least <= float(value) <= most:
+            return float(value)
+        self.fault(key, f"must be a number from {least:g} to {most:g}", value=value)
+        return None
+
+    def whole(self, key: str, least: int, most: int) -> int | None:
+        """A whole number within bounds."""
+        value = self.text(key)
+        if value is None:
+            return None
+        if value.isdecimal() and len(value) <= _DIGITS and least <= int(value) <= most:
+            return int(value)
+        self.fault(key, f"must be a whole number from {least} to {most}", value=value)
+        return None
+
     def entry(self, key: str) -> "Entry | None":
         """The mapping under a key."""
         value = self.fields.get(key)
@@ -133,10 +176,13 @@ class Entry:
         if not isinstance(value, list):
             self.fault(key, "must be a list, each entry behind a dash")
             return []
-        return [
-            Entry(item, f"{self._below(key)}[{index}]", self._file, self._faults, line_of(value, index))
-            for index, item in enumerate(value)
-        ]
+        return [self.item(key, index) for index in range(len(value))]
+
+    def item(self, key: str, index: int) -> "Entry":
+        """The mapping at a place of the list under a key."""
+        value = self.fields[key]
+        path, line = f"{self._below(key)}[{index}]", line_of(value, index)
+        return Entry(value[index] if isinstance(value, list) else None, path, self._file, self._faults, line)
 
     def _below(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key

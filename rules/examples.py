@@ -4,26 +4,37 @@
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from enum import Enum
 from math import isfinite
 
 import msgspec
 
-from devices.kinds import Kind
-from devices.readings import Channel, Reading, Scalar, address_of
-from rules.alarms import AlarmChange, Transition
+from devices.kinds import KINDS, Kind
+from devices.readings import Address, Channel, Reading, Scalar
+from devices.registry import Device as Registered
+from rules.alarms import AlarmChange, AlarmState, Transition
+from rules.casts import Cast, kind_of_line, read_devices
 from rules.definitions import Example, Expected, Rule, RuleSet, Step
 from rules.engine import Engine
-from rules.entries import Entry, write_duration
+from rules.entries import Entry, read_duration, write_duration
+from rules.hours import Calendar
+from rules.state import Device
+from rules.terms import Learning
 
 EPOCH_MS = 1_767_225_600_000
-"""When every example begins: 2026-01-01T00:00:00Z."""
+"""When an example begins that does not say: 2026-01-01T00:00:00Z, a Thursday."""
 
 SITE = "example"
+NODE = "example"
 DEVICE = "device-1"
 
-_KEYS = frozenset({"name", "readings", "events", "expect", "until"})
-_CHANGES = (Transition.RAISED, Transition.RERAISED, Transition.CLEARED, Transition.CHANGED)
+_KEYS = frozenset(
+    {"name", "readings", "events", "expect", "until", "begin", "holidays", "usual", "devices", "with"}
+)
+_CHANGES = (
+    Transition.RAISED, Transition.RERAISED, Transition.ESCALATED, Transition.CLEARED, Transition.CHANGED,
+)  # fmt: skip
 """What can happen where no person acts."""
 
 
@@ -33,7 +44,8 @@ def read_examples(rule: Entry, kind: Kind) -> tuple[Example, ...]:
     for entry in rule.entries("examples"):
         entry.known(_KEYS, required=["name", "expect"])
         name = entry.text("name")
-        steps = [*_steps(entry, "readings", kind.telemetry), *_event_steps(entry, kind)]
+        devices = read_devices(entry, kind, SITE)
+        steps = [*_steps(entry, "readings", kind, devices), *_steps(entry, "events", kind, devices)]
         if not steps:
             entry.fault(None, "an example needs `readings` or `events`")
         steps.sort(key=lambda step: step.at_ms)
@@ -43,60 +55,146 @@ def read_examples(rule: Entry, kind: Kind) -> tuple[Example, ...]:
         if until is not None and until < last:
             reason = f"is before the last reading, event or expectation, {write_duration(last)}"
             entry.fault("until", reason, value=write_duration(until))
-        examples.append(Example(name or "", tuple(steps), tuple(expect), last if until is None else until))
+        begin, until_ms = _begin(entry), last if until is None else until
+        played = Example(
+            name=name or "",
+            steps=tuple(steps),
+            expect=tuple(expect),
+            until_ms=until_ms,
+            begin_ms=begin,
+            holidays=_holidays(entry),
+            usual=_usual(entry),
+            devices=devices,
+            beside=tuple(entry.texts("with")),
+        )
+        examples.append(played)
     return tuple(examples)
 
 
-def run(rule: Rule) -> list[str]:
-    """Play every example of ``rule``, alone and from the beginning. Returns the mismatches, if any."""
-    return [mismatch for example in rule.examples for mismatch in _mismatches(rule, example)]
+def run(rule: Rule, rules: RuleSet | None = None) -> list[str]:
+    """Play every example of ``rule`` from the beginning, alone or with those of ``rules`` that it names.
+
+    Returns the mismatches, if any.
+    """
+    return [mismatch for example in rule.examples for mismatch in _mismatches(rule, example, rules)]
 
 
-def _mismatches(rule: Rule, example: Example) -> list[str]:
-    expected = sorted((step.at_ms, step.change) for step in example.expect)
-    happened = sorted((change.at - EPOCH_MS, str(change.transition)) for change in _play(rule, example))
-    missing, surplus = list(expected), []
-    for moment in happened:
-        if moment in missing:
-            missing.remove(moment)
-        else:
-            surplus.append(moment)
+def _mismatches(rule: Rule, example: Example, rules: RuleSet | None) -> list[str]:
     where = f"{rule.file}: {rule.id}: {example.name}"
+    others = {each.id: each for each in rules.rules} if rules is not None else {}
+    absent = [name for name in example.beside if name not in others]
+    if absent:
+        return [f"{where}: there is no rule {name} to play it with" for name in absent]
+    calendar = Calendar(holidays=example.holidays)
+    played = RuleSet((rule, *(others[name] for name in example.beside)), "example", calendar)
+    surplus = []
+    missing = sorted(example.expect, key=lambda each: (each.at_ms, each.device is None, each.state is None))
+    changes = [change for change in _play(played, rule, example) if change.alarm.rule == rule.id]
+    for change in sorted(changes, key=lambda each: (each.at, str(each.transition))):
+        found = next((each for each in missing if _is(change, each, example.begin_ms)), None)
+        if found is None:
+            surplus.append(change)
+        else:
+            missing.remove(found)
     return [
-        *(f"{where}: {change} did not come at {write_duration(at)}" for at, change in missing),
-        *(f"{where}: {change} came at {write_duration(at)}, unexpected" for at, change in surplus),
+        *(f"{where}: {_told(each)} did not come at {write_duration(each.at_ms)}" for each in missing),
+        *(
+            f"{where}: {change.transition} came at {write_duration(change.at - example.begin_ms)}, unexpected"
+            for change in surplus
+        ),
     ]
 
 
-def _play(rule: Rule, example: Example) -> list[AlarmChange]:
-    engine = Engine(RuleSet((rule,), "example"), site=SITE, node="example")
+def _is(change: AlarmChange, expected: Expected, begin_ms: int) -> bool:
+    alarm = change.alarm
+    return (
+        (change.at - begin_ms, str(change.transition)) == (expected.at_ms, expected.change)
+        and expected.device in (None, alarm.device)
+        and expected.state in (None, str(alarm.state))
+    )
+
+
+def _told(expected: Expected) -> str:
+    whose = f" of {expected.device}" if expected.device is not None else ""
+    state = f" as {expected.state}" if expected.state is not None else ""
+    return f"{expected.change}{whose}{state}"
+
+
+def _play(rules: RuleSet, rule: Rule, example: Example) -> list[AlarmChange]:
+    cast = Cast(SITE, rule.kind, DEVICE, example.devices)
+    engine = Engine(rules, site=SITE, node=NODE, place_of=cast.place_of, around=cast.around)
     state = engine.new_state()
-    address = address_of(SITE, rule.kind, DEVICE)
+    if example.usual:
+        address = cast.address(None)
+        state.devices[address] = _taught(rule, example, address)
     changes: list[AlarmChange] = []
     for step in example.steps:
-        now = EPOCH_MS + step.at_ms
+        now = example.begin_ms + step.at_ms
         channel = Channel.EVENT if step.event else Channel.TELEMETRY
+        address = cast.address(step.device)
         reading = Reading(channel, address, dict(step.values), source_time=now, received_at=now)
         changes += engine.step(state, reading, now).changes
-    return [*changes, *engine.tick(state, EPOCH_MS + example.until_ms).changes]
+    return [*changes, *engine.tick(state, example.begin_ms + example.until_ms).changes]
 
 
-def _event_steps(entry: Entry, kind: Kind) -> list[Step]:
-    if kind.event is not None:
-        return _steps(entry, "events", kind.event, event=True)
-    if entry.has("events"):
-        entry.fault("events", f"{kind.name} sends none")
-    return []
+def _begin(entry: Entry) -> int:
+    text = entry.text("begin")
+    if text is None:
+        return EPOCH_MS
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=UTC).timestamp()) * 1000
+    except ValueError:
+        entry.fault("begin", "must be a day and a time, such as 2026-01-05 21:30", value=text)
+        return EPOCH_MS
 
 
-def _steps(entry: Entry, key: str, schema: type[msgspec.Struct], *, event: bool = False) -> list[Step]:
+def _holidays(entry: Entry) -> frozenset[date]:
+    days = set[date]()
+    for text in entry.texts("holidays"):
+        try:
+            days.add(date.fromisoformat(text))
+        except ValueError:
+            entry.fault("holidays", "must be days such as 2026-01-01", value=text)
+    return frozenset(days)
+
+
+def _taught(rule: Rule, example: Example, address: Address) -> Device:
+    """A device that has learnt before the example begins; not heard yet."""
+    points: dict[str, Scalar] = dict.fromkeys(KINDS[rule.kind].limited, False)
+    device = Device(address, rule.kind, points)
+    for term in rule.terms.values():
+        value = example.usual.get(term.name, example.usual.get(term.name.removesuffix("()")))
+        if value is not None and isinstance(term, Learning):
+            term.assume(device, value)
+    return device
+
+
+def _usual(entry: Entry) -> Mapping[str, float]:
+    below = entry.entry("usual")
+    usual: dict[str, float] = {}
+    for name in below.fields if below is not None else ():
+        value = below.text(name) if below is not None else None
+        ms = read_duration(value or "")
+        try:
+            usual[name] = float(value or "") if ms is None else ms / 1000
+        except ValueError:
+            entry.fault("usual", f"{name} needs a number or a duration", value=value)
+    return usual
+
+
+def _steps(entry: Entry, key: str, kind: Kind, devices: Sequence[Registered]) -> list[Step]:
     steps = []
     for moment in entry.entries(key):
-        moment.known(["at", *schema.__struct_fields__], required=["at"])
+        speaker = kind_of_line(moment, kind, devices)
+        schema = speaker.event if key == "events" else speaker.telemetry
+        if schema is None:
+            entry.fault("events", f"{speaker.name} sends none")
+            continue
+        moment.known(["at", "device", *schema.__struct_fields__], required=["at"])
         at_ms = moment.duration("at")
         values = _values(moment, schema)
         if at_ms is not None and values is not None:
-            steps.append(Step(at_ms, values, event))
+            steps.append(Step(at_ms, values, key == "events", moment.text("device")))
     return steps
 
 
@@ -121,9 +219,10 @@ def _values(moment: Entry, schema: type[msgspec.Struct]) -> Mapping[str, Scalar]
 def _expected(entry: Entry) -> Sequence[Expected]:
     expected = []
     for moment in entry.entries("expect"):
-        moment.known(["at", "change"], required=["at", "change"])
+        moment.known(["at", "change", "device", "state"], required=["at", "change"])
         at_ms = moment.duration("at")
         change = moment.word("change", [str(change) for change in _CHANGES])
+        state = moment.word("state", [str(each) for each in AlarmState])
         if at_ms is not None and change is not None:
-            expected.append(Expected(at_ms, change))
+            expected.append(Expected(at_ms, change, moment.text("device"), state))
     return expected

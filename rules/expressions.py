@@ -151,6 +151,10 @@ class _Compiler:
             lets=part.made.lets,
         )
 
+    def condition_about(self, node: ast.expr, vocabulary: Vocabulary) -> Condition:
+        """A part of it as a condition about another device, which calls no functions."""
+        return _Compiler(self._source, vocabulary, NO_FUNCTIONS, NO_LETS).condition(node)
+
     def let(self, name: str, node: ast.expr) -> Let:
         """What a name shall stand for: a term, or arithmetic, or a condition."""
         part = self._compile(node)

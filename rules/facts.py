@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from rules.alarms import Alarm
 from rules.board import put_back
-from rules.deadlines import key_of
+from rules.deadlines import arm, key_of
 from rules.decisions import CatchingUp, ClockStepped, ClockUntrusted, Input, Listening
 from rules.definitions import Rule
 from rules.state import Device, Ongoing, State
@@ -35,7 +35,8 @@ def adopt(state: State, standing: Iterable[Alarm], rules: Mapping[str, Rule]) ->
                 del device.ongoing[condition]
                 device.changed = True
     for alarm in state.alarms.values():
-        if alarm.active and alarm.rule in rules:
+        stands = alarm.active and alarm.superseded is None and alarm.members is None
+        if stands and alarm.rule in rules:
             _resume(state, alarm, rules[alarm.rule])
 
 
@@ -47,6 +48,8 @@ def _resume(state: State, alarm: Alarm, rule: Rule) -> None:
     condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
     ongoing = device.ongoing.setdefault(condition, Ongoing(alarm.rule, alarm.track))
     ongoing.due = None
+    if ongoing.ends is None:
+        arm(state, device, rule, ongoing, alarm.severity, alarm.raised_at, None)
     if rule.silent_for_ms is not None and alarm.rule not in device.silences:
         device.silences = (*device.silences, alarm.rule)
     device.changed = True

@@ -7,6 +7,7 @@ there is one, reason and what was probably meant. A rule set exists only where n
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 from devices.documents import Tree
@@ -14,22 +15,35 @@ from devices.faults import ConfigurationError, Fault, nearest
 from devices.kinds import KINDS, Command, Kind
 from devices.readings import Scalar
 from rules.alarms import Severity
-from rules.definitions import Ack, Action, Condition, Let, Rule, RuleSet, Text
+from rules.common_causes import read_fold
+from rules.definitions import Ack, Action, Condition, Let, Rule, RuleSet, Target
 from rules.entries import Entry
 from rules.examples import read_examples
 from rules.expressions import ExpressionError, compile_condition
+from rules.floods import check_floods, flood_vocabulary, read_flood
 from rules.functions import FUNCTIONS
+from rules.hours import PLAIN, Calendar
 from rules.lets import read_lets, spoken_of
-from rules.texts import Language, TextError, compile_text
+from rules.places import Level
+from rules.suppression import check_causes, read_causes
+from rules.texts import read_texts
+from rules.timing import TIMING_KEYS, check_endings, read_timing
 from rules.vocabulary import Vocabulary
 
 _KEYS = frozenset(
     {
         "id", "kind", "when", "clear", "cancel", "silent_for", "for", "per",
         "severity", "latch", "ack", "drill", "let", "text", "actions", "examples",
+        "source", "suppressed_by", "fold", "flood", *TIMING_KEYS,
     }
 )  # fmt: skip
-_NOT_WITH_SILENCE = ("clear", "cancel", "for", "per")
+_NOT_WITH_SILENCE = ("clear", "cancel", "for", "per", "clear_for", "clear_after")
+_NOT_WITH_FLOOD = (
+    *_NOT_WITH_SILENCE, "when", "silent_for", "latch", "actions", "suppressed_by", "fold",
+    "cooldown", "escalate", "active",
+)  # fmt: skip
+_SAID_ONLY = frozenset({"examples", "source"})
+"""Keys that make no rule another one."""
 _ID = re.compile(r"[a-z0-9-]{1,64}\Z")
 _TRACK = "track"
 _TEXT_LIMIT = 256
@@ -38,15 +52,19 @@ _WHOLE_LIMIT = 86_400
 _EXPIRES_LEAST_MS, _EXPIRES_MOST_MS = 1_000, 3_600_000
 
 
-def parse(documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KINDS) -> RuleSet:
+def parse(
+    documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KINDS, calendar: Calendar = PLAIN
+) -> RuleSet:
     """Check rule documents, each with the name of its file, and make one `RuleSet` of them, in that order.
 
+    ``calendar`` is what the hours of rules mean: with another one, a rule that has some is another rule.
     Raises `ConfigurationError` with every fault in every file.
     """
     faults: list[Fault] = []
     rules: list[Rule] = []
     meanings: list[Tree] = []
     files: dict[str, str] = {}
+    entries: dict[str, Entry] = {}
     for file, tree in documents:
         top = Entry(tree, "", file, faults)
         if isinstance(tree, dict):
@@ -55,16 +73,24 @@ def parse(documents: Sequence[tuple[str, Tree]], kinds: Mapping[str, Kind] = KIN
             rule_id = _id(entry, files, file)
             rule = _RuleEntry(entry, kinds).read(rule_id, file)
             if rule is not None:
-                rules.append(rule)
-                meanings.append({key: value for key, value in entry.fields.items() if key != "examples"})
+                meaning: dict[str, Tree] = {
+                    key: value for key, value in entry.fields.items() if key not in _SAID_ONLY
+                }
+                if rule.active is not None:
+                    meaning["calendar"] = list[Tree](calendar.meaning)
+                rules.append(replace(rule, version=_hash(meaning)))
+                entries[rule_id] = entry
+                meanings.append(meaning)
+    check_causes(rules, entries, faults)
+    check_floods(rules, entries)
     if faults:
         raise ConfigurationError(faults)
-    return RuleSet(tuple(rules), _hash(meanings))
+    return RuleSet(tuple(rules), _hash(meanings), calendar)
 
 
-def _hash(meanings: Sequence[Tree]) -> str:
-    """Of what the rules mean: texts count, examples and the spelling of the YAML do not."""
-    return sha256(json.dumps(meanings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _hash(meaning: Tree) -> str:
+    """Of what rules mean: texts count, examples and the spelling of the YAML do not."""
+    return sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _id(entry: Entry, files: dict[str, str], file: str) -> str:
@@ -100,21 +126,29 @@ class _RuleEntry:
         ack = entry.word("ack", [Ack.REQUIRED, Ack.NONE])
         latch, drill = entry.truth("latch"), entry.truth("drill")
         silent_for_ms = entry.duration("silent_for", least_ms=1_000)
+        causes = read_causes(entry, severity)
         for_ms = entry.duration("for") or 0
         per = entry.word("per", [_TRACK])
         if kind_name is None or severity is None:
             return None
         kind = self._kinds[kind_name]
+        timing = read_timing(entry, Severity(severity))
         vocabulary = Vocabulary.of(kind)
         lets = read_lets(entry, vocabulary)
         when = self._condition("when", vocabulary, lets)
         clear = self._condition("clear", vocabulary, lets)
         cancel = self._condition("cancel", vocabulary, lets)
+        flood = read_flood(entry, kind)
+        fold = read_fold(entry, kind, uses_event=when is not None and when.uses_event)
         self._check_trigger(kind)
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)
+            check_endings(entry, when, clear)
         named = vocabulary.with_points(let.point for let in lets.values())
-        texts = self._texts(named, events=when is None or when.uses_event)
+        if flood is not None:
+            texts = read_texts(entry, flood_vocabulary())
+        else:
+            texts = read_texts(entry, named, events=when is None or when.uses_event)
         actions = self._actions(kind)
         examples = read_examples(entry, kind)
         if entry.faults_so_far > before:
@@ -129,13 +163,23 @@ class _RuleEntry:
             clear=clear,
             cancel=cancel,
             silent_for_ms=silent_for_ms,
+            flood=flood,
             for_ms=for_ms,
             latch=latch,
             ack=Ack(ack or Ack.DEFAULT),
             per_track=per is not None,
             drill=drill,
+            suppressed_by=causes,
+            fold=fold,
             actions=actions,
             examples=examples,
+            source=entry.text("source") or "",
+            clear_for_ms=timing.clear_for_ms,
+            clear_after_ms=timing.clear_after_ms,
+            cooldown_ms=timing.cooldown_ms,
+            escalate=timing.escalate,
+            active=timing.active,
+            safety=timing.safety,
             lets=spoken_of(lets, entry, [when, clear, cancel], texts.values()),
         )
 
@@ -153,6 +197,11 @@ class _RuleEntry:
 
     def _check_trigger(self, kind: Kind) -> None:
         entry = self._entry
+        if entry.has("flood"):
+            for key in _NOT_WITH_FLOOD:
+                if entry.has(key):
+                    entry.fault(key, "has no meaning with `flood`, which is about other alarms")
+            return
         if not entry.has("silent_for"):
             if not entry.has("when"):
                 entry.fault(None, "needs `when` (what raises it) or `silent_for`")
@@ -188,32 +237,18 @@ class _RuleEntry:
 
     # What it says and does
 
-    def _texts(self, vocabulary: Vocabulary, *, events: bool) -> dict[str, Text]:
-        entry = self._entry.entry("text")
-        if entry is None:
-            return {}
-        languages = [str(language) for language in Language]
-        if entry.fields:
-            entry.known(languages, required=languages)
-        texts = {}
-        for language in Language:
-            source = entry.text(language)
-            if source is None:
-                continue
-            try:
-                texts[str(language)] = compile_text(source, vocabulary, language, events=events)
-            except TextError as error:
-                entry.fault(language, error.reason, value=error.value or source, nearest=error.nearest)
-        return texts
-
     def _actions(self, kind: Kind) -> tuple[Action, ...]:
         actions = (self._action(entry, kind) for entry in self._entry.entries("actions"))
         return tuple(action for action in actions if action is not None)
 
-    @staticmethod
-    def _action(entry: Entry, kind: Kind) -> Action | None:
-        entry.known({"command", "args", "expires"}, required=["command"])
+    def _action(self, entry: Entry, kind: Kind) -> Action | None:
+        entry.known({"command", "args", "expires", "to"}, required=["command"])
         expires_ms = entry.duration("expires", least_ms=_EXPIRES_LEAST_MS, most_ms=_EXPIRES_MOST_MS)
+        target = self._target(entry)
+        if entry.has("to"):
+            if target is None:
+                return None
+            kind = self._kinds[target.kind]
         name = entry.text("command")
         if name is None:
             return None
@@ -225,7 +260,19 @@ class _RuleEntry:
         if not command.automatic:
             entry.fault("command", "is given by a person only, never by a rule", value=name)
         args = _arguments(entry, command)
-        return Action(name, args) if expires_ms is None else Action(name, args, -(-expires_ms // 1000))
+        if expires_ms is None:
+            return Action(name, args, to=target)
+        return Action(name, args, -(-expires_ms // 1000), target)
+
+    def _target(self, entry: Entry) -> Target | None:
+        """Others that obey: which, and where they stand."""
+        below = entry.entry("to")
+        if below is None:
+            return None
+        below.known({"kind", "same"}, required=["kind", "same"])
+        kind = below.word("kind", self._kinds)
+        same = below.word("same", [str(level) for level in Level])
+        return None if kind is None or same is None else Target(kind, Level(same))
 
 
 def _arguments(entry: Entry, command: Command) -> Mapping[str, Scalar]:

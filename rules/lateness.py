@@ -12,6 +12,7 @@ from rules.definitions import Rule
 from rules.moments import BACK_MS
 from rules.plans import Plan, is_over
 from rules.state import Device, Ongoing, State
+from rules.withholding import earliest
 
 
 def judge_past(board: Board, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> None:
@@ -37,15 +38,18 @@ def judge_past(board: Board, state: State, device: Device, plan: Plan, reading: 
 
 
 def _raise(board: Board, state: State, device: Device, rule: Rule, reading: Reading, now: int) -> None:
-    """Told with the values and the time of the late message."""
+    """Told with the values and the time of the late message, unless the rule might not have raised it then."""
+    so_at = reading.source_time
+    if earliest(state, device, rule, so_at, board.calendar) > so_at:
+        return
     truth = None if rule.when is None else rule.when.evaluate(device.points)
     over = is_over(rule, truth, device.points, raised=True)
-    newest, device.source_time = device.source_time, reading.source_time
-    board.raise_(
-        state, device, rule, Ongoing(rule.id, fields=reading.values), now, late=True, orders=not over
-    )
+    ongoing = Ongoing(rule.id, fields=reading.values, since=so_at)
+    newest, device.source_time = device.source_time, so_at
+    board.raise_(state, device, rule, ongoing, now, so_at, late=True, orders=not over)
     device.source_time = newest
     if over:
         board.clear(state, device, rule, None, now)
     else:
-        device.ongoing[rule.id] = Ongoing(rule.id, since=reading.source_time)
+        ongoing.fields = None
+        device.ongoing[rule.id] = ongoing

@@ -1,13 +1,13 @@
 """What has to be done for one kind of device: its rules, sorted by what can change their truth."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from devices.kinds import Kind, Limited, Rate
 from devices.readings import Scalar
 from rules.definitions import Crossing, Points, Rule
 from rules.guards import Guard, guard_of
-from rules.terms import Fading, Growing, Term
+from rules.terms import Fading, Growing, Learning, Term
 
 SHAPES_MOST = 1_024
 """Combinations of points in one message that are remembered, for each kind."""
@@ -34,6 +34,8 @@ class Plan:
     growing: tuple[Growing, ...] = ()
     watched: Mapping[str, "Watched"] = field(default_factory=dict)
     """By rule, what can change its truth without a message."""
+    learning: Mapping[str, tuple[Learning, frozenset[str]]] = field(default_factory=dict)
+    """By name, terms that learn, each with the rules whose alarms keep it from that."""
     touched: dict[tuple[str, ...], tuple[tuple[Rule, Evaluate], ...]] = field(default_factory=dict)
     heard: dict[tuple[str, ...], tuple[tuple[Term, ...], tuple[Fading, ...]]] = field(default_factory=dict)
 
@@ -102,7 +104,25 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
         tuple(terms.values()),
         tuple(term for term in terms.values() if isinstance(term, Growing)),
         {rule.id: found for rule in rules if (found := _watched(rule)) is not None},
+        {term.name: (term, _spoilers(term, rules)) for term in terms.values() if isinstance(term, Learning)},
     )
+
+
+def _spoilers(learning: Learning, rules: Iterable[Rule]) -> frozenset[str]:
+    """Rules whose alarms say that it is not as usual; a drill does not."""
+    return frozenset(
+        rule.id
+        for rule in rules
+        if not rule.drill
+        and (rule.severity.needs_acknowledgement or not _looked_at(rule).isdisjoint(learning.spoiled_by))
+    )
+
+
+def _looked_at(rule: Rule) -> frozenset[str]:
+    """Points and terms, and the points that a term alone is about."""
+    if rule.when is None:
+        return frozenset()
+    return rule.when.names.union(*(term.feeds for term in rule.when.terms if len(term.feeds) == 1))
 
 
 def _watched(rule: Rule) -> Watched | None:

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from devices.readings import Address, Flag, Scalar
-from rules.alarms import Alarm
+from rules.alarms import Alarm, Outcome
+from rules.standing import Marked, Standing
 
 RateMark = tuple[float, int, int]
 """What a rate of change was last measured from: the value, its source time, its arrival."""
@@ -34,6 +35,8 @@ class Clock(msgspec.Struct, array_like=True):
     newest_event: int = 0
     """The same of events: the two come in sessions of their own, and overtake each other."""
     newest_event_at: int = 0
+    told_at: int = 0
+    """Arrival of the message that gave ``told``."""
 
 
 class Ongoing(msgspec.Struct, array_like=True):
@@ -47,6 +50,41 @@ class Ongoing(msgspec.Struct, array_like=True):
     """The event that it rests on, for an event rule."""
     since: int | None = None
     """When it began, by the device's clock; None where a message that had waited did not tell."""
+    wait: int = 0
+    """For how many ms more than its on-delay hours or a cooldown have kept it from being raised."""
+    escalates: int | None = None
+    """When the severity of its alarm rises next."""
+    ends: int | None = None
+    """When its alarm clears: what ends it has held for the off-delay, or no such event has come for so long."""
+    over_since: int | None = None
+    """From when `ends` counts, by the device's clock; None as for `since`."""
+
+    @property
+    def condition(self) -> str:
+        """Under which its device has it: rule id, or ``rule/track``."""
+        return self.rule if self.track is None else f"{self.rule}/{self.track}"
+
+
+class Incident(msgspec.Struct, array_like=True):
+    """What a camera follows, from its first track until it has left (`rules.tracks`). Times are Unix ms."""
+
+    fields: dict[str, Scalar]
+    """The last event, as the rules see it."""
+    seen: tuple[str, ...] = ()
+    """Tracks under which the camera follows it now."""
+    floor: int | None = None
+    """Where it boarded."""
+    closed: bool = False
+    """The door has closed since: ``floor`` is fixed."""
+    lost: int | None = None
+    """Since when it is out of sight."""
+    opened: bool = False
+    """The door was open then, or has been since."""
+    shut: int | None = None
+    """When it closed again."""
+    eased: bool = False
+    outcome: Outcome | None = None
+    over: bool = False
 
 
 class Device(msgspec.Struct, array_like=True):
@@ -76,10 +114,24 @@ class Device(msgspec.Struct, array_like=True):
     """By rule, the earliest deadline at which its condition is looked at without a message."""
     clock: Clock | None = None
     """Its own time."""
+    cooling: dict[str, tuple[int, int]] = {}
+    """By rule: until when it raises nothing here, and how often it would have since its alarm left the board."""
+    shape: tuple[str, ...] = ()
+    """What its last message held, told at ``source_time``."""
+    told: dict[str, int] = {}
+    """Of what that did not hold, when the device told it, by its own clock."""
     past: dict[str, int] = {}
     """Rules whose condition late messages tell to be true, each since when by the device's time; 0 once told."""
     past_at: int = 0
     """Arrival of the last late message."""
+    incidents: dict[str, Incident] = {}
+    """Under way, by the name of their first track."""
+    raises: dict[str, list[int]] = {}
+    """By condition: when it last came back, as far as chattering is judged by it."""
+    shelved: dict[str, int] = {}
+    """Conditions that chatter, and until when their alarms are shelved."""
+    marks: dict[str, int] = {}
+    """Conditions about this device that others look at: 0 = holds, else when it last held; absent = long ago."""
 
     @property
     def silent(self) -> bool:
@@ -119,8 +171,18 @@ class State:
     """Messages of unregistered devices beyond the limit, not evaluated."""
     tracks_refused: int = 0
     """Tracks that began while a device had too many under way; counted since the start."""
+    raises_withheld: int = 0
+    """Alarms that a cooldown kept from being raised; counted since the start."""
     provisional_since: int | None = None
     """Since when the gateway has not known the time; None while it does."""
+    announced: list[int] = field(default_factory=list)
+    """When people were last told of a new alarm by itself, as far as a flood is judged by it."""
+    folds_due: dict[str, int] = field(default_factory=dict)
+    """Keys of folds whose members have changed, and when that is told."""
+    standing: Standing = field(default_factory=Standing)
+    """Derived from the alarms, as `deadlines` is."""
+    around: Marked = field(default_factory=Marked)
+    """Derived from the devices."""
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
@@ -134,6 +196,8 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     catching_up: bool = False
     told_late: list[str] = []
     provisional_since: int | None = None
+    announced: list[int] = []
+    folds_due: dict[str, int] = {}
 
 
 _NUMBERS = 1
@@ -174,6 +238,8 @@ def freeze(state: State) -> tuple[bytes, list[tuple[Address, bytes]]]:
         state.catching_up,
         sorted(state.told_late),
         state.provisional_since,
+        state.announced,
+        state.folds_due,
     )
     devices = []
     for address, device in state.devices.items():
@@ -195,6 +261,7 @@ def thaw(header: bytes | None, devices: list[tuple[Address, bytes]]) -> State:
         state.refused = head.refused
         state.catching_up, state.told_late = head.catching_up, set(head.told_late)
         state.provisional_since = head.provisional_since
+        state.announced, state.folds_due = list(head.announced), dict(head.folds_due)
         state.alarms = {alarm.key: alarm for alarm in head.alarms}
         state.keys = {alarm.id: alarm.key for alarm in head.alarms}
     return state

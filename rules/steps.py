@@ -25,6 +25,9 @@ def shift(state: State, by_ms: int) -> None:
         deadlines[:] = [(due + by_ms, key, address, condition) for due, key, address, condition in deadlines]
     if state.listening_since:
         state.listening_since += by_ms
+    state.announced[:] = [moment + by_ms for moment in state.announced]
+    for key in state.folds_due:
+        state.folds_due[key] += by_ms
     state.now += by_ms
 
 
@@ -49,6 +52,7 @@ def corrected(alarm: Alarm, since: int, by_ms: int) -> Alarm:
         cancelled_at=right_if(alarm.cancelled_at),
         shelved_until=right_if(alarm.shelved_until),
         provisional=False,
+        why=None if alarm.why is None else alarm.why.corrected(right, own=own),
     )
 
 
@@ -60,16 +64,25 @@ def _shift_device(device: Device, by_ms: int) -> None:
             device.source_time += by_ms
         device.last_seen += by_ms
     for ongoing in device.ongoing.values():
-        if ongoing.due is not None:
-            ongoing.due += by_ms
+        for name in ("due", "escalates", "ends"):
+            if (due := getattr(ongoing, name)) is not None:
+                setattr(ongoing, name, due + by_ms)
+    for incident in device.incidents.values():
+        incident.lost = None if incident.lost is None else incident.lost + by_ms
+        incident.shut = None if incident.shut is None else incident.shut + by_ms
     device.armed = {rule: due + by_ms for rule, due in device.armed.items()}
     if device.clock is not None:
         device.clock.at += by_ms
         device.clock.newest_at += by_ms
         device.clock.newest_event_at += by_ms
+        device.clock.told_at += by_ms
     device.past_at += by_ms
     device.rates = _shift_marks(device.rates, by_ms)
+    device.cooling = {rule: (until + by_ms, count) for rule, (until, count) in device.cooling.items()}
     device.limited = {name: since + by_ms for name, since in device.limited.items()}
+    device.raises = {name: [moment + by_ms for moment in moments] for name, moments in device.raises.items()}
+    device.shelved = {name: until + by_ms for name, until in device.shelved.items()}
+    device.marks = {name: last and last + by_ms for name, last in device.marks.items()}
 
 
 def _shift_marks(marks: Mapping[str, RateMark], by_ms: int) -> dict[str, RateMark]:

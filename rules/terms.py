@@ -2,7 +2,8 @@
 
 ``mean(temperature, '5m')`` in a rule is a term of that name. It is heard into when a message feeds it, leaves its
 value in ``Device.points`` (absent is unknown) and what it must remember in ``Device.memory``, each under its name;
-so a compiled condition reads it like any other point, and a snapshot holds it.
+so a compiled condition reads it like any other point, and a snapshot holds it. Its name is no identifier; all others
+in ``Device.points`` are.
 
 A term is part of the fold: no clock, no randomness, nothing remembered but in the device it is given. What it
 remembers is built of lists, dicts, numbers, texts, true and false, and must work again after a snapshot (a tuple
@@ -58,6 +59,21 @@ class Growing(Term, Protocol):
 
     def since(self, device: Device) -> int | None:
         """When it began (Unix ms, the device's time), or None."""
+
+
+@runtime_checkable
+class Learning(Term, Protocol):
+    """A term that learns what is usual. What stands on the board teaches nothing."""
+
+    @property
+    def spoiled_by(self) -> frozenset[str]:
+        """Points and terms: what an alarm of a rule that looks at one of them is about is not as usual."""
+
+    def disregard(self, device: Device, reading: Reading, moment: int) -> None:
+        """Instead of `hear`, while such an alarm stands, or one that is critical or high."""
+
+    def assume(self, device: Device, value: float) -> None:
+        """Take it as learnt long ago that ``value`` is usual; for examples."""
 
 
 @runtime_checkable

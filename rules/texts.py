@@ -10,12 +10,14 @@ Besides its points a text may name ``device kind site building unit floor room p
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from enum import StrEnum
 from string import Formatter
 
 from devices.faults import nearest
 from devices.readings import Scalar
 from rules.definitions import Points, Text
+from rules.entries import Entry
 from rules.vocabulary import Point, Sort, Vocabulary
 
 
@@ -59,6 +61,7 @@ _PLACES = {
     ),
     Language.ZH: (("building", "{}号楼"), ("unit", "{}单元"), ("place_floor", "{}层"), ("room", "{}室")),
 }
+_LATE = {Language.EN: (" (late)", " (late: so at {})"), Language.ZH: ("（迟报）", "（迟报：发生于 {}）")}
 _JOINED = {Language.EN: ("{}", ", "), Language.ZH: ("{} ", "")}
 """How a name that is no number stands among the others, and what stands between them."""
 
@@ -91,6 +94,32 @@ def compile_text(source: str, vocabulary: Vocabulary, language: Language, *, eve
 
     names = frozenset(name for _, name, _, _ in Formatter().parse(source) if name)
     return Text(source, render, names)
+
+
+def late_note(language: Language, told: datetime, so: datetime | None) -> str:
+    """What follows the text of an alarm that is ``told`` later than it was ``so`` (local times; None: unknown)."""
+    when = "" if so is None else f"{so:%H:%M}" if so.date() == told.date() else f"{so:%Y-%m-%d %H:%M}"
+    return _LATE[language][bool(when)].format(when)
+
+
+def read_texts(owner: Entry, vocabulary: Vocabulary, *, events: bool = True) -> dict[str, Text]:
+    """The ``text`` of a mapping of a rule file, in every language; faults go into it."""
+    entry = owner.entry("text")
+    if entry is None:
+        return {}
+    languages = [str(language) for language in Language]
+    if entry.fields:
+        entry.known(languages, required=languages)
+    texts = {}
+    for language in Language:
+        source = entry.text(language)
+        if source is None:
+            continue
+        try:
+            texts[str(language)] = compile_text(source, vocabulary, language, events=events)
+        except TextError as error:
+            entry.fault(language, error.reason, value=error.value or source, nearest=error.nearest)
+    return texts
 
 
 def _pieces(source: str, vocabulary: Vocabulary, language: Language, *, events: bool) -> Iterator[_Piece]:

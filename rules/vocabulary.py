@@ -11,7 +11,7 @@ from typing import get_args, get_type_hints
 
 from msgspec import Struct, UnsetType, inspect
 
-from devices.kinds import Kind
+from devices.kinds import INCIDENT_WORDS, Kind
 
 
 class Sort(StrEnum):
@@ -53,6 +53,9 @@ class Vocabulary:
         """Telemetry, derived rates and event fields; an event field hides a point of the same name."""
         points = {point.name: point for point in _points(kind.telemetry, event=False)}
         points |= {name: Point(name, Sort.NUMBER) for name in kind.rates}
+        if kind.following is not None:
+            point = kind.following.point
+            points[point] = Point(point, Sort.CHOICE, frozenset(INCIDENT_WORDS))
         if kind.event is not None:
             points |= {point.name: point for point in _points(kind.event, event=True)}
         points |= {name: replace(points[name], private=True) for name in kind.private & points.keys()}

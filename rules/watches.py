@@ -17,6 +17,20 @@ from rules.plans import Plan, Watched
 from rules.state import Device, State
 from rules.terms import Fading
 
+AFTER_STOP_MS = 600_000
+"""So long a device has to speak after a stop before what grew meanwhile is judged without it."""
+
+
+def put_off(state: State, device: Device, rule: str, due: int) -> bool:
+    """Whether a look that was due in a stop waits for the device to speak, and has a new deadline."""
+    heard_from = state.listening_since
+    if heard_from is None or device.last_seen >= heard_from or due > heard_from:
+        return False
+    device.armed[rule] = later = heard_from + AFTER_STOP_MS
+    device.changed = True
+    heappush(state.deadlines, (later, key_of(rule, device), device.address, WATCH + rule))
+    return True
+
 
 def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> None:
     """Let the terms that a message feeds hear it; ``moment`` as `rules.moments.tell_time` gave it.
@@ -24,7 +38,13 @@ def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> Non
     The others forget what is too old by then, so that a condition never sees what no longer is.
     """
     fed, rest = plan.hearing(reading.values)
+    learning = plan.learning if device.ongoing else None
     for term in fed:
+        if learning and term.name in learning:
+            learner, spoilers = learning[term.name]
+            if _is_spoiled(device, spoilers):
+                learner.disregard(device, reading, moment)
+                continue
         term.hear(device, reading, moment)
     if rest:
         fade(device, rest, reading.received_at)
@@ -32,12 +52,17 @@ def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> Non
         grow(device, plan, reading.received_at)
 
 
+def _is_spoiled(device: Device, rules: frozenset[str]) -> bool:
+    return any(ongoing.due is None and ongoing.rule in rules for ongoing in device.ongoing.values())
+
+
 def look_anew(device: Device, plan: Plan, now: int) -> None:
     """Terms as they are at ``now`` (Unix ms) under changed rules, and nothing of those that are no more."""
     names = {term.name for term in plan.terms}
     for name in device.memory.keys() - names:
         del device.memory[name]
-        device.points.pop(name, None)
+    for name in [each for each in device.points if not each.isidentifier() and each not in names]:
+        del device.points[name]
     device.armed.clear()
     grow(device, plan, now)
     fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)

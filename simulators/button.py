@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from devices.readings import Channel, Scalar
-from simulators.device import DAY_S, FAULTS, Device, Happenings, Outcome, Parameter, Status
+from simulators.device import DAY_S, FAULTS, POWER, Device, Happenings, Outcome, Parameter, Status
 
 # Motions an hour, by hour of the day.
 RHYTHM = (1, 1, 1, 1, 1, 4, 25, 50, 60, 55, 45, 45, 55, 15, 12, 30, 40, 45, 55, 45, 35, 25, 8, 2)
@@ -20,6 +20,8 @@ TEST_DAYS = 30
 BATTERY_DAYS = 400.0
 LOW_BATTERY = 15.0
 NORMAL_ABOVE = 30.0
+ANSWER_S = 20.0
+"""So long it takes a person who is well to answer a prompt."""
 
 
 class Button(Device):
@@ -33,8 +35,11 @@ class Button(Device):
             "battery": {"percent": Parameter(8, 0, 100, "%")},
             "not_worn": {},
             "motionless": {},
+            "fall": {},
+            "untested": {},
         },
         "action": {"emergency": {}, "cancel": {}, "test": {}, "check_in": {}},
+        "power": POWER,
     }
 
     def __init__(
@@ -48,7 +53,8 @@ class Button(Device):
         self._charge = rng.uniform(0.3, 1.0)
         self._link = rng.randint(60, 220)
         self._battery: float | None = None
-        self._not_worn = self._motionless = False
+        self._not_worn = self._motionless = self._fallen = False
+        self._answer_s = math.inf
         self._counted_s = 0.0
         self._check_in_s = self._first(rng.gauss(8.5, 0.3), within_days=1)
         self._test_s = self._first(10.0, within_days=TEST_DAYS)
@@ -62,10 +68,13 @@ class Button(Device):
     def worn(self) -> bool:
         """On the person, not on the bedside table."""
         start, end = WORN_HOURS
-        return not self._not_worn and start <= self.hour + self._shift_h / 2 <= end
+        return self._fallen or (not self._not_worn and start <= self.hour + self._shift_h / 2 <= end)
 
     def _step(self, passed_s: float) -> float:
         del passed_s  # movement is counted when it is reported
+        if self.now_s >= self._answer_s:
+            self._say(Channel.EVENT, {"action": "check_in"})
+            self._answer_s = math.inf
         while self.now_s >= self._check_in_s:
             if self.worn and not self._motionless:
                 self._say(Channel.EVENT, {"action": "check_in"})
@@ -73,7 +82,7 @@ class Button(Device):
         while self.now_s >= self._test_s:
             self._say(Channel.EVENT, {"action": "test"})
             self._test_s += TEST_DAYS * DAY_S
-        return min(self._check_in_s, self._test_s)
+        return min(self._check_in_s, self._test_s, self._answer_s)
 
     def _motions(self) -> int:
         """Draw the motions since the last report: Poisson, with the rhythm integrated hour by hour."""
@@ -106,16 +115,24 @@ class Button(Device):
             return
         match name:
             case "none":
-                self._battery, self._not_worn, self._motionless = None, False, False
+                self._battery, self._not_worn, self._motionless, self._fallen = None, False, False, False
             case "battery":
                 self._battery = given["percent"]
             case "not_worn":
                 self._not_worn = True
             case "motionless":
                 self._motionless = True
+            case "untested":
+                self._test_s = math.inf
+            case "fall":  # it is around the neck of who got up, and nothing moves any more
+                self._motionless = self._fallen = True
         self.report()
 
-    def _obey(self, _command: str, _args: Mapping[str, Scalar]) -> Outcome:
+    def _obey(self, command: str, _args: Mapping[str, Scalar]) -> Outcome:
+        if command == "prompt":
+            if self.worn and not self._motionless:
+                self._answer_s = self.now_s + ANSWER_S
+            return Outcome(Status.DONE, "the person was asked")
         self.confirmations += 1
         return Outcome(Status.DONE, "the person was told")
 

@@ -5,8 +5,8 @@ battery needs is in it, tapers off exponentially, floats, and ends when its owne
 port, a thermal resistance and capacity. ``energy`` is the port's register, the integral of its power.
 
 What goes wrong: ``overheat`` is a bad contact, which heats while current flows and cools once `cut_power` is
-obeyed; ``runaway`` is a battery beyond saving, which no relay stops; ``no_taper`` a battery that never fills
-(reference: domain C1 to C4).
+obeyed; ``runaway`` is a battery beyond saving, which no relay stops; ``failing_battery`` goes that way, warming
+slowly first; ``no_taper`` is a battery that never fills (reference: domain C1 to C4).
 """
 
 import math
@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from devices.kinds import ChargePointError, ChargePointStatus
 from devices.readings import Scalar
-from simulators.device import FAULTS, Device, Happenings, Outcome, Parameter, Status
+from simulators.device import FAULTS, POWER, Device, Happenings, Outcome, Parameter, Status
 
 MAINS_V = 225.0
 POWER_FACTOR = 0.95
@@ -40,6 +40,9 @@ HEATING_K_PER_W = 0.025
 """Port over ambient in steady state: 25 K at 1 kW."""
 THERMAL_S = 150.0
 """Time constant of the port."""
+WARMING_STEP_S = 3.0
+SETTLED_STEP_S = 15.0
+"""How finely a port is looked at that warms or cools with its load, and one that has done so."""
 SENSOR_MAX_C = 190.0
 HOT_C = 80.0
 """The port tells HighTemperature from here on; it does not switch itself off (domain, section 0, 8)."""
@@ -48,6 +51,10 @@ REPORT_K = 1.0
 """A port reports at once when its temperature has moved by this much."""
 
 GROUND_FAILURE_MA = 30.0
+
+FAILING_C_PER_S = 0.02
+FAILING_LIMIT_C = 58.0
+"""How a failing battery warms the port before it runs away: as a hot summer day would."""
 
 
 class Phase(StrEnum):
@@ -79,6 +86,7 @@ class Charger(Device):
 
     kind: ClassVar[str] = "charger"
     usual_interval_s: ClassVar[float] = 60.0
+    mains: ClassVar[bool] = True
     happenings: ClassVar[Happenings] = {
         "fault": {
             **FAULTS,
@@ -90,11 +98,27 @@ class Charger(Device):
                 "rate": Parameter(1.5, 0.01, 20, "°C/s"),
                 "limit": Parameter(180, 40, SENSOR_MAX_C, "°C"),
             },
+            "failing_battery": {
+                "after": Parameter(600, 0, 86_400),
+                "rate": Parameter(1.5, 0.01, 20, "°C/s"),
+                "limit": Parameter(180, 40, SENSOR_MAX_C, "°C"),
+            },
             "no_taper": {},
+            "over_voltage": {"voltage": Parameter(285, 0, 499, "V")},
+            "under_voltage": {"voltage": Parameter(80, 0, 499, "V")},
+            "broken": {},
             "leakage": {"current": Parameter(45, 0, 1_000, "mA")},
             "welded": {},
         },
-        "action": {"plug": {}, "unplug": {}},
+        "action": {
+            "plug": {
+                "watts": Parameter(0, 0, 2_000, "W"),
+                "needs": Parameter(0, 0, 100, "kWh"),
+                "stays": Parameter(math.nan, 0, math.inf),
+            },
+            "unplug": {},
+        },
+        "power": POWER,
     }
 
     def __init__(
@@ -113,9 +137,13 @@ class Charger(Device):
         self._phase_since_s = 0.0
         self._unplug_after_s = 0.0
         self._next_plug_s = rng.uniform(0, 7_200)
+        self._taken_over = False
+        """Only the story plugs and unplugs here any more."""
         self._mains_v = MAINS_V + rng.gauss(0, 2)
         self._heat_c_per_s = self._heat_limit_c = 0.0
         self._burning = self._no_taper = self._welded = self._faulted = False
+        self._runaway: tuple[float, float, float] | None = None
+        self._fault_v: float | None = None
         self._leakage_ma = rng.uniform(0.1, 0.6)
         self._leak_fault_ma = 0.0
         self._reported_c = self.temperature_c
@@ -139,9 +167,18 @@ class Charger(Device):
         self._session = f"{self.rng.getrandbits(32):08x}"
         self._enter(Phase.PLUGGED)
 
+    def _plug_as(self, given: Mapping[str, float]) -> None:
+        """As told: W in bulk, kWh to fill it, how long it stays plugged in once it is full; 0: as it comes."""
+        self._plug()
+        self._bulk_w = given["watts"] or self._bulk_w
+        self._need_wh = given["needs"] * 1_000 or self._need_wh
+        if not math.isnan(given["stays"]):
+            self._unplug_after_s = given["stays"]
+
     def _unplug(self) -> None:
         self._session = ""
-        self._next_plug_s = self.now_s + self.rng.expovariate(1 / 5_400)
+        pause_s = self.rng.expovariate(1 / 5_400)
+        self._next_plug_s = math.inf if self._taken_over else self.now_s + pause_s
         self._enter(Phase.IDLE)
 
     def _enter(self, phase: Phase) -> None:
@@ -149,6 +186,9 @@ class Charger(Device):
 
     def _step(self, passed_s: float) -> float:
         self._charge(passed_s)
+        if self._runaway is not None and self.now_s >= self._runaway[0]:
+            _, self._heat_c_per_s, self._heat_limit_c = self._runaway
+            self._burning, self._runaway = True, None
         self._warm(passed_s)
         if (status := self._status_now()) is not self._status:
             self._status = status
@@ -156,11 +196,13 @@ class Charger(Device):
         if abs(self.temperature_c - self._reported_c) >= REPORT_K:
             self.report()
         settled = abs(self.temperature_c - self._target_c()) < REPORT_K / 4
-        if self._heat_c_per_s or not settled:
+        if self._heat_c_per_s:
             return self.now_s + 1
+        if not settled:
+            return self.now_s + WARMING_STEP_S
         if self.phase is Phase.IDLE and not self.power_w:
             return min(self._next_plug_s, self.now_s + 300)
-        return self.now_s + 5
+        return self.now_s + (5 if self.phase is Phase.PLUGGED else SETTLED_STEP_S)
 
     def _charge(self, passed_s: float) -> None:
         self._draw(passed_s)
@@ -185,7 +227,7 @@ class Charger(Device):
     def _draw(self, passed_s: float) -> None:
         """Integrate the power over the time that passed, then find the power of now."""
         before_w = self.power_w
-        if self.cut:
+        if self.cut or not self.powered:
             power_w = before_w = 0.0
         else:
             match self.phase:
@@ -218,7 +260,7 @@ class Charger(Device):
         return self.ambient_c + HEATING_K_PER_W * self.power_w
 
     def _warm(self, passed_s: float) -> None:
-        fed = self._burning or not (self.cut or self.phase is Phase.IDLE)
+        fed = self._burning or not (self.cut or self.phase is Phase.IDLE or not self.powered)
         if self._heat_c_per_s and fed:
             # The heat source outweighs what the port gives off: a straight rise up to its limit.
             risen = self.temperature_c + self._heat_c_per_s * passed_s
@@ -232,6 +274,8 @@ class Charger(Device):
     def _points(self) -> dict[str, Scalar]:
         self._reported_c = self.temperature_c
         voltage = self._mains_v - 0.002 * self.power_w + self.rng.gauss(0, 0.8)
+        if self._fault_v is not None:
+            voltage = self._fault_v
         power = max(0.0, self.power_w * (1 + self.rng.gauss(0, 0.003)))
         leakage = self._leak_fault_ma or self._leakage_ma
         error = ChargePointError.NO_ERROR
@@ -243,7 +287,7 @@ class Charger(Device):
             error = ChargePointError.POWER_SWITCH_FAILURE
         return {
             "voltage": round(voltage, 1),
-            "current": round(power / (voltage * POWER_FACTOR), 3),
+            "current": round(min(99.0, power / (max(voltage, 1.0) * POWER_FACTOR)), 3),
             "power": round(power, 1),
             "energy": round(self.energy_kwh, 4),
             "temperature": round(self.temperature_c + self.rng.gauss(0, 0.05), 1),
@@ -258,20 +302,33 @@ class Charger(Device):
             case "none":
                 self._heat_c_per_s = self._leak_fault_ma = 0.0
                 self._burning = self._no_taper = self._welded = self._faulted = False
+                self._runaway = self._fault_v = None
             case "overheat" | "runaway":
                 if self.phase is Phase.IDLE:
                     self._plug()
                 self._heat_c_per_s, self._heat_limit_c = given["rate"], given["limit"]
                 self._burning = name == "runaway"
+            case "failing_battery":
+                if self.phase is Phase.IDLE:
+                    self._plug()
+                self._no_taper = True
+                self._heat_c_per_s, self._heat_limit_c = FAILING_C_PER_S, FAILING_LIMIT_C
+                self._runaway = (self.now_s + given["after"], given["rate"], given["limit"])
             case "no_taper":
                 self._no_taper = True
+            case "over_voltage" | "under_voltage":
+                self._fault_v = given["voltage"]
+            case "broken":
+                self._faulted = True
             case "leakage":
                 self._leak_fault_ma = given["current"]
             case "welded":
                 self._welded = True
-            case "plug" if self.phase is Phase.IDLE:
-                self._plug()
-            case "unplug" if self.phase is not Phase.IDLE:
+            case "plug":
+                self._plug_as(given)
+                self._taken_over = True
+            case "unplug":
+                self._taken_over = True
                 self._unplug()
         self.report()
 

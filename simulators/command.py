@@ -16,9 +16,10 @@ from devices.faults import ConfigurationError
 from devices.topics import LEVEL
 from simulators.connections import Broker, BrokerUnreachableError, probe
 from simulators.fleet import COUNTED, Fleet, Placement, Tempo, community, registry_tree
-from simulators.play import Event, Play, describe
+from simulators.play import Play
 from simulators.scenario import Scenario, find_scenario, load_scenario
 from simulators.simulation import Simulation
+from simulators.telling import Event, describe
 
 EXAMPLE = """example:
   anlin simulate --chargers 500 --smoke 5000 --buttons 1000 --elevators 100 --rate 200 --broker 127.0.0.1:1883
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
     parser.add_argument(
-        "--scenario", metavar="FILE", help="play a scenario file, or a shipped one by name (demo, quiet)"
+        "--scenario", metavar="FILE", help="play a scenario file, or a shipped one by name (demo, quiet, …)"
     )
     for name in COUNTED:
         parser.add_argument(f"--{name}", type=_count, default=None, metavar="N", help=f"how many {name}")

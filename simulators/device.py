@@ -2,13 +2,15 @@
 
 A device is a state machine over its own time. `Device.advance` moves that time and gives the messages that
 fell due; the same seed gives the same messages, however the time is cut into pieces. A device knows neither
-the broker nor the calendar: whoever carries its messages adds ``ts`` and the topic.
+the broker nor the calendar: whoever carries its messages adds ``ts`` and the topic. What happens to messages on
+their way (`simulators.line`) is no matter of the device.
 """
 
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -53,7 +55,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A number that can be said about something that happens."""
+    """A number that can be said about something that happens.
+
+    ``unit`` is written as it is read by people; ``s`` is a duration, ``share`` a number from 0 to 1 or percent.
+    """
 
     default: float
     low: float
@@ -62,7 +67,7 @@ class Parameter:
 
 
 Happenings = Mapping[str, Mapping[str, Mapping[str, Parameter]]]
-"""What can happen to a device: verb (fault, action, passenger) → name → parameters."""
+"""What can happen to a device: verb (fault, action, passenger, power) → name → parameters."""
 
 FOREVER = Parameter(math.inf, 0, math.inf)
 
@@ -70,18 +75,25 @@ FAULTS: Mapping[str, Mapping[str, Parameter]] = MappingProxyType(
     {
         "silent": {"for": FOREVER},
         "offline": {"for": FOREVER},
+        "flood": {"rate": Parameter(50, 0.1, 10_000, "/s"), "for": FOREVER},
         "none": {},
     }
 )
-"""Faults of every device: it says nothing though connected, its connection breaks, all is well again."""
+"""Faults of every device: it says nothing though connected, its connection breaks, it says far too much, all is
+well again."""
+
+POWER: Mapping[str, Mapping[str, Parameter]] = MappingProxyType({"cut": {}, "back": {}})
+"""What lives on mains is dead without it; of what lives on a battery, the radio hub is."""
+
+KEPT_EVENTS = 32
+KEPT_IN_BUFFER = 10_000
+"""Messages that a device keeps while its connection is broken; beyond them the oldest goes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """Something that happens to a device at a moment of the story."""
+    """Something that happens to a device."""
 
-    at_s: float
-    device: str
     verb: str
     name: str
     parameters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
@@ -94,6 +106,8 @@ class Device(ABC):
     usual_interval_s: ClassVar[float]
     """How often such a device reports when nothing changes."""
     happenings: ClassVar[Happenings]
+    mains: ClassVar[bool] = False
+    """Lives on mains, not on a battery."""
 
     def __init__(
         self, rng: random.Random, *, interval_s: float | None = None, starts_at_s: float = 0.0
@@ -104,6 +118,12 @@ class Device(ABC):
         self.now_s = 0.0
         self.silent_until_s = -math.inf
         self.offline_until_s = -math.inf
+        self.powered = True
+        self.buffers = False
+        """While its connection is broken it keeps what it measures, not only events."""
+        self._flood_until_s = self._flood_interval_s = -math.inf
+        self._set: dict[str, Scalar | None] = {}
+        self._kept: deque[Message] = deque()
         self._starts_at_s = starts_at_s
         self._asked_s = 0.0
         self._step_at_s = 0.0
@@ -138,7 +158,7 @@ class Device(ABC):
     @property
     def offline(self) -> bool:
         """Its connection is broken, and stays so for now."""
-        return self.now_s < self.offline_until_s
+        return not self.powered or self.now_s < self.offline_until_s
 
     def advance(self, dt_s: float) -> list[Message]:
         """Move its time by ``dt_s``; give what it said meanwhile, oldest first."""
@@ -148,7 +168,20 @@ class Device(ABC):
         """Move its time to ``at_s`` (never back); give what it said meanwhile, oldest first."""
         self.run_to(at_s)
         said, self._said = self._said, []
-        return [] if self.now_s < self.silent_until_s or self.offline else said
+        if self.now_s < self.silent_until_s or not self.powered:
+            return []
+        if self.offline:
+            self._keep(said)
+            return []
+        return said
+
+    def _keep(self, said: list[Message]) -> None:
+        limit = KEPT_IN_BUFFER if self.buffers else KEPT_EVENTS
+        for message in said:
+            if self.buffers or message.channel is Channel.EVENT:
+                if len(self._kept) >= limit:
+                    self._kept.popleft()
+                self._kept.append(message)
 
     def run_to(self, at_s: float) -> None:
         """Move its time to ``at_s`` (never back); what it says meanwhile is kept for the next advance."""
@@ -158,8 +191,9 @@ class Device(ABC):
             if self._step_at_s <= self.now_s:
                 self._move()
             if self._report_at_s <= self.now_s:
-                self._say(Channel.TELEMETRY, self._points())
-                self._report_at_s = self.now_s + self.interval_s
+                self._say(Channel.TELEMETRY, self._measured())
+                flooding = self.now_s < self._flood_until_s
+                self._report_at_s = self.now_s + (self._flood_interval_s if flooding else self.interval_s)
         self.now_s = max(self.now_s, self._asked_s)
 
     def set_interval(self, interval_s: float) -> None:
@@ -171,8 +205,28 @@ class Device(ABC):
         """Say how it is at the next advance, whether or not that is due."""
         self._report_at_s = min(self._report_at_s, self.now_s)
 
+    def _measured(self) -> dict[str, Scalar]:
+        points = self._points()
+        if self._set:
+            points.update({name: value for name, value in self._set.items() if value is not None})
+            points = {name: value for name, value in points.items() if self._set.get(name, value) is not None}
+        return points
+
+    def set(self, points: Mapping[str, Scalar | None]) -> None:
+        """These points say so from now on, whatever physics does; None: they are not said at all."""
+        self._set.update(points)
+        self.report()
+
+    def unset(self, names: Iterable[str] | None = None) -> None:
+        """These points, or all, are measured again."""
+        for name in list(self._set) if names is None else names:
+            self._set.pop(name, None)
+        self.report()
+
     def introduce(self) -> None:
-        """It has just connected: say how it is within `FIRST_REPORT_S`, each at a moment of its own."""
+        """It has just connected: tell what was kept, and within `FIRST_REPORT_S` how it is, each at its moment."""
+        self._said = [*self._kept, *self._said]
+        self._kept.clear()
         self._report_at_s = min(self._report_at_s, self.now_s + self._phase_s)
 
     def happen(self, verb: str, name: str, parameters: Mapping[str, float]) -> None:
@@ -181,12 +235,18 @@ class Device(ABC):
         known = self.happenings[verb][name]
         given = {key: parameters.get(key, parameter.default) for key, parameter in known.items()}
         match name:
+            case "cut" | "back":
+                self._power(on=name == "back")
             case "silent":
                 self.silent_until_s = self.now_s + given["for"]
             case "offline":
                 self.offline_until_s = self.now_s + given["for"]
+            case "flood":
+                self._flood_until_s, self._flood_interval_s = self.now_s + given["for"], 1 / given["rate"]
+                self.report()
             case "none":
-                self.silent_until_s = self.offline_until_s = -math.inf
+                self.silent_until_s = self.offline_until_s = self._flood_until_s = -math.inf
+                self._set.clear()
                 self.report()
                 self._happen(name, given)
             case _:
@@ -210,6 +270,18 @@ class Device(ABC):
         outcome = self._obey(command, args)
         self._wake()
         return outcome
+
+    def _power(self, *, on: bool) -> None:
+        if self.mains:
+            self.powered = on
+            self._powered(on=on)
+        else:
+            self.offline_until_s = -math.inf if on else math.inf
+
+    def _powered(self, *, on: bool) -> None:
+        """Its mains went or came: what it was about to say is lost."""
+        del on
+        self._said.clear()
 
     @abstractmethod
     def _step(self, passed_s: float) -> float:

@@ -4,6 +4,7 @@ Passengers call by the hours of the day. Each becomes a track (``new``, ``update
 and a score; most are persons, some push a stroller, a bicycle or sit in a wheelchair. E-bikes come only when
 a scenario brings them, so that a normal day raises nothing.
 
+Who forces the door (``force``) goes with an e-bike although the door is held.
 `hold_door` keeps the door open (``blocking``) until its seconds are over or `release_door` comes; a fire
 recall sends the car down, opens it, drops every hold and refuses new ones (reference: domain D1).
 """
@@ -16,7 +17,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from devices.readings import Channel, Scalar
-from simulators.device import FAULTS, Device, Happenings, Outcome, Parameter, Status
+from simulators.device import FAULTS, POWER, Device, Happenings, Outcome, Parameter, Status
 
 # Trips an hour, by hour of the day.
 TRAFFIC = (2, 1, 1, 1, 2, 6, 18, 40, 34, 20, 16, 22, 26, 16, 14, 18, 24, 38, 40, 30, 22, 14, 8, 4)
@@ -52,6 +53,10 @@ class Passenger:
     to_floor: int | None
     """Where it gets off; None: where the car is when its time is up."""
     leaves_at_s: float
+    force_at_s: float = math.inf
+    """When it has the door closed although it is held."""
+    score: float = 0.0
+    """How sure the camera is; 0: as usual."""
 
 
 class Elevator(Device):
@@ -59,6 +64,7 @@ class Elevator(Device):
 
     kind: ClassVar[str] = "elevator"
     usual_interval_s: ClassVar[float] = 60.0
+    mains: ClassVar[bool] = True
     happenings: ClassVar[Happenings] = {
         "fault": {
             **FAULTS,
@@ -66,7 +72,15 @@ class Elevator(Device):
             "fire_recall": {},
             "propped": {"for": Parameter(180, 1, 86_400)},
         },
-        "passenger": {label: {"stay": Parameter(15, 1, 3_600)} for label in SCORES},
+        "passenger": {
+            label: {
+                "stay": Parameter(15, 1, 3_600),
+                "force": Parameter(math.inf, 0, math.inf),
+                "score": Parameter(0, 0, 1, "share"),
+            }
+            for label in SCORES
+        },
+        "power": POWER,
     }
 
     def __init__(
@@ -89,7 +103,7 @@ class Elevator(Device):
         self._close_at_s = math.inf
         self._board_at_s = math.inf
         self._hold_until_s = self._propped_until_s = -math.inf
-        self._waiting: list[tuple[str, float]] = []
+        self._waiting: list[tuple[str, Mapping[str, float]]] = []
         self._call_at_s = self._next_call()
         self._calls: list[int] = []
         self._blocked = False
@@ -106,6 +120,8 @@ class Elevator(Device):
 
     def _step(self, passed_s: float) -> float:
         del passed_s  # everything in it has its moment
+        if not self.powered:
+            return math.inf
         if self.now_s >= self._call_at_s:
             call = self.rng.randint(GROUND, self._floors)
             if len(self._calls) < CALLS_LIMIT:
@@ -115,6 +131,8 @@ class Elevator(Device):
             self._pass_floor()
         if self.open:
             self._exchange()
+            if any(one.force_at_s <= self.now_s for one in self.passengers):
+                self._force()
             if self.now_s >= self._close_at_s and not self.blocking and not self.fire_recall:
                 self._close()
         if not self.open and self._target is None:
@@ -130,6 +148,7 @@ class Elevator(Device):
         moments += [self._hold_until_s, self._propped_until_s]
         moments += [passenger.update_at_s for passenger in self.passengers]
         moments += [passenger.leaves_at_s for passenger in self.passengers]
+        moments += [passenger.force_at_s for passenger in self.passengers]
         return min((moment for moment in moments if moment > self.now_s), default=math.inf)
 
     def _pass_floor(self) -> None:
@@ -152,6 +171,25 @@ class Elevator(Device):
         self._board_at_s = self.now_s + BOARDING_S
         self._close_at_s = self.now_s + DWELL_S
         self.report()
+
+    def _force(self) -> None:
+        self._hold_until_s = self._propped_until_s = -math.inf
+        self._close_at_s = self.now_s
+        for one in self.passengers:
+            if one.force_at_s <= self.now_s:
+                one.force_at_s = math.inf
+
+    def _powered(self, *, on: bool) -> None:
+        """The car stands; the camera forgets whom it followed, and no track of theirs ever ends."""
+        if not on:
+            self.passengers.clear()
+            self._waiting.clear()
+            self._calls.clear()
+            self.open, self._target = False, None
+            self._floor_at_s = self._board_at_s = self._close_at_s = math.inf
+            self._hold_until_s = self._propped_until_s = -math.inf
+        else:
+            self._call_at_s = self._next_call()
 
     def _close(self) -> None:
         self.open = False
@@ -190,8 +228,9 @@ class Elevator(Device):
         if self.now_s < self._board_at_s or self.fire_recall:
             return
         self._board_at_s = math.inf
-        for label, stay_s in self._waiting:
-            self._board(label, None, self.now_s + stay_s)
+        for label, given in self._waiting:
+            self._board(label, None, self.now_s + given["stay"], given["score"])
+            self.passengers[-1].force_at_s = self.now_s + given["force"]
         self._waiting.clear()
         if self.floor in self._calls:
             self._calls = [call for call in self._calls if call != self.floor]
@@ -204,9 +243,10 @@ class Elevator(Device):
                 if self.rng.random() < chance:
                     self._board(label, to_floor, math.inf)
 
-    def _board(self, label: str, to_floor: int | None, leaves_at_s: float) -> None:
+    def _board(self, label: str, to_floor: int | None, leaves_at_s: float, score: float = 0.0) -> None:
         track = f"{self.rng.getrandbits(40):010x}"
-        one = Passenger(track, label, self.now_s + UPDATE_S.get(label, 2.0), to_floor, leaves_at_s)
+        due_s = self.now_s + UPDATE_S.get(label, 2.0)
+        one = Passenger(track, label, due_s, to_floor, leaves_at_s, score=score)
         self.passengers.append(one)
         self._tell("new", one)
 
@@ -218,6 +258,8 @@ class Elevator(Device):
 
     def _tell(self, kind: str, one: Passenger) -> None:
         score = min(0.99, max(0.5, self.rng.gauss(SCORES[one.label], 0.03)))
+        if one.score:
+            score = one.score
         if self.stream:
             event: dict[str, Scalar] = {
                 "type": kind,
@@ -240,7 +282,7 @@ class Elevator(Device):
 
     def _happen(self, name: str, given: Mapping[str, float]) -> None:
         if name in SCORES:
-            self._waiting.append((name, given["stay"]))
+            self._waiting.append((name, given))
             if self.open:
                 self._board_at_s = min(self._board_at_s, self.now_s + BOARDING_S)
                 self._close_at_s = max(self._close_at_s, self._board_at_s + DWELL_S)

@@ -17,6 +17,7 @@ from simulators.button import Button
 from simulators.charger import Charger
 from simulators.device import Device, Happening, Message, Outcome
 from simulators.elevator import Elevator
+from simulators.line import LINE_FAULTS, Line
 from simulators.smoke import Smoke
 from simulators.sounder import Broadcast, Siren
 
@@ -41,6 +42,7 @@ PORTS = 24
 """Charging ports in a shed."""
 SHED_SENSORS = 2
 UNITS, FLOORS, DOORS = 2, 17, 4
+STOREYS = frozenset(str(floor) for floor in range(1, FLOORS + 2))
 HOMES = UNITS * FLOORS * DOORS
 """Homes in a building."""
 LIFTS = 4
@@ -57,6 +59,9 @@ class Placement:
     place: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     group: str | None = None
     household: str | None = None
+    buffers: bool = False
+    """It stores while offline and sends later."""
+    installed: str | None = None
 
 
 def home(number: int, buildings: int, device: str) -> tuple[dict[str, str], str]:
@@ -112,14 +117,22 @@ def _at_home(name: str, kind: str, number: int, buildings: int) -> Placement:
 
 def registry_tree(placements: Iterable[Placement]) -> dict[str, list[dict[str, str]]]:
     """The registry file (contract, section 7) in which exactly these devices stand."""
+    placements = list(placements)
+    tall = {
+        (one.place.get("building"), one.place.get("unit"))
+        for one in placements
+        if one.place.get("floor", "1") not in STOREYS
+    }
     places: dict[tuple[str, str], dict[str, str]] = {}
     devices = []
     for placement in placements:
         building, unit = placement.place.get("building", ""), placement.place.get("unit", "")
-        if placement.group is not None and building:
+        if placement.group is not None and building and not unit:
             places[building, ""] = {"building": building, "kind": "charging_shed"}
         elif unit:
-            places[building, unit] = {"building": building, "unit": unit, "floors": f"1-{FLOORS + 1}"}
+            places[building, unit] = {"building": building, "unit": unit}
+            if (building, unit) not in tall:
+                places[building, unit]["floors"] = f"1-{FLOORS + 1}"
         elif building:
             places.setdefault((building, ""), {"building": building})
         device = {"id": placement.id, "kind": placement.kind, **placement.place}
@@ -127,6 +140,10 @@ def registry_tree(placements: Iterable[Placement]) -> dict[str, list[dict[str, s
             device["group"] = placement.group
         if placement.household is not None:
             device["household"] = placement.household
+        if placement.buffers:
+            device["buffers"] = "true"
+        if placement.installed is not None:
+            device["installed"] = placement.installed
         devices.append(device)
     return {"places": [places[key] for key in sorted(places)], "devices": devices}
 
@@ -139,6 +156,7 @@ class Member:
     address: Address
     placement: Placement
     device: Device
+    line: Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +192,21 @@ class Fleet:
         self.speed = tempo.speed
         self.now_s = 0.0
         self.members = tuple(
-            Member(number, address, placement, _model(placement.kind, f"{seed}/{address}", tempo.starts_at_s))
+            Member(
+                number,
+                address,
+                placement,
+                _model(placement, f"{seed}/{address}", tempo.starts_at_s),
+                Line(random.Random(f"{seed}/{address}/line")),
+            )
             for number, placement in enumerate(placements)
             for address in (address_of(site, placement.kind, placement.id),)
         )
         self._by_address = {member.address: member for member in self.members}
+        self._usual = [member.device.interval_s for member in self.members]
+        self._tempo = tempo
         if tempo.rate is not None and self.members:
-            usual = tempo.speed * sum(1 / member.device.interval_s for member in self.members)
-            for member in self.members:
-                member.device.set_interval(member.device.interval_s * usual / tempo.rate)
+            self._say_so_much(tempo.rate)
         self._due = [member.device.due_s for member in self.members]
         self._heap = [(due_s, number) for number, due_s in enumerate(self._due)]
         heapq.heapify(self._heap)
@@ -208,10 +232,42 @@ class Fleet:
             self._put(member)
         self.now_s = max(self.now_s, now_s)
 
+    def _say_so_much(self, rate: float) -> None:
+        usual = self._tempo.speed * sum(1 / interval_s for interval_s in self._usual)
+        for member, interval_s in zip(self.members, self._usual, strict=True):
+            member.device.set_interval(interval_s * usual / rate)
+
+    def load(self, rate: float | None) -> None:
+        """From now on the telemetry of all makes so many messages a second; None: as at the beginning."""
+        for member in self.members:
+            member.device.run_to(self.now_s)
+        if (rate := self._tempo.rate if rate is None else rate) is None:
+            for member, interval_s in zip(self.members, self._usual, strict=True):
+                member.device.set_interval(interval_s)
+        else:
+            self._say_so_much(rate)
+        for member in self.members:
+            self._put(member)
+
     def happen(self, member: Member, happening: Happening) -> None:
         """Let something happen to a device now; what it says about it comes with the next `advance_to`."""
         member.device.run_to(self.now_s)
-        member.device.happen(happening.verb, happening.name, happening.parameters)
+        if happening.name in LINE_FAULTS or happening.name == "none":
+            member.line.happen(happening.name, happening.parameters, self.now_s)
+        if happening.name not in LINE_FAULTS:
+            member.device.happen(happening.verb, happening.name, happening.parameters)
+        self._put(member)
+
+    def set(self, member: Member, points: Mapping[str, Scalar | None]) -> None:
+        """Let points of a device say so from now on."""
+        member.device.run_to(self.now_s)
+        member.device.set(points)
+        self._put(member)
+
+    def unset(self, member: Member, names: Iterable[str] | None) -> None:
+        """Let points of a device, or all, be measured again."""
+        member.device.run_to(self.now_s)
+        member.device.unset(names)
         self._put(member)
 
     def obey(self, member: Member, command: str, args: Mapping[str, Scalar]) -> Outcome:
@@ -232,5 +288,7 @@ class Fleet:
         heapq.heappush(self._heap, (due_s, member.number))
 
 
-def _model(kind: str, seed: str, starts_at_s: float) -> Device:
-    return MODELS[kind](random.Random(seed), starts_at_s=starts_at_s)
+def _model(placement: Placement, seed: str, starts_at_s: float) -> Device:
+    device = MODELS[placement.kind](random.Random(seed), starts_at_s=starts_at_s)
+    device.buffers = placement.buffers
+    return device

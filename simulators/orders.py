@@ -18,14 +18,16 @@ REMEMBERED = 64
 """Command ids that a device remembers."""
 
 
-class _Command(msgspec.Struct, frozen=True):
+class Command(msgspec.Struct, frozen=True):
+    """An order as a device reads it."""
+
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     command: str
     args: dict[str, bool | int | float | str] | None = None
     expires_at: int | float | str | None = None
 
 
-_DECODER = msgspec.json.Decoder(_Command)
+_DECODER = msgspec.json.Decoder(Command)
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -37,13 +39,16 @@ class Orders:
     def __init__(self) -> None:
         self._answered: OrderedDict[str, Outcome] = OrderedDict()
 
+    def is_new(self, command: Command) -> bool:
+        """It has not been answered yet."""
+        return command.id not in self._answered
+
     def answer(
         self, payload: bytes, now_ms: float, obey: Callable[[str, Mapping[str, Scalar]], Outcome]
     ) -> bytes | None:
         """Have a command obeyed and give the payload of its result; None if it names no id to answer to."""
-        try:
-            command = _DECODER.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        command = read_command(payload)
+        if command is None:
             return None
         outcome = self._answered.get(command.id)
         if outcome is None:
@@ -55,7 +60,7 @@ class Orders:
         )
 
     def _carry_out(
-        self, command: _Command, now_ms: float, obey: Callable[[str, Mapping[str, Scalar]], Outcome]
+        self, command: Command, now_ms: float, obey: Callable[[str, Mapping[str, Scalar]], Outcome]
     ) -> Outcome:
         expires_ms = _milliseconds(command.expires_at)
         if expires_ms is None:
@@ -63,6 +68,14 @@ class Orders:
         if now_ms >= expires_ms:
             return Outcome(Status.REJECTED, f"expired {(now_ms - expires_ms) / 1_000:.1f} s ago")
         return obey(command.command, command.args or {})
+
+
+def read_command(payload: bytes) -> Command | None:
+    """What a command topic carried; None for what names no command and no id to answer to."""
+    try:
+        return _DECODER.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _milliseconds(moment: float | str | None) -> float | None:

@@ -1,25 +1,40 @@
-"""Plays a scenario against a broker and watches what the gateway makes of it.
+"""Plays a scenario in real time against a broker and watches what the gateway makes of it.
 
 `Play` drives the devices, lets things happen at their times, reads ``{prefix}/{site}/alarm/+`` and tells
-every event to a callback: a printer (`describe` gives the line) or a user interface. It goes on when the
-broker restarts.
+every event to a callback: a printer (`simulators.telling` gives the line) or a user interface. It goes on when the
+broker restarts. What is not the devices' own (a person, the broker, the cloud, the gateway) is done by
+`Surroundings` where there are any, else a line asks a person to do it.
 """
 
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Protocol
 
 import aiomqtt
 
 from devices.topics import Topics
+from simulators.causes import (
+    Cause,
+    Handling,
+    Load,
+    Ordering,
+    Outage,
+    Person,
+    Saying,
+    Setting,
+    Surrounding,
+    Unsetting,
+)
 from simulators.connections import LAST_RETRY_S, Broker, heed_cancellation
 from simulators.device import Happening
 from simulators.fleet import Fleet, Tempo
 from simulators.scenario import Scenario
 from simulators.simulation import Simulation
-from simulators.verdicts import Change, Judge, Met, Missed, Verdict
+from simulators.telling import Began, Event, Happened, Noted
+from simulators.verdicts import Judge, Missed, Ordered
 
 WATCH_RETRY_S = 0.25
 WATCHING_S = 10.0
@@ -27,59 +42,17 @@ WATCHING_S = 10.0
 TICK_S = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
-    """The devices are connected and their time has begun."""
+class Surroundings(Protocol):
+    """What is around the devices and cannot be reached over their broker. Called in the event loop.
 
-    at_s: float
-    online: int
-    devices: int
+    Each says whether it could be done; what cannot be done from here is told to a person.
+    """
 
+    async def outage(self, outage: Outage) -> bool:
+        """Stop or start the broker, the cloud store or the gateway."""
 
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """Something of the timeline was done."""
-
-    at_s: float
-    happening: Happening
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """A line about connections."""
-
-    at_s: float
-    text: str
-
-
-Event = Began | Happened | Noted | Verdict
-"""What a `Play` tells."""
-
-
-def describe(event: Event) -> str:
-    """One line for a person."""
-    match event:
-        case Began():
-            what = f"{event.online} of {event.devices} devices are connected"
-        case Happened():
-            one = event.happening
-            parameters = "".join(f", {key} {value:g}" for key, value in one.parameters.items())
-            what = f"happens   {one.device}: {one.verb} {one.name}{parameters}"
-        case Noted():
-            what = event.text
-        case Change():
-            alarm = event.alarm
-            text = alarm.text.get("en", "")
-            what = (
-                f"{event.change:<9} {alarm.rule} of {alarm.device} ({alarm.severity}, {alarm.state}) {text}"
-            )
-        case Met():
-            what = f"as it should: {event.expectation} (after {event.took_s:.1f} s)"
-        case Missed():
-            what = f"MISSED: {event.expectation}"
-        case _:
-            what = f"UNEXPECTED: {event.alarm.rule} of {event.alarm.device}"
-    return f"{event.at_s:6.1f} s  {what.rstrip()}"
+    async def handle(self, handling: Handling, alarm_ids: Sequence[str]) -> bool:
+        """Acknowledge or close these alarms as a person does."""
 
 
 class Play:
@@ -93,6 +66,7 @@ class Play:
         site: str = "c1",
         tell: Callable[[Event], None],
         speed: float = 1.0,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """``speed`` is for a look without a gateway: rules and their delays know only real time."""
         fleet = Fleet(
@@ -101,8 +75,11 @@ class Play:
             seed=scenario.seed,
             tempo=Tempo(scenario.rate, speed, scenario.starts_at_s),
         )
-        self.judge = Judge(scenario.expect, others_forbidden=scenario.others_forbidden)
-        self.simulation = Simulation(fleet, broker, self._note)
+        self.judge = Judge(
+            scenario.expect, others_forbidden=scenario.others_forbidden, allowed=scenario.allowed
+        )
+        self.simulation = Simulation(fleet, broker, self._note, ordered=self._ordered)
+        self._surroundings = surroundings
         self._scenario = scenario
         self._broker = broker
         self._tell = tell
@@ -133,7 +110,8 @@ class Play:
             for task in (*players, watcher):
                 task.cancel()
         for verdict in self.judge.pass_time(float("inf")):
-            self._tell(Missed(self.simulation.story_s, verdict.expectation))
+            if isinstance(verdict, Missed):
+                self._tell(Missed(self.simulation.story_s, verdict.expectation, verdict.why))
         return self.judge.satisfied
 
     async def _until(self, at_s: float) -> None:
@@ -143,10 +121,70 @@ class Play:
         simulation = self.simulation
         await simulation.began.wait()
         self._tell(Began(simulation.story_s, simulation.online, len(self._members)))
-        for happening in self._scenario.timeline:
-            await self._until(happening.at_s)
-            simulation.happen(self._members[happening.device], happening)
-            self._tell(Happened(simulation.story_s, happening))
+        for cause in self._scenario.timeline:
+            await self._until(cause.at_s)
+            if not cause.quiet:
+                self._tell(Happened(simulation.story_s, cause))
+            await self._happen(cause)
+
+    async def _happen(self, cause: Cause) -> None:
+        simulation = self.simulation
+        for name in cause.devices or ("",):
+            member = self._members.get(name)
+            match cause.act:
+                case Happening() as happening if member is not None:
+                    simulation.happen(member, happening)
+                case Setting(points=points) if member is not None:
+                    simulation.set(member, points)
+                case Unsetting(names=names) if member is not None:
+                    simulation.unset(member, names)
+                case Saying() as saying if member is not None:
+                    simulation.say_exactly(member, saying)
+                case Ordering(command=command, args=args) if member is not None:
+                    self._tell(simulation.obey(member, command, args))
+        match cause.act:
+            case Load(rate=rate):
+                simulation.load(rate)
+            case Handling() as handling:
+                await self._handle(handling, cause.devices)
+            case Outage() as outage:
+                await self._outage(outage)
+
+    async def _handle(self, handling: Handling, devices: Sequence[str]) -> None:
+        standing = [
+            alarm.id
+            for alarm in self.judge.board
+            if fnmatchcase(alarm.rule, handling.alarm)
+            and (not devices or alarm.device in devices)
+            and alarm.state != "normal"
+        ]
+        if self._surroundings is not None and await self._surroundings.handle(handling, standing):
+            return
+        verb = "ack" if handling.does is Person.ACKNOWLEDGE else "close"
+        for alarm_id in standing:
+            comment = handling.comment or "as the scenario says"
+            self._note(f'please: anlin alarms {verb} {alarm_id} --by {handling.by} --comment "{comment}"')
+        if not standing:
+            self._note(f"nothing of {handling.alarm} stands")
+
+    async def _outage(self, outage: Outage) -> None:
+        if self._surroundings is not None and await self._surroundings.outage(outage):
+            return
+        if outage.of is Surrounding.BROKER:
+            self.simulation.lose_broker(back=outage.back)
+            self._note(
+                "the devices have lost the broker; it is not touched from here"
+                if not outage.back
+                else "the devices reach the broker again"
+            )
+        else:
+            self._note(
+                f"please: {'start' if outage.back else 'stop'} the {outage.of}; it cannot be done from here"
+            )
+
+    def _ordered(self, order: Ordered) -> None:
+        for verdict in self.judge.see_order(order):
+            self._tell(verdict)
 
     async def _pass_time(self) -> None:
         await self.simulation.began.wait()

@@ -5,15 +5,17 @@ import contextlib
 import math
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from devices.readings import Channel
+from devices.readings import Channel, Scalar
+from simulators.causes import Saying
 from simulators.connections import Broker, Connection, Parcel
 from simulators.device import Happening
 from simulators.fleet import Fleet, Member
-from simulators.orders import Orders
+from simulators.orders import Orders, read_command
+from simulators.verdicts import Ordered
 
 OWN_CONNECTIONS = 1_000
 """Up to so many devices have a connection, and with it a will, of their own."""
@@ -41,7 +43,9 @@ class Simulation:
         log: Callable[[str], None],
         *,
         own_connections: int = OWN_CONNECTIONS,
+        ordered: Callable[[Ordered], None] | None = None,
     ) -> None:
+        """``ordered`` hears of every order that reaches a device for the first time."""
         self.fleet = fleet
         self.sent = 0
         """Messages that the broker has acknowledged."""
@@ -52,6 +56,7 @@ class Simulation:
         """The devices' time has begun."""
         self._broker = broker
         self._log = log
+        self._ordered = ordered
         self._own_connections = own_connections
         self._orders = {member.address: Orders() for member in fleet.members}
         self._connections: list[Connection] = []
@@ -125,20 +130,29 @@ class Simulation:
             self._say(member, message.channel, dict(message.payload), message.at_s)
 
     def _say(self, member: Member, channel: Channel, payload: dict[str, object], at_s: float) -> None:
-        ago_s = max(0.0, self.story_s - at_s) / self.fleet.speed
-        payload["ts"] = round((time.time() - ago_s) * 1_000)
+        now_s = self.story_s
+        ago_s = max(0.0, now_s - at_s) / self.fleet.speed
+        payload.setdefault("ts", round((time.time() - ago_s) * 1_000) + member.line.skew_ms(now_s))
         event = channel is Channel.EVENT
         if event:
             self._event_number += 1
-            payload["id"] = str(self._event_number)
+            payload.setdefault("id", str(self._event_number))
         topic = self._broker.topic(member.address, "event" if event else "telemetry")
-        self._by_member[member.number].send(Parcel(topic, _ENCODER.encode(payload), lasting=event))
+        send = self._by_member[member.number].send
+        for later_s, body in member.line.carry(_ENCODER.encode(payload), now_s):
+            parcel = Parcel(topic, body, lasting=event)
+            if later_s:
+                asyncio.get_running_loop().call_later(later_s / self.fleet.speed, send, parcel)
+            else:
+                send(parcel)
 
     # --- what happens to devices --------------------------------------------------------------------------
 
     def happen(self, member: Member, happening: Happening) -> None:
         """Let something happen to a device now."""
         self._pass_time()
+        if happening.name == "flapping":
+            return  # its turns are causes of their own
         was_offline = member.device.offline
         self.fleet.happen(member, happening)
         connection = self._by_member[member.number]
@@ -152,10 +166,56 @@ class Simulation:
             connection.resume(member)
         self._poked.set()
 
+    def set(self, member: Member, points: Mapping[str, Scalar | None]) -> None:
+        """Let points of a device say so from now on."""
+        self._pass_time()
+        self.fleet.set(member, points)
+        self._poked.set()
+
+    def unset(self, member: Member, names: Sequence[str] | None) -> None:
+        """Let points of a device, or all, be measured again."""
+        self._pass_time()
+        self.fleet.unset(member, names)
+        self._poked.set()
+
+    def say_exactly(self, member: Member, saying: Saying) -> None:
+        """Send one message as it is."""
+        if saying.raw is None:
+            self._say(member, saying.channel, dict(saying.fields), self.story_s)
+            return
+        topic = self._broker.topic(member.address, saying.channel.name.lower())
+        status = saying.channel is Channel.STATUS
+        self._by_member[member.number].send(Parcel(topic, saying.raw, retain=status))
+
+    def obey(self, member: Member, command: str, args: Mapping[str, Scalar]) -> Ordered:
+        """A person gives a device a command at its panel."""
+        self._pass_time()
+        outcome = self.fleet.obey(member, command, args)
+        self._poked.set()
+        name = member.placement.id
+        return Ordered(self.story_s, name, command, args, outcome.status.value, outcome.detail)
+
+    def load(self, rate: float | None) -> None:
+        """From now on all together say so much; None: as at the beginning."""
+        self._pass_time()
+        self.fleet.load(rate)
+        self._poked.set()
+
+    def lose_broker(self, *, back: bool) -> None:
+        """The broker is out of reach for every device, or in reach again."""
+        for member in self.fleet.members:
+            if member.device.offline:
+                continue
+            if back:
+                self._by_member[member.number].resume(member)
+            else:
+                self._by_member[member.number].break_off(member)
+
     def _resume(self, member: Member, until_s: float) -> None:
         if member.device.offline_until_s == until_s:  # nothing else has happened to it since
             member.device.offline_until_s = -math.inf
-            self._by_member[member.number].resume(member)
+            if member.device.powered:
+                self._by_member[member.number].resume(member)
 
     # --- what connections tell ----------------------------------------------------------------------------
 
@@ -188,12 +248,20 @@ class Simulation:
         if member.device.offline:
             return
         self._pass_time()
-        answer = self._orders[member.address].answer(
+        orders, order = self._orders[member.address], read_command(payload)
+        fresh = order is not None and orders.is_new(order)
+        answer = orders.answer(
             payload, time.time() * 1_000, lambda command, args: self.fleet.obey(member, command, args)
         )
         if answer is not None:
             topic = self._broker.topic(member.address, "command/result")
             self._by_member[member.number].send(Parcel(topic, answer))
+            if fresh and order is not None and self._ordered is not None:
+                told = msgspec.json.decode(answer, type=dict[str, str])
+                name, args = member.placement.id, order.args or {}
+                self._ordered(
+                    Ordered(self.story_s, name, order.command, args, told["status"], told["detail"])
+                )
         self._poked.set()
 
     def published(self, parcel: Parcel) -> None:

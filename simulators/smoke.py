@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from devices.readings import Scalar
-from simulators.device import FAULTS, Device, Happenings, Outcome, Parameter, Status
+from simulators.device import FAULTS, POWER, Device, Happenings, Outcome, Parameter, Status
 
 ALARM_DB_M = 0.15
 CLEAR_RATIO = 0.65
@@ -23,6 +23,8 @@ OVERRIDE_RATIO = 3.0
 
 AIRING_S = 90.0
 """Time constant of smoke leaving once nothing burns."""
+FULLY_GROWN = 6.0
+"""After as many times its growth a fire grows no more."""
 MUTE_S = 540.0
 TEST_S = 8.0
 YEAR_S = 365.25 * 86_400
@@ -71,7 +73,12 @@ class Smoke(Device):
             "tampered": {},
             "broken": {},
             "worn_out": {},
-        }
+        },
+        "action": {
+            "test": {"for": Parameter(TEST_S, 1, 86_400)},
+            "mute": {"for": Parameter(MUTE_S, 1, 86_400)},
+        },
+        "power": POWER,
     }
 
     def __init__(
@@ -112,8 +119,15 @@ class Smoke(Device):
             self._unmute()
         self._burn(passed_s)
         self._detect()
-        burning = self._fire is not None or self.density > 0
-        return min(self.now_s + 1 if burning else math.inf, self._test_ends_s, self._mute_ends_s)
+        return min(self._next_look_s(), self._test_ends_s, self._mute_ends_s)
+
+    def _next_look_s(self) -> float:
+        """Where something grows or airs it is looked at every second, where it only burns on now and then."""
+        if self._fire is None:
+            return self.now_s + 1 if self.density > 0 else math.inf
+        lit_s = self.now_s - self._lit_at_s
+        grown = lit_s > FULLY_GROWN * self._growth_s and math.isinf(self._fire.burns_s)
+        return self.now_s + (60 if grown else 1)
 
     def _burn(self, passed_s: float) -> None:
         fire, lit_s = self._fire, self.now_s - self._lit_at_s
@@ -179,6 +193,10 @@ class Smoke(Device):
                 self._broken = True
             case "worn_out":
                 self._worn_out = True
+            case "test":
+                self.test, self._test_ends_s = True, self.now_s + given["for"]
+            case "mute":
+                self.muted, self._mute_ends_s = True, self.now_s + given["for"]
             case _:
                 self._fire, self._growth_s, self._lit_at_s = FIRES[name], given["growth"], self.now_s
                 return  # smoke is told when there is some

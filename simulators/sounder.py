@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from devices.readings import Scalar
-from simulators.device import FAULTS, Device, Happenings, Outcome, Status
+from simulators.device import FAULTS, POWER, Device, Happenings, Outcome, Status
 
 SOUNDS_S = 60
 """How long it sounds if the command does not say."""
@@ -16,7 +16,8 @@ class Sounder(Device):
     """What `Siren` and `Broadcast` do."""
 
     usual_interval_s: ClassVar[float] = 300.0
-    happenings: ClassVar[Happenings] = {"fault": {**FAULTS, "broken": {}}}
+    mains: ClassVar[bool] = True
+    happenings: ClassVar[Happenings] = {"fault": {**FAULTS, "broken": {}}, "power": POWER}
 
     def __init__(
         self, rng: random.Random, *, interval_s: float | None = None, starts_at_s: float = 0.0
@@ -36,6 +37,10 @@ class Sounder(Device):
         if self.sounding:
             self.report()
         self.sounding, self._ends_s = False, math.inf
+
+    def _powered(self, *, on: bool) -> None:
+        if not on:
+            self.sounding, self._ends_s = False, math.inf
 
     def _points(self) -> dict[str, Scalar]:
         return {"sounding": self.sounding, "fault": self.broken}

@@ -21,7 +21,7 @@ from edge.node import Identity, Node
 from edge.settings import Config
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
-from edge.store.records import Batch, Committed
+from edge.store.records import Batch, Committed, KeptRules
 from edge.store.schema import FILE
 from edge.store.writer import Writer
 from rules.definitions import RuleSet
@@ -163,6 +163,7 @@ async def node_world(
     rules: RuleSet | None = None,
     commit_ms: int = 20,
     clock: Clock | None = None,
+    kept: KeptRules | None = None,
 ) -> AsyncIterator[World]:
     """A running node on the journal in ``folder``: with a broker on real links, without on played ones.
 
@@ -179,7 +180,7 @@ async def node_world(
         )
         registry: Registry = load_registry(config)
         who = Identity("c1", "gw-1", TOPICS, commit_ms)
-        node = Node(who, engine, registry, journal, clock or FastClock())
+        node = Node(who, engine, registry, journal, clock or FastClock(), kept)
         played: dict[Lane, PlayedLink] = {}
         links: dict[Lane, Link] = {}
         for lane in Lane:

@@ -2,14 +2,17 @@
 
 from devices.readings import Address, Channel, Reading
 from devices.topics import Lane
+from edge.store.inputs import Inputs
 from edge.store.records import (
     Batch,
     DeadLetter,
     Gap,
     GapReason,
+    KeptRules,
     Outgoing,
     OutgoingKind,
     Quarantined,
+    RuleDocument,
     Snapshot,
 )
 from rules.alarms import Alarm, AlarmChange, Severity, Transition
@@ -91,13 +94,17 @@ def dead_letter(seq: int) -> DeadLetter:
     return DeadLetter(time_of(seq), "readings", f"charger power={seq}", 400, "why")
 
 
+def kept_rules(seq: int) -> KeptRules:
+    return KeptRules(f"rules-{seq}", time_of(seq), (RuleDocument("mine.yaml", f"rules: []  # {seq} 规则"),))
+
+
 def telemetry(seq: int, size: int = 50) -> Batch:
     """A typical batch: readings and nothing that follows from them."""
     inputs = readings_of(seq, size)
     return Batch(
         seq,
         now=time_of(seq),
-        inputs=list(inputs),
+        inputs=Inputs(inputs),
         packets={
             Lane.BULK: [x for n in range(size) for x in (1 + (seq * size + n) % 65_535, seq * size + n)]
         },
@@ -130,4 +137,5 @@ def everything(seq: int, size: int = 3) -> Batch:
     batch.snapshot = Snapshot(
         f"rules-{seq}", b"header-%d" % seq, [(Address(f"c1/charger/{seq}"), b"state-%d" % seq)]
     )
+    batch.rules = kept_rules(seq)
     return batch

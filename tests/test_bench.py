@@ -18,6 +18,7 @@ from cloud_bridge.writer import CloudStore, StoreSettings
 from devices.decoding import decode
 from devices.readings import Reading
 from devices.topics import Route, Topics
+from edge.store.inputs import Inputs
 from edge.store.records import Batch
 from edge.store.retention import Bounds
 from edge.store.writer import Writer
@@ -47,7 +48,7 @@ def ledger_line(reading: Reading) -> str:
 def journal_of(path: Path, readings: list[Reading]) -> None:
     writer = Writer(path, Bounds(2**26), forwarding=False)
     writer.open()
-    writer.commit(Batch(1, now=NOW, inputs=list(readings)))
+    writer.commit(Batch(1, now=NOW, inputs=Inputs(readings)))
     writer.close()
 
 

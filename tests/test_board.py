@@ -192,6 +192,43 @@ def test_the_language_is_asked_for_or_remembered_or_configured(tmp_path: Path, b
     asyncio.run(story())
 
 
+def test_what_is_quiet_stands_apart_and_a_fold_names_its_members_on_a_phone(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async def story() -> None:
+        silent = {"severity": Severity.MEDIUM, "kind": "charger", "ack_required": False}
+        parts = [alarm(number, folded_into="F", **silent) for number in range(1, 40)]
+        fold = alarm(
+            50,
+            id="F",
+            kind="gateway",
+            device="gw-1",
+            severity=Severity.MEDIUM,
+            text={"en": "39 ports are silent", "zh": "39个充电口失联"},
+            members=tuple(part.key for part in parts),
+        )
+        shelved = alarm(60, severity=Severity.LOW, shelved_until=1_790_003_600_000, chattering=True)
+        async with Book(tmp_path) as book, FakeNode(tmp_path), web(tmp_path) as board:
+            await book.commit(*map(raised, [fold, *parts, shelved]))
+            await asyncio.to_thread(browser.size, 360, 800)
+            await show(browser, board.port, "?lang=en", 1)
+            assert "39 ports are silent" in await see(browser, "#list")
+            assert await run(browser, "document.querySelector('#total').textContent") == "1"
+            assert "Not told by themselves: 40" in await see(browser, "#quiet")
+            await run(browser, "document.querySelector('.members summary').click()")
+            assert "Smoke sensor sm0039" in await see(browser, ".members")
+            await run(browser, "document.querySelector('#quiet > summary').click()")
+            await until(browser, f"{CARDS} === 41")
+            apart = await see(browser, "#hushed")
+            for words in ("Told together with others", "Shelved until", "Comes and goes"):
+                assert words in apart
+            assert await run(browser, "document.documentElement.scrollWidth") == 360
+            assert await run(browser, LOW_CONTRAST) == []
+            await asyncio.to_thread(browser.size, 1280, 800)
+
+    asyncio.run(story())
+
+
 def test_it_fits_a_phone_and_every_text_can_be_read_in_both_schemes(tmp_path: Path, browser: Browser) -> None:
     async def story() -> None:
         async with Book(tmp_path) as book, FakeNode(tmp_path) as node, web(tmp_path) as board:

@@ -32,7 +32,8 @@ BAD = Path(__file__).resolve().parent / "bad_configs"
 
 VERBS = [
     ["demo"], ["run"], ["check"], ["alarms"], ["alarms", "list"], ["alarms", "show"], ["alarms", "ack"],
-    ["alarms", "close"], ["simulate"], ["rules"], ["rules", "check"], ["rules", "test"], ["status"],
+    ["alarms", "explain"], ["alarms", "close"], ["order"], ["simulate"], ["rules"], ["rules", "check"],
+    ["rules", "test"], ["rules", "replay"], ["rules", "apply"], ["status"],
 ]  # fmt: skip
 
 RULES = """
@@ -221,19 +222,24 @@ def test_the_shipped_rules_are_right_and_so_are_their_examples(capsys: pytest.Ca
     code, out, _ = said(capsys, "rules", "check")
     assert code == 0
     assert re.fullmatch(r"no faults: \d+ rules in \d+ files, \d+ examples\n", out)
-    code, out, _ = said(capsys, "rules", "test")
-    assert code == 0
-    assert re.fullmatch(r"all \d+ examples of \d+ rules pass\n", out)
+    code, out, err = said(capsys, "rules", "test", "--scenario", "burnt-toast")
+    assert (code, err) == (0, "")
+    assert re.search(r"通过  rules/packs/smoke.yaml: \d+ 条规则，\d+ 个示例\n", out)
+    assert out.endswith("  通过\n")
 
 
-def test_a_named_rule_file_is_tested_alone_and_its_mismatch_is_told(
+def test_a_named_rule_file_is_tested_with_the_packs_and_its_mismatch_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("good.yaml").write_text(RULES.format(name="good", at="0s"), encoding="utf-8")
     Path("bad.yaml").write_text(RULES.format(name="bad", at="5s"), encoding="utf-8")
-    assert said(capsys, "rules", "test", "good.yaml") == (0, "all 1 examples of 1 rules pass\n", "")
-    code, out, err = said(capsys, "rules", "test", "good.yaml", "bad.yaml")
-    assert (code, out) == (1, "")
+    story = ("--scenario", "burnt-toast")
+    code, out, err = said(capsys, "rules", "test", "good.yaml", *story)
+    assert (code, err) == (0, "")
+    assert "通过  good.yaml: 1 条规则，1 个示例" in out
+    code, out, err = said(capsys, "rules", "test", "good.yaml", "bad.yaml", *story)
+    assert code == 1
+    assert "不通过  bad.yaml: 1 条规则，1 个示例" in out
     assert err.startswith("bad.yaml: pool-bad: ")
     assert said(capsys, "rules", "check", "none.yaml") == (2, "", "none.yaml: does not exist\n")
 
@@ -241,7 +247,9 @@ def test_a_named_rule_file_is_tested_alone_and_its_mismatch_is_told(
 def test_a_rule_file_of_the_configuration_may_be_named_again(capsys: pytest.CaptureFixture[str]) -> None:
     Path("good.yaml").write_text(RULES.format(name="good", at="0s"), encoding="utf-8")
     Path("anlin.yaml").write_text("rules: [good.yaml]", encoding="utf-8")
-    assert said(capsys, "rules", "test", "good.yaml") == (0, "all 1 examples of 1 rules pass\n", "")
+    code, out, _ = said(capsys, "rules", "test", "good.yaml", "--scenario", "burnt-toast")
+    assert code == 0
+    assert out.count("good.yaml: 1 条规则，1 个示例") == 1
 
 
 # --- alarms and status --------------------------------------------------------------------------------------

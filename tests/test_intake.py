@@ -67,5 +67,5 @@ def test_an_input_that_breaks_the_engine_is_not_journaled(
 
     monkeypatch.setattr(intake.engine, "step", break_)
     say(intake, FIRE, 1)
-    assert intake.batch.inputs == []
+    assert not intake.batch.inputs
     assert [each.payload for each in intake.batch.quarantined] == [FIRE]

@@ -96,7 +96,9 @@ def test_late_messages_of_one_stretch_tell_an_alarm_once_with_its_values_and_no_
         ("cut", "cleared", True),
     ]
     assert story.orders == []
-    assert {alarm.text["en"] for alarm in story.state.alarms.values() if alarm.rule == "cut"} == {"85"}
+    assert {alarm.text["en"] for alarm in story.state.alarms.values() if alarm.rule == "cut"} == {
+        "85 (late: so at 14:18)"
+    }
 
 
 def test_a_delay_of_late_messages_counts_by_their_own_times() -> None:

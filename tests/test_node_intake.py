@@ -52,7 +52,7 @@ def test_every_message_is_to_be_acknowledged_whatever_it_says(intake: Intake) ->
 def test_our_own_messages_coming_back_are_ignored(intake: Intake) -> None:
     for topic in ("gateway/gw-1/status", "gateway/gw-2/status", "alarm/status", "gateway/x/telemetry"):
         give(intake, topic, b"online")
-    assert intake.batch.inputs == []
+    assert not intake.batch.inputs
     assert intake.batch.quarantined == []
     assert intake.counts["foreign"] == 4
 

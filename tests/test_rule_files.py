@@ -125,6 +125,14 @@ def test_the_hash_is_of_what_the_rules_mean() -> None:
     assert read(RULE, PRESS).hash != read(PRESS, RULE).hash
 
 
+def test_a_rule_has_a_version_of_its_own_that_follows_its_meaning_alone() -> None:
+    both, moved = read(RULE, PRESS).versions, read(PRESS, RULE).versions
+    assert both == moved
+    assert len(set(both.values())) == len(both)
+    changed = read(RULE.replace("65", "66"), PRESS).versions
+    assert [name for name, version in changed.items() if version != both[name]] == [read(RULE).rules[0].id]
+
+
 # Every kind of fault
 
 
@@ -291,7 +299,7 @@ def test_a_fault_in_an_example_is_told(example: str, key: str, reason: str, mean
         (
             "[{at: 0s, change: raise}]",
             "expect[0].change",
-            "must be one of changed, cleared, raised, reraised",
+            "must be one of changed, cleared, escalated, raised",
         ),
         ("[{at: 0s, change: acked}]", "expect[0].change", "must be one of"),
         ("[{change: raised}]", "expect[0].at", "is missing"),

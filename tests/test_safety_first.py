@@ -1,12 +1,18 @@
+"""When the bulk session may connect."""
+
 import asyncio
+import threading
 import time
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from edge import safety_first
-from edge.safety_first import BACKLOG_MOST_S, QUIET_S, SafetyFirst
-from tests.node_world import until
+from edge.safety_first import BACKLOG_MOST_S, SafetyFirst
+from tests.gateway import Gateway
+from tests.node_world import node_world, until
+from tests.servers import Mosquitto
+from tests.wire import Wire
 
 
 def waited_s(first: SafetyFirst) -> float:
@@ -15,60 +21,74 @@ def waited_s(first: SafetyFirst) -> float:
     return time.monotonic() - begun
 
 
-def up() -> asyncio.Event:
-    online = asyncio.Event()
-    online.set()
-    return online
+def event(*, is_set: bool) -> asyncio.Event:
+    made = asyncio.Event()
+    if is_set:
+        made.set()
+    return made
 
 
-def test_bulk_waits_for_the_safety_session_and_then_for_its_quiet() -> None:
+def test_bulk_waits_for_the_safety_session_and_until_what_waited_in_it_has_been_read() -> None:
     async def scene() -> None:
-        online = asyncio.Event()
-        first = SafetyFirst(online, lambda: 0)
-        turn = asyncio.create_task(first.turn())
+        online, read = asyncio.Event(), asyncio.Event()
+        turn = asyncio.create_task(SafetyFirst(online, read).turn())
+        await asyncio.sleep(0)
+        online.set()
         await asyncio.sleep(0)
         assert not turn.done()
-        online.set()
-        since = time.monotonic()
+        read.set()
         await until(turn.done)
-        assert time.monotonic() - since >= QUIET_S
 
     asyncio.run(scene())
 
 
-def test_bulk_waits_until_the_backlog_of_the_safety_session_has_been_read() -> None:
-    backlog = iter(range(10))
-
-    def heard() -> int:
-        return next(backlog, 9)
-
-    assert QUIET_S < waited_s(SafetyFirst(up(), heard)) < BACKLOG_MOST_S
-    assert next(backlog, None) is None
+def test_a_safety_session_that_was_read_before_keeps_bulk_from_nothing() -> None:
+    assert waited_s(SafetyFirst(event(is_set=True), event(is_set=True))) < BACKLOG_MOST_S
 
 
-def test_a_safety_session_that_is_never_quiet_keeps_bulk_waiting_no_longer_than_agreed(
+def test_where_the_own_words_never_come_back_bulk_waits_no_longer_than_agreed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(safety_first, "BACKLOG_MOST_S", 0.3)
-    endless: Iterator[int] = iter(range(1_000_000))
-    assert 0.3 <= waited_s(SafetyFirst(up(), lambda: next(endless))) < BACKLOG_MOST_S
+    assert 0.3 <= waited_s(SafetyFirst(event(is_set=True), event(is_set=False))) < BACKLOG_MOST_S
 
 
 def test_a_safety_session_that_cannot_come_up_does_not_keep_bulk_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(safety_first, "ABSENT_MOST_S", 0.1)
-    assert waited_s(SafetyFirst(asyncio.Event(), lambda: 0)) >= 0.1
+    assert waited_s(SafetyFirst(event(is_set=False), event(is_set=False))) >= 0.1
 
 
-def test_a_safety_session_that_goes_again_frees_bulk_at_once() -> None:
+def test_a_safety_session_that_goes_again_frees_bulk_at_once(tmp_path: Path) -> None:
     async def scene() -> None:
-        online = up()
-
-        def heard() -> int:
-            online.clear()
-            return 0
-
-        await SafetyFirst(online, heard).turn()
+        async with node_world(tmp_path) as world:
+            world.connect()
+            assert not world.node.safety_read.is_set()
+            world.cut()
+            assert world.node.safety_read.is_set()
 
     asyncio.run(scene())
+
+
+def test_smoke_sensors_that_never_pause_do_not_keep_bulk_waiting(tmp_path: Path) -> None:
+    enough = threading.Event()
+
+    def speak(port: int) -> None:
+        with Wire(port) as sensors:
+            while not enough.wait(0.02):
+                sensors.publish("smoke/sm1/telemetry", {"smoke": False})
+                sensors.settle()
+
+    with Mosquitto.as_shipped() as broker, Gateway(tmp_path / "gw", broker.port) as gateway:
+        speaker = threading.Thread(target=speak, args=(broker.port,))
+        speaker.start()
+        try:
+            gateway.kill9()
+            gateway.launch()
+            begun = time.monotonic()
+            gateway.wait_listening()
+            assert time.monotonic() - begun < BACKLOG_MOST_S
+        finally:
+            enough.set()
+            speaker.join()

@@ -73,8 +73,8 @@ def test_what_a_device_says_about_an_order_or_a_fault_comes_with_the_next_advanc
     fleet = Fleet(community({"charger": 1, "button": 1}))
     said(fleet, 100)
     port, button = fleet.members
-    fleet.happen(button, Happening(0, "bt0001", "action", "emergency"))
-    fleet.happen(button, Happening(0, "bt0001", "action", "cancel"))
+    fleet.happen(button, Happening("action", "emergency"))
+    fleet.happen(button, Happening("action", "cancel"))
     assert fleet.obey(port, "cut_power", {}).status is Status.DONE
     fleet.introduce(button)
     now = said(fleet, 100)

@@ -364,6 +364,18 @@ def test_presses_are_events_and_a_confirmation_reaches_the_person() -> None:
     assert device.confirmations == 1
 
 
+def test_a_person_who_is_asked_answers_after_a_moment_and_one_who_lies_motionless_does_not() -> None:
+    well, fallen = (
+        Button(random.Random(3), starts_at_s=12 * HOUR),
+        Button(random.Random(3), starts_at_s=12 * HOUR),
+    )
+    fallen.happen("fault", "motionless", {})
+    for device, answers in ((well, ["check_in"]), (fallen, [])):
+        device.advance(60)
+        assert device.obey("prompt", {"text": "well?"}).status is Status.DONE
+        assert [event["action"] for event in events(device.advance(60))] == answers
+
+
 def test_no_resident_presses_emergency_unless_a_scenario_says_so() -> None:
     actions = [event["action"] for event in events(Button(random.Random(9)).advance(60 * DAY))]
     assert set(actions) == {"check_in", "test"}

@@ -20,9 +20,10 @@ from devices.topics import Route, Topics
 from simulators.connections import Broker
 from simulators.device import Happening
 from simulators.fleet import Fleet, Member, Tempo, community
-from simulators.play import Event, Happened, Play
+from simulators.play import Play
 from simulators.scenario import find_scenario, load_scenario, parse_scenario
 from simulators.simulation import Simulation
+from simulators.telling import Event, Happened
 from simulators.verdicts import Met
 from tests.servers import Mosquitto
 
@@ -184,7 +185,7 @@ def test_a_broken_connection_publishes_the_will_and_the_device_comes_back(mosqui
     async def test(broker: Broker, heard: Ear) -> None:
         fleet = small(rate=20)
         async with simulated(Simulation(fleet, broker, print)) as simulation:
-            happening = Happening(0, "sm0001", "fault", "offline", {"for": 0.5})
+            happening = Happening("fault", "offline", {"for": 0.5})
             simulation.happen(member_of(fleet, "sm0001"), happening)
             await heard.until(lambda: heard.of("sm0001/status") == [b"online", b"offline", b"online"])
             seen = len(heard.of("sm0001/telemetry"))
@@ -242,7 +243,7 @@ def test_more_than_a_thousand_devices_share_connections_and_it_is_said(mosquitto
             topic = "button/bt0777"
             await heard.publish(f"{topic}/command", {"id": "c", "command": "confirm", "args": {}})
             await heard.until(lambda: b'"done"' in b"".join(heard.of(f"{topic}/command/result")))
-            happening = Happening(0, "bt0777", "fault", "offline", {"for": 0.3})
+            happening = Happening("fault", "offline", {"for": 0.3})
             simulation.happen(member_of(fleet, "bt0777"), happening)
             await heard.until(lambda: heard.of("bt0777/status") == [b"online", b"offline", b"online"])
         await heard.until(lambda: heard.of("/status").count(b"offline") == 1_002)
@@ -259,7 +260,7 @@ def test_the_demo_says_on_the_wire_what_its_story_tells(mosquitto: Mosquitto) ->
     async def test(broker: Broker, heard: Ear) -> None:
         play = Play(scenario, broker, tell=told.append, speed=50)
         assert not await play.run(scenario.duration_s), "nobody raises an alarm here"
-        assert [one.happening for one in told if isinstance(one, Happened)] == list(scenario.timeline)
+        assert [one.cause for one in told if isinstance(one, Happened)] == list(scenario.timeline)
         assert len({m.topic.value for m in heard.heard if "telemetry" in m.topic.value}) == len(
             scenario.placements
         )
@@ -327,7 +328,7 @@ def test_a_press_while_the_broker_is_away_arrives_when_it_is_back() -> None:
             server.kill9()
             async with asyncio.timeout(PATIENCE_S):
                 await lost.wait()
-            simulation.happen(member_of(fleet, "bt0001"), Happening(0, "bt0001", "action", "emergency"))
+            simulation.happen(member_of(fleet, "bt0001"), Happening("action", "emergency"))
             server.start()
             async with ear(server.port) as heard:
                 await heard.until(
@@ -355,7 +356,7 @@ def test_a_play_goes_on_over_a_restart_of_the_broker() -> None:
             await play.simulation.began.wait()
         server.restart()
         async with ear(server.port) as heard:
-            press = Happening(0, "bt0002", "action", "emergency")
+            press = Happening("action", "emergency")
             play.simulation.happen(member_of(play.simulation.fleet, "bt0002"), press)
             await gatekeeper(heard, "bt0002")
             async with asyncio.timeout(PATIENCE_S):

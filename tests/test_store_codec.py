@@ -9,6 +9,7 @@ from devices.readings import Address, Channel, Flag, Reading
 from devices.topics import Lane, Route, Topics
 from edge.store import codec
 from edge.store.errors import JournalDamaged
+from edge.store.inputs import Inputs
 from rules.decisions import Acknowledge, CatchingUp, Close, Input, Listening
 from tests.store_samples import alarm, readings_of
 
@@ -46,7 +47,7 @@ INPUTS: st.SearchStrategy[Input] = (
 def test_inputs_and_message_ids_come_back_as_they_were(
     inputs: list[Input], recent: list[tuple[str, int, int]]
 ) -> None:
-    blob = codec.encode_inputs(inputs, recent)
+    blob = codec.encode_inputs(Inputs(inputs), recent)
     assert codec.decode_inputs(blob) == inputs
     assert [type(each) for each in codec.decode_inputs(blob)] == [type(each) for each in inputs]
     assert codec.decode_recent(blob) == recent
@@ -77,7 +78,7 @@ def test_packet_marks_come_back_by_lane_in_order(
 def test_a_number_beyond_64_bits_never_fails_a_commit() -> None:
     huge = Reading(Channel.TELEMETRY, Address("c1/charger/a"), {"energy": 10**30}, 1, 1)
     good = readings_of(1, 1)[0]
-    restored = codec.decode_inputs(codec.encode_inputs([huge, good], []))
+    restored = codec.decode_inputs(codec.encode_inputs(Inputs([huge, good]), []))
     assert isinstance(restored[0], Reading)
     assert restored[0].values == {"energy": 1e30}
     assert restored[1] == good
@@ -88,7 +89,7 @@ def test_any_unknown_field_that_decoding_lets_through_can_be_kept() -> None:
     assert isinstance(route, Route)
     payload = b'{"energy": 1.0, "deep": ' + b"[" * 600 + b"]" * 600 + b', "x": [-1' + b"0" * 400 + b"]}"
     odd = decode(route, payload, 1)
-    assert codec.decode_inputs(codec.encode_inputs([odd], [])) == [odd]
+    assert codec.decode_inputs(codec.encode_inputs(Inputs([odd]), [])) == [odd]
 
 
 def test_an_alarm_comes_back_as_it_was() -> None:
@@ -99,7 +100,7 @@ def test_flags_survive_as_flags() -> None:
     told = Reading(
         Channel.STATUS, Address("c1/smoke/a"), {"state": "offline"}, 1, 1, Flag.RETAINED | Flag.UNREGISTERED
     )
-    restored = codec.decode_inputs(codec.encode_inputs([told], []))[0]
+    restored = codec.decode_inputs(codec.encode_inputs(Inputs([told]), []))[0]
     assert isinstance(restored, Reading)
     assert restored.retained
 
@@ -127,7 +128,7 @@ def test_a_damaged_value_is_an_error_of_the_store(damage: bytes) -> None:
 
 
 def test_a_batch_of_50_readings_takes_less_than_60_bytes_a_reading() -> None:
-    assert len(codec.encode_inputs(readings_of(1, 50), [])) < 50 * 60
+    assert len(codec.encode_inputs(Inputs(readings_of(1, 50)), [])) < 50 * 60
 
 
 def test_a_flipped_bit_never_changes_an_alarm_unnoticed() -> None:

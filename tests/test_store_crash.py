@@ -10,7 +10,7 @@ from edge.store.reader import JournalReader
 from edge.store.records import Gap
 from edge.store.recovery import recover, replay
 from rules.alarms import AlarmChange
-from tests.store_samples import alarm, dead_letter, everything, gap, order, quarantined
+from tests.store_samples import alarm, dead_letter, everything, gap, kept_rules, order, quarantined
 
 SIZE = 40
 
@@ -73,7 +73,9 @@ def whole_batches(path: Path, size: int) -> int:
         last = reader.last_seq()
         numbers = list(range(1, last + 1))
         expected = [everything(seq, size) for seq in numbers]
-        assert [(each.seq, each.inputs) for each in replay(path, 0)] == [(b.seq, b.inputs) for b in expected]
+        assert [(each.seq, each.inputs) for each in replay(path, 0)] == [
+            (b.seq, list(b.inputs)) for b in expected
+        ]
         changes: list[tuple[int, AlarmChange]] = []
         while more := reader.changes_after(len(changes), 1_000):
             changes += more
@@ -92,6 +94,8 @@ def whole_batches(path: Path, size: int) -> int:
     assert found.outgoing == [each for batch in expected for each in batch.outgoing]
     assert dict(found.devices) == {f"c1/charger/{seq}": b"state-%d" % seq for seq in numbers}
     assert found.snapshot_seq == last
+    assert found.rules == (kept_rules(last) if last else None)
+    assert found.rules_hash == (f"rules-{last}" if last else None)
     if last:
         assert found.positions == {"readings": last - 1, "alarms": last}
         assert found.header == b"header-%d" % last

@@ -68,7 +68,7 @@ def test_every_table_is_there_again_after_reopening(tmp_path: Path) -> None:
         assert found.outgoing == [out for batch in batches for out in batch.outgoing]
         assert found.packets[Lane.BULK] == [n for batch in batches for n in batch.packets[Lane.BULK]]
         assert found.positions == {"readings": 2, "alarms": 3}
-        assert [each.inputs for each in journal.replay(0)] == [batch.inputs for batch in batches]
+        assert [each.inputs for each in journal.replay(0)] == [list(batch.inputs) for batch in batches]
         assert [each.seq for each in journal.replay(1)] == [2, 3]
         assert list(journal.recent_ids(0)) == [each for batch in batches for each in batch.recent]
         with JournalReader(journal.path) as reader:

@@ -58,7 +58,7 @@ def test_a_slice_of_batches_is_bounded_and_the_slices_make_the_whole(tmp_path: P
         while some := reader.batches_after(seq, 45):
             found += some
             seq = some[-1].seq
-        assert [each.inputs for each in found] == [everything(n, 10).inputs for n in range(1, 31)]
+        assert [each.inputs for each in found] == [list(everything(n, 10).inputs) for n in range(1, 31)]
         assert reader.batches_after(30, 10) == []
     writer.close()
 

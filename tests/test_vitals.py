@@ -77,7 +77,7 @@ def test_whatever_a_part_says_is_an_alarm_and_over_when_it_says_so(tmp_path: Pat
             for code in SAID:
                 world.node.troubles.say(code, "it is so")
             vitals.look()
-            pass_time(world, 120)
+            pass_time(world, 1_200)
             await until(lambda: len(gateway_alarms(world)) == len(SAID))
             for code in SAID:
                 world.node.troubles.over(code)

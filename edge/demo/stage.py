@@ -23,8 +23,9 @@ from edge.demo.store import StandInStore
 from edge.demo.view import NodeStatus, View, console
 from simulators.connections import Broker, BrokerUnreachableError, probe
 from simulators.fleet import registry_tree
-from simulators.play import Event, Play
+from simulators.play import Play
 from simulators.scenario import Scenario, find_scenario, load_scenario
+from simulators.telling import Event
 
 SITE = "c1"
 BROKER_PORT = 1883

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from simulators.play import Event, Noted, describe
+from simulators.telling import Event, Noted, describe
 from simulators.verdicts import Change, Met, Missed, Unexpected
 
 LINES = 10

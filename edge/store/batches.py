@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from devices.readings import Reading
 from edge.store import codec
 from edge.store.corrections import set_clock
+from edge.store.inputs import Inputs
 from edge.store.reader import LAST_NOW, LAST_SEQ
 from edge.store.records import (
     Batch,
     DeadLetter,
     Gap,
+    KeptRules,
     OrderResult,
     OrderStatus,
     Outgoing,
@@ -33,6 +34,8 @@ DEAD_LETTERS = 10_000
 """Rows."""
 GAPS = 100_000
 """Rows of the gap ledger: decades of ordinary trouble, some megabytes of the worst."""
+RULE_SETS = 100
+"""Rows: some 20 kB each; people ask of an alarm of last month by which rule it came."""
 NOTHING_THERE: Mapping[tuple[str, int], int] = MappingProxyType({})
 _OR_IGNORE = ("", "OR IGNORE")
 
@@ -103,6 +106,8 @@ def write_batch(
         _write_gaps(connection, batch.gaps)
     if batch.dead_letters:
         _write_dead_letters(connection, batch.dead_letters)
+    if batch.rules is not None:
+        _write_rules(connection, batch.rules)
     if batch.snapshot is not None:
         _write_snapshot(connection, batch.seq, batch.now, batch.snapshot)
     after = Standing(
@@ -148,18 +153,15 @@ def _write_row(connection: sqlite3.Connection, batch: Batch, body: bytes | None)
     packets = codec.encode_packets(batch.sessions_begun, batch.packets)
     if body is None and packets is None and not batch.changes and not batch.orders:
         return
-    inputs = batch.inputs if body is not None else []
-    # `time_of` for each, without its call: this runs over every message
-    times = [each.received_at if isinstance(each, Reading) else each.at for each in inputs] or [batch.now]
-    readings = [type(each) for each in inputs].count(Reading)
+    inputs = batch.inputs if body is not None else Inputs()
     connection.execute(
         "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             batch.seq,
             batch.now,
-            min(times),
-            max(times),
-            readings,
+            inputs.first_at if inputs else batch.now,
+            inputs.last_at if inputs else batch.now,
+            inputs.readings,
             len(batch.recent) if inputs else 0,
             packets,
             body,
@@ -281,6 +283,19 @@ def _write_snapshot(connection: sqlite3.Connection, seq: int, now: int, snapshot
     if snapshot.devices:
         connection.execute(
             "INSERT INTO snapshot_parts VALUES (?, ?)", (seq, codec.encode_devices(snapshot.devices))
+        )
+
+
+def _write_rules(connection: sqlite3.Connection, rules: KeptRules) -> None:
+    """Where they are not in force already; the newest `RULE_SETS` stay."""
+    newest = connection.execute("SELECT hash FROM rule_sets ORDER BY id DESC LIMIT 1").fetchone()
+    if newest is None or newest[0] != rules.hash:
+        connection.execute(
+            "INSERT INTO rule_sets (hash, at, body) VALUES (?, ?, ?)",
+            (rules.hash, rules.at, codec.encode_documents(rules.documents)),
+        )
+        connection.execute(
+            "DELETE FROM rule_sets WHERE id <= (SELECT max(id) FROM rule_sets) - ?", (RULE_SETS,)
         )
 
 

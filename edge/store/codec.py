@@ -14,10 +14,11 @@ from zlib import error as ZlibError  # noqa: N812 - an exception's name
 
 import msgspec
 
-from devices.readings import Address, Reading, Scalar
+from devices.readings import Address, Scalar
 from devices.topics import Lane
 from edge.store.errors import JournalDamaged
-from edge.store.records import Marks, RecentId
+from edge.store.inputs import Inputs, scalars
+from edge.store.records import Marks, RecentId, RuleDocument
 from rules.alarms import Alarm
 from rules.decisions import Input
 
@@ -30,29 +31,31 @@ unnoticed. zlib has a checksum of its own."""
 
 _LEVEL = 1
 _T = TypeVar("_T")
-_INT64 = range(-(2**63), 2**64)
+_PAIR = b"\x92"  # MessagePack's head of an array of two
 
 _encoder = msgspec.msgpack.Encoder()
 _inputs = msgspec.msgpack.Decoder(tuple[list[Input], msgspec.Raw])
 _recent = msgspec.msgpack.Decoder(tuple[msgspec.Raw, list[RecentId]])
 _packets = msgspec.msgpack.Decoder(list[tuple[Lane, bool, bytes, bytes]])
 _devices = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
+_documents = msgspec.msgpack.Decoder(tuple[RuleDocument, ...])
 _alarm = msgspec.msgpack.Decoder(Alarm)
 _args = msgspec.msgpack.Decoder(dict[str, Scalar])
 
 
-def encode_inputs(inputs: Sequence[Input], recent: Sequence[RecentId]) -> bytes:
+def encode_inputs(inputs: Inputs, recent: Sequence[RecentId]) -> bytes:
     """The inputs of a batch and the message ids to remember, in one stream: they share their texts."""
-    try:
-        packed = _encoder.encode((inputs, recent))
-    except OverflowError:
-        packed = _encoder.encode(([_small(each) for each in inputs], recent))
-    return FORMAT + compress(packed, _LEVEL)
+    return FORMAT + compress(_PAIR + inputs.packed() + _encoder.encode(recent), _LEVEL)
 
 
 def decode_inputs(blob: bytes | None) -> list[Input]:
     """The inputs of a batch, in order. Raises `JournalDamaged`."""
     return [] if blob is None else _read(_inputs, _unpacked(blob))[0]
+
+
+def unpacked_inputs(blob: bytes | None) -> bytes:
+    """The inputs of a batch as MessagePack. Raises `JournalDamaged`."""
+    return b"" if blob is None else _unpacked(blob)
 
 
 def decode_recent(blob: bytes | None) -> list[RecentId]:
@@ -90,12 +93,22 @@ def decode_devices(blob: bytes) -> list[tuple[Address, bytes]]:
     return [(Address(address), state) for address, state in _read(_devices, _unpacked(blob))]
 
 
+def encode_documents(documents: Sequence[RuleDocument]) -> bytes:
+    """The rule files of a rule set."""
+    return FORMAT + compress(_encoder.encode(documents))
+
+
+def decode_documents(blob: bytes) -> tuple[RuleDocument, ...]:
+    """The rule files of a rule set. Raises `JournalDamaged`."""
+    return _read(_documents, _unpacked(blob))
+
+
 def encode_alarm(alarm: Alarm) -> bytes:
     """An alarm by field names, so that later fields may join."""
     try:
         return _sealed(_encoder.encode(alarm))
     except OverflowError:
-        return _sealed(_encoder.encode(msgspec.structs.replace(alarm, values=_scalars(alarm.values))))
+        return _sealed(_encoder.encode(msgspec.structs.replace(alarm, values=scalars(alarm.values))))
 
 
 def decode_alarm(blob: bytes) -> Alarm:
@@ -105,7 +118,7 @@ def decode_alarm(blob: bytes) -> Alarm:
 
 def encode_args(args: dict[str, Scalar]) -> bytes:
     """A command's arguments."""
-    return _sealed(_encoder.encode(_scalars(args)))
+    return _sealed(_encoder.encode(scalars(args)))
 
 
 def decode_args(blob: bytes) -> dict[str, Scalar]:
@@ -128,23 +141,6 @@ def storable_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _small(each: Input) -> Input:
-    return msgspec.structs.replace(each, values=_scalars(each.values)) if isinstance(each, Reading) else each
-
-
-def _scalars(values: dict[str, Scalar]) -> dict[str, Scalar]:
-    return {name: _number(value) if isinstance(value, int) else value for name, value in values.items()}
-
-
-def _number(value: int) -> int | float:
-    if value in _INT64:
-        return value
-    try:
-        return float(value)
-    except OverflowError:
-        return sys.float_info.max if value > 0 else -sys.float_info.max
-
-
 def _little(numbers: "array[int]") -> bytes:
     if sys.byteorder == "big":
         numbers.byteswap()
@@ -163,7 +159,9 @@ def _sealed(packed: bytes) -> bytes:
     return SEALED + crc32(packed).to_bytes(4, "little") + packed
 
 
-def _body(blob: bytes) -> bytes:
+def _body(blob: bytes | None) -> bytes:
+    if not isinstance(blob, bytes):  # a damaged page may make any value another, whatever the schema says
+        raise JournalDamaged("a stored value is damaged: it is no bytes")
     if blob[:1] == SEALED:
         packed = blob[5:]
         if crc32(packed) != int.from_bytes(blob[1:5], "little"):

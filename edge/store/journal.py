@@ -30,7 +30,8 @@ from edge.store.errors import (
     StoreUnwritable,
 )
 from edge.store.lock import DirectoryLock
-from edge.store.records import Batch, Committed, RecentId, Recovered, ReplayBatch
+from edge.store.reader import JournalReader
+from edge.store.records import Batch, Committed, KeptRules, RecentId, Recovered, ReplayBatch
 from edge.store.retention import Bounds
 from edge.store.writer import Figures, Pressure, Writer
 
@@ -59,7 +60,8 @@ class Journal:
     """The journal in ``directory``, locked from `open` to `close`.
 
     ``max_bytes``: of the file and its write-ahead log together. ``forwarding``: readings go to a cloud store,
-    so one that the byte bound removes before leaves a gap. ``trace``: told each SQL statement before it
+    so one that the byte bound removes before leaves a gap. ``history``: readings go to the local history, which the
+    byte bound gives some time. ``trace``: told each SQL statement before it
     runs, in the writer's thread, for tests and for those who look for a fault. ``ballast_bytes``: room kept for
     alarms, see `edge.store.ballast`.
     """
@@ -70,6 +72,7 @@ class Journal:
         *,
         max_bytes: int,
         forwarding: bool,
+        history: bool = False,
         trace: Callable[[str], object] | None = None,
         ballast_bytes: int = SIZE,
     ) -> None:
@@ -89,7 +92,9 @@ class Journal:
         """Batches that were not committed."""
         self.housekeeping_failures = 0
         self._lock = DirectoryLock(directory)
-        self._writer = Writer(self.path, Bounds(max_bytes), forwarding=forwarding, trace=trace)
+        self._writer = Writer(
+            self.path, Bounds(max_bytes), forwarding=forwarding, history=history, trace=trace
+        )
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = threading.Condition()
@@ -218,6 +223,11 @@ class Journal:
     def seq_before(self, moment: int) -> int:
         """The newest batch of a time before ``moment`` (Unix ms), 0 if there is none. Blocks."""
         return recovery.seq_before(self.path, moment)
+
+    def rules(self) -> KeptRules | None:
+        """The rules in force as they are kept; None in a journal that keeps none. Blocks; raises `StoreError`."""
+        with JournalReader(self.path) as reader:
+            return reader.rules()
 
     def recent_ids(self, since: int) -> Iterator[RecentId]:
         """The message ids that arrived at or after ``since`` (Unix ms), oldest first. Blocks."""

@@ -17,7 +17,16 @@ from typing import Any, Self, TypeVar
 from devices.readings import Address
 from edge.store import codec, schema
 from edge.store.errors import JournalDamaged, JournalReplaced, ReadFailed
-from edge.store.records import DeadLetter, Gap, GapReason, OrderRecord, OrderStatus, Quarantined, ReplayBatch
+from edge.store.records import (
+    DeadLetter,
+    Gap,
+    GapReason,
+    KeptRules,
+    OrderRecord,
+    OrderStatus,
+    Quarantined,
+    ReplayBatch,
+)
 from rules.alarms import Alarm, AlarmChange, Transition
 from rules.decisions import Input, Order
 
@@ -65,6 +74,10 @@ class PackedBatch:
     def inputs(self) -> list[Input]:
         """Decoded anew each time. Raises `ReadFailed`."""
         return decode_row(self.seq, self.body, codec.decode_inputs)
+
+    def unpacked(self) -> bytes:
+        """Its inputs as MessagePack, in which each text of theirs stands as it is. Raises `ReadFailed`."""
+        return decode_row(self.seq, self.body, codec.unpacked_inputs)
 
 
 class JournalReader:
@@ -168,6 +181,16 @@ class JournalReader:
                 rows.append(row)
         return [PackedBatch(number, now, body) for number, now, _, body in rows]
 
+    def first_reading(self) -> int | None:
+        """When the oldest reading here arrived (Unix ms); None if there is none."""
+        found = self.rows("SELECT first_at FROM batches WHERE readings ORDER BY seq LIMIT 1")
+        return found[0][0] if found else None
+
+    def batch_before(self, at: int) -> int:
+        """A batch after which everything from ``at`` (Unix ms) on lies."""
+        found = self._number("SELECT ifnull((SELECT min(seq) FROM batches WHERE last_at >= ?), 0)", at)
+        return max(0, found - 1)
+
     def last_seq(self) -> int:
         """The newest batch, 0 if there is none."""
         return self._number(LAST_SEQ)
@@ -179,6 +202,14 @@ class JournalReader:
     def positions(self) -> dict[str, int]:
         """How far each reader of the journal has come."""
         return dict(self.rows("SELECT name, seq FROM positions"))
+
+    def rules(self) -> KeptRules | None:
+        """The rules in force, as they are kept; None in a journal that keeps none yet."""
+        found = self.rows("SELECT hash, at, body FROM rule_sets ORDER BY id DESC LIMIT 1")
+        if not found:
+            return None
+        rules_hash, at, body = found[0]
+        return KeptRules(rules_hash, at, codec.decode_documents(body))
 
     # --- losses ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import msgspec
 
 from devices.readings import Address
 from devices.topics import Lane
+from edge.store.inputs import Inputs
 from rules.alarms import Alarm, AlarmChange
 from rules.decisions import Input, Order
 
@@ -155,6 +156,28 @@ class ClockSet(msgspec.Struct, frozen=True):
     """Times from here on were provisional; None where none were."""
 
 
+class RuleDocument(msgspec.Struct, frozen=True, array_like=True):
+    """A rule file as it was when its rules came into force."""
+
+    file: str
+    """How people call it: its path; of a shipped pack, ``rules/packs/…``."""
+    text: str
+    pack: bool = False
+    """It came with Anlin."""
+    configured: bool = False
+    """The configuration names it."""
+
+
+class KeptRules(msgspec.Struct, frozen=True):
+    """A rule set that was in force, or is: the newest."""
+
+    hash: str
+    """Of what the rules mean (`rules.definitions.RuleSet`)."""
+    at: int
+    """Since when (Unix ms)."""
+    documents: tuple[RuleDocument, ...]
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The engine's state after the batch it is committed with; devices that did not change are left out."""
 
@@ -171,7 +194,7 @@ class Batch:
     """Rising by one from batch to batch; the journal's position."""
     now: int = 0
     """The engine's time after its last input (Unix ms); replay runs the engine's deadlines up to it."""
-    inputs: list[Input] = field(default_factory=list)
+    inputs: Inputs = field(default_factory=Inputs)
     packets: Marks = field(default_factory=no_marks)
     recent: list[RecentId] = field(default_factory=list)
     """Of those inputs whose message had an id."""
@@ -192,6 +215,8 @@ class Batch:
     clock_sets: list[ClockSet] = field(default_factory=list)
     """Concern what is on disk before this batch; its own rows are right."""
     snapshot: Snapshot | None = None
+    rules: KeptRules | None = None
+    """The rules in force from here on; with every snapshot, written where they are not the newest on disk."""
     doubts: list[int] = field(default_factory=list)
     """Batches that failed and whose content is in this one: where one of them is on disk all the same, nothing
     of it is written twice."""
@@ -204,7 +229,7 @@ class Batch:
         return not (
             self.inputs or any(self.packets.values()) or self.changes or self.outgoing or self.sent or self.positions
             or self.orders or self.order_results or self.sessions_begun or self.quarantined or self.gaps
-            or self.dead_letters or self.snapshot
+            or self.dead_letters or self.snapshot or self.rules
         )  # fmt: skip
 
     @property
@@ -239,6 +264,9 @@ class Recovered(msgspec.Struct, frozen=True):
     last_outgoing_id: int
     snapshot_seq: int
     rules_hash: str | None
+    """Under which the batches after the snapshot were judged."""
+    rules: KeptRules | None
+    """The rules in force; None in a journal that keeps none yet."""
     header: bytes | None
     devices: list[tuple[Address, bytes]]
     alarms: list[Alarm]

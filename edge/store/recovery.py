@@ -38,6 +38,7 @@ def recover(path: Path) -> Recovered:
             last_outgoing_id=outgoing[-1].id if outgoing else 0,
             snapshot_seq=snapshot_seq,
             rules_hash=rules_hash,
+            rules=reader.rules(),
             header=None if header is None else codec.decode_header(header),
             devices=list(devices.items()),
             alarms=reader.standing_alarms(),

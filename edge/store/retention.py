@@ -1,6 +1,8 @@
 """The byte bound: the journal's file and its write-ahead log together stay within ``journal_max_bytes``.
 
 The oldest batches go first, forwarded or not; unforwarded readings leave a gap row in the same transaction.
+Those that the local history has not taken yet may stay until half of the room that an alarm may need is used, which
+gives it some seconds; then they go, too, and are counted.
 Batches after the last snapshot are needed for recovery and stay; alarms and their history stay always, gaps up to a
 number of their own (`edge.store.batches.GAPS`).
 
@@ -44,6 +46,11 @@ class Bounds:
         return self.pages + self.wal // 2 // PAGE_SIZE
 
     @property
+    def waiting_pages(self) -> int:
+        """Pages in use from which they are removed although the local history has not taken them."""
+        return self.pages + self.wal // 4 // PAGE_SIZE
+
+    @property
     def slice(self) -> int:
         """Bytes removed in one transaction."""
         return min(_SLICE_BYTES, self.max_bytes // 32)
@@ -57,13 +64,20 @@ def pages_in_use(connection: sqlite3.Connection) -> int:
 
 
 def remove_oldest(
-    connection: sqlite3.Connection, *, size: int, snapshot_seq: int, forwarded_seq: int | None, at: int
-) -> int:
+    connection: sqlite3.Connection,
+    *,
+    size: int,
+    snapshot_seq: int,
+    forwarded_seq: int | None,
+    history_seq: int | None,
+    at: int,
+) -> tuple[int, int]:
     """Remove the oldest batches, about ``size`` bytes of them, in the transaction that the caller has begun.
 
     ``forwarded_seq``: readings after it have not left the building; None where nothing is to be forwarded.
+    ``history_seq``: readings after it are not in the local history; None where there is none.
     ``at``: the time (Unix ms) that a gap row is given. Gives the number of batches removed: 0 when all that
-    is left is needed.
+    is left is needed; and how many readings were in them that the history has missed.
     """
     oldest = connection.execute(
         "SELECT seq, first_at, last_at, readings,"
@@ -71,7 +85,7 @@ def remove_oldest(
         " FROM batches WHERE seq <= ? ORDER BY seq LIMIT ?",
         (snapshot_seq, _SLICE_ROWS),
     ).fetchall()
-    removed = 0
+    removed = missed = 0
     lost: list[tuple[int, int, int]] = []
     last_seq = 0
     for seq, first_at, last_at, readings, length in oldest:
@@ -82,6 +96,8 @@ def remove_oldest(
         last_seq = seq
         if readings and forwarded_seq is not None and seq > forwarded_seq:
             lost.append((readings, first_at, last_at))
+        if history_seq is not None and seq > history_seq:
+            missed += readings
     if lost:
         counts, firsts, lasts = zip(*lost, strict=True)
         connection.execute(
@@ -90,4 +106,4 @@ def remove_oldest(
         )
     if removed:
         connection.execute("DELETE FROM batches WHERE seq <= ?", (last_seq,))
-    return removed
+    return removed, missed

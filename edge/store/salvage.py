@@ -2,8 +2,8 @@
 
 Promises: nothing is thrown away (``journal.damaged-1.db`` and its log are what they were); what is missing
 is told as gaps; a crash at any moment leaves either the old state, which is salvaged again, or the new one.
-What a restart and the cloud bridge need is carried over: alarms, orders, the outbox, positions, losses, the
-snapshot, and the batches after the snapshot or not yet forwarded, at most `MOST_READINGS` of them.
+What a restart, the cloud bridge and the local history need is carried over: alarms, orders, the outbox, positions,
+losses, the snapshot, and the batches after the snapshot or not yet forwarded or taken, at most `MOST_READINGS` of them.
 
 A log that was cut exactly between two commits cannot be told from a crash before the second; any other
 damage can, because SQLite chains checksums through its log and ours seal what lies in the columns.
@@ -46,6 +46,7 @@ _TYPES: Mapping[str, Sequence[type | tuple[type, ...]]] = {
     "quarantine": (int, int, str, str, str, int, str, bytes),
     "gaps": (int, int, str, int, int, int, str),
     "dead_letters": (int, int, str, str, int, str),
+    "rule_sets": (int, str, int, bytes),
 }
 """Tables that are carried over row by row; their key is the first column."""
 
@@ -234,8 +235,10 @@ class _Carry:
 
     def _batches(self, old: sqlite3.Connection, snapshot_seq: int) -> None:
         """Newest first, so that what is left out is the oldest."""
-        found = self.new.execute("SELECT seq FROM positions WHERE name = 'readings'").fetchone()
-        floor = min(snapshot_seq, found[0]) if found is not None else snapshot_seq
+        readers = self.new.execute(
+            "SELECT seq FROM positions WHERE name IN ('readings', 'history')"
+        ).fetchall()
+        floor = min([snapshot_seq, *(seq for (seq,) in readers)])
         room = MOST_READINGS
         for row in _downwards(old, floor, self._hole):
             if not all(isinstance(value, types) for value, types in zip(row, _BATCH, strict=True)):
@@ -344,6 +347,8 @@ def _sound(table: str, row: Sequence[Any]) -> bool:
             return _decodes(row[-1], codec.decode_alarm)
         case "orders":
             return row[7] in set(OrderStatus) and _decodes(row[4], codec.decode_args)
+        case "rule_sets":
+            return _decodes(row[-1], codec.decode_documents)
         case "outbox":
             return row[1] in set(OutgoingKind)
         case "gaps":

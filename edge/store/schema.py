@@ -123,6 +123,15 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         ) STRICT""",
         "CREATE TABLE snapshot_parts (seq INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT",
     ),
+    (
+        # The rules in force are those of the newest row; written with the snapshot that they begin with.
+        """CREATE TABLE rule_sets (
+            id INTEGER PRIMARY KEY,
+            hash TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            body BLOB NOT NULL  -- the rule files as they were
+        ) STRICT""",
+    ),
 )
 """The statements that lead from each version to the next; the version is their number."""
 

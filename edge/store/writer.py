@@ -20,6 +20,9 @@ from edge.store.retention import Bounds, pages_in_use, remove_oldest
 READINGS = "readings"
 """The position of the reader that forwards readings: batches up to it have left the building."""
 
+HISTORY = "history"
+"""The position of the local history: batches up to it are in it."""
+
 _READER_WAIT_MS = 250
 """So long may a checkpoint of an overlong log wait for a reader."""
 
@@ -47,6 +50,10 @@ class Figures:
     checkpoint_s: float = 0.0
     removed: int = 0
     """Batches removed by the byte bound."""
+    missed: int = 0
+    """Readings removed by the byte bound before they were in the local history."""
+    history_waited_for: bool = False
+    """Above the byte bound, and the local history has not taken the oldest batch yet."""
     starved: bool = False
     """Above the byte bound, and all that is left is needed for recovery: a snapshot would help."""
 
@@ -55,13 +62,20 @@ class Writer:
     """Owns the database. Every method belongs to one thread. ``trace`` is told each statement before it."""
 
     def __init__(
-        self, path: Path, bounds: Bounds, *, forwarding: bool, trace: Callable[[str], object] | None = None
+        self,
+        path: Path,
+        bounds: Bounds,
+        *,
+        forwarding: bool,
+        history: bool = False,
+        trace: Callable[[str], object] | None = None,
     ) -> None:
         self.figures = Figures()
         self._trace = trace
         self._path = path
         self._bounds = bounds
         self._forwarding = forwarding
+        self._history = history
         self._connection: sqlite3.Connection | None = None
         self._standing: Standing | None = None
         self._sure_number = 0
@@ -162,21 +176,31 @@ class Writer:
         used = pages_in_use(self.connection)
         if used <= self._bounds.pages:
             self._unchecked = 0
-            self.figures.starved = False
+            self.figures.starved = self.figures.history_waited_for = False
+            return True
+        self.figures.history_waited_for = self._history and not self._oldest_is_history()
+        if self.figures.history_waited_for and used <= self._bounds.waiting_pages:
+            self._unchecked = 0
             return True
         return pressure is Pressure.ALARM and used <= self._bounds.most_pages
+
+    def _oldest_is_history(self) -> bool:
+        oldest: int = self.connection.execute("SELECT ifnull(min(seq), 0) FROM batches").fetchone()[0]
+        return oldest <= self._where_it_stands().positions.get(HISTORY, 0)
 
     def _remove_slice(self) -> bool:
         standing = self._where_it_stands()
         with self._transaction() as connection:
-            removed = remove_oldest(
+            removed, missed = remove_oldest(
                 connection,
                 size=self._bounds.slice,
                 snapshot_seq=standing.snapshot_seq,
                 forwarded_seq=standing.positions.get(READINGS, 0) if self._forwarding else None,
+                history_seq=standing.positions.get(HISTORY, 0) if self._history else None,
                 at=standing.now,
             )
         self.figures.removed += removed
+        self.figures.missed += missed
         self.figures.starved = removed == 0
         if removed == 0:
             self._unchecked = 0

@@ -11,11 +11,24 @@ from fastapi import APIRouter, Header, HTTPException, Path, Query, Response
 from starlette.responses import PlainTextResponse
 
 from edge.control_client import ControlClient, ControlError, Health, Reason
+from edge.explaining import view_of
 from edge.store.reader import JournalReader
 from edge.store.records import Gap
 from edge.web.database import Database
 from edge.web.feed import AlarmFeed
-from edge.web.models import AlarmModel, DeviceModel, GapModel, HealthModel, Page, ProblemModel
+from edge.web.history import HistoryHelper
+from edge.web.models import (
+    AlarmModel,
+    DeviceModel,
+    ExplanationModel,
+    GapModel,
+    HealthModel,
+    Page,
+    ProblemModel,
+    ReadingModel,
+    StepModel,
+)
+from edge.web.moments import STEP, Moment, step_of
 from edge.web.settings import WebSettings
 from edge.web.stream import EventStream
 from rules.alarms import Alarm, AlarmState, Severity
@@ -29,6 +42,13 @@ _Answers = dict[int | str, dict[str, Any]]
 _AWAY: _Answers = {503: {"model": ProblemModel}}
 _MISSING: _Answers = {404: {"model": ProblemModel}}
 
+HISTORY_MOST = 10_000
+"""Readings of a page, or steps."""
+
+_DAY_MS = 86_400_000
+_AHEAD_MS = 300_000
+"""A device's clock may be so far ahead and is believed."""
+
 _Level = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
@@ -40,12 +60,18 @@ class Api:
     """The endpoints but the board."""
 
     def __init__(
-        self, settings: WebSettings, node: ControlClient, database: Database, feed: AlarmFeed
+        self,
+        settings: WebSettings,
+        node: ControlClient,
+        database: Database,
+        feed: AlarmFeed,
+        history: HistoryHelper,
     ) -> None:
         self._settings = settings
         self._node = node
         self._database = database
         self._feed = feed
+        self._history = history
 
     def router(self) -> APIRouter:
         """The endpoints at their places, with the shapes of their answers for the OpenAPI document."""
@@ -59,11 +85,21 @@ class Api:
             self.alarm,
             responses={200: {"model": AlarmModel}, **_MISSING, **_AWAY},
         )
+        get(
+            "/api/v1/alarms/{alarm_id}/explanation",
+            self.explanation,
+            responses={200: {"model": ExplanationModel}, **_MISSING, **_AWAY},
+        )
         get("/api/v1/devices", self.devices, responses={200: {"model": Page[DeviceModel]}, **_AWAY})
         get(
             "/api/v1/devices/{kind}/{device}",
             self.device,
             responses={200: {"model": DeviceModel}, **_MISSING, **_AWAY},
+        )
+        get(
+            "/api/v1/devices/{kind}/{device}/history",
+            self.history,
+            responses={200: {"model": Page[ReadingModel] | Page[StepModel]}, **_AWAY},
         )
         get("/api/v1/gaps", self.gaps, responses={200: {"model": Page[GapModel]}, **_AWAY})
         get(
@@ -113,6 +149,15 @@ class Api:
             raise HTTPException(404, f"there is no alarm {alarm_id}")
         return Response(found.wire(), media_type=_JSON)
 
+    async def explanation(self, alarm_id: _Level) -> Response:
+        """Why an alarm came: what was seen, which limit, since when, which rule. Also after it has left the board."""
+        found = await self._database.read(lambda journal: journal.alarm(alarm_id))
+        view = None if found is None else view_of(found)
+        if view is None:
+            was = "there is no alarm" if found is None else "no reasons are stored of alarm"
+            raise HTTPException(404, f"{was} {alarm_id}")
+        return Response(msgspec.json.encode(view), media_type=_JSON)
+
     async def devices(
         self,
         kind: Annotated[str | None, Query(max_length=64)] = None,
@@ -127,6 +172,44 @@ class Api:
         """One device with its last points."""
         found = await self._node.request("device", address=f"{self._settings.site}/{kind}/{device}")
         return Response(bytes(found), media_type=_JSON)
+
+    async def history(
+        self,
+        kind: _Level,
+        device: _Level,
+        from_: Annotated[Moment | None, Query(alias="from")] = None,
+        to: Annotated[Moment | None, Query()] = None,
+        points: Annotated[str | None, Query(max_length=1_024)] = None,
+        step: Annotated[str | None, Query(pattern=STEP)] = None,
+        after: Annotated[str | None, Query(pattern=r"^\d{1,16}-\d{1,9}$")] = None,
+        limit: Annotated[int, Query(ge=1, le=HISTORY_MOST)] = 1_000,
+    ) -> Response:
+        """What a device said from `from` on and before `to` (the last day without them), by event time.
+
+        Times are RFC 3339 with a zone, or Unix milliseconds. With a `step` (`30s`, `5m`, `1h`, `1d`) each point's
+        least, mean, greatest and last value per step; without, the readings, in pages.
+        """
+        to_ms = time.time_ns() // 1_000_000 + _AHEAD_MS if to is None else to
+        from_ms = to_ms - _DAY_MS if from_ is None else from_
+        step_ms = None if step is None else step_of(step)
+        if from_ms >= to_ms:
+            raise HTTPException(422, "from: must be before to")
+        if step_ms is not None and (to_ms - from_ms) / step_ms > HISTORY_MOST:
+            raise HTTPException(422, f"step: more than {HISTORY_MOST} of them: take a longer one")
+        given = (
+            dict[str, object](zip(("from_ms", "skip"), map(int, after.split("-")), strict=True))
+            if after
+            else {}
+        )
+        question = {
+            "address": f"{self._settings.site}/{kind}/{device}",
+            "from_ms": from_ms,
+            "to_ms": to_ms,
+            "points": points.split(",") if points else None,
+            "step_ms": step_ms,
+            "limit": limit,
+        }
+        return Response(await self._history.ask(question | given), media_type=_JSON)
 
     async def gaps(
         self,

@@ -14,6 +14,7 @@ from edge.web.api import Api
 from edge.web.database import Database
 from edge.web.feed import AlarmFeed
 from edge.web.guard import Guard
+from edge.web.history import HistoryHelper
 from edge.web.settings import WebSettings
 
 
@@ -21,6 +22,7 @@ def application(settings: WebSettings, database: Database) -> tuple[FastAPI, Ala
     """The application, and the feed that must be closed before the server waits for its connections."""
     node = ControlClient(Path(settings.data_dir) / SOCKET_NAME)
     feed = AlarmFeed(database, node)
+    history = HistoryHelper(settings.data_dir, idle_s=settings.history_idle_s)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -28,6 +30,7 @@ def application(settings: WebSettings, database: Database) -> tuple[FastAPI, Ala
             follow = tasks.create_task(feed.run(), name="alarm-feed")
             yield
             follow.cancel()
+        await history.close()
         await node.close()
         await database.close()
 
@@ -41,7 +44,7 @@ def application(settings: WebSettings, database: Database) -> tuple[FastAPI, Ala
         lifespan=lifespan,
     )
     problems.install(app)
-    app.include_router(Api(settings, node, database, feed).router())
+    app.include_router(Api(settings, node, database, feed, history).router())
     app.include_router(board.routes(settings.language))
     app.add_middleware(Guard, host=settings.host)
     return app, feed

@@ -9,7 +9,8 @@ from typing import Generic, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from edge.store.records import GapReason
-from rules.alarms import AlarmState, Severity
+from rules.alarms import AlarmState, Severity, Superseded
+from rules.explanation import Sway
 
 Scalar = bool | int | float | str
 
@@ -53,6 +54,91 @@ class AlarmModel(Model):
     drill: bool
     durable: bool
     provisional: bool = Field(description="The gateway did not know the time; its times are corrected later")
+    superseded: Superseded | None = Field(
+        description="Its rule has changed or is gone; it stands until a person closes it"
+    )
+    outcome: str | None = Field(
+        description="Of what a camera follows: left, forced (rode along) or released by staff"
+    )
+    annunciated: bool = Field(description="Whether people are told of it by itself")
+    shelved_until: AwareDatetime | None
+    suppressed_by: str | None = Field(description="Key of the alarm that explains it")
+    folded_into: str | None = Field(description="Id of the alarm that tells of it with others")
+    members: list[str] | None = Field(description="Keys of the alarms that it tells of")
+    chattering: bool = Field(description="It came and went several times within a minute")
+
+
+class SeenModel(Model):
+    """A value that the condition looked at."""
+
+    name: str
+    value: Scalar | None = Field(description="null: never told, or not to be shown")
+    at: AwareDatetime | None = Field(description="When the device told it, by its own clock")
+    private: bool = Field(description="It tells of a person's daily life and is left out")
+    duration: bool = Field(description="The value is in seconds")
+
+
+class RiseModel(Model):
+    """A rise in severity, foreseen."""
+
+    after_ms: int
+    severity: Severity
+
+
+class LimitsModel(Model):
+    """What was in force when it was raised, as the rule file said it."""
+
+    when: str | None
+    clear: str | None
+    cancel: str | None
+    let: dict[str, str]
+    for_ms: int
+    silent_for_ms: int | None
+    clear_for_ms: int
+    clear_after_ms: int
+    cooldown_ms: int
+    active: str | None
+    escalate: list[RiseModel]
+
+
+class RisenModel(Model):
+    """A rise in severity that came."""
+
+    severity: Severity
+    at: AwareDatetime
+
+
+class InfluenceModel(Model):
+    """What kept people from being told of it by itself, or ended that."""
+
+    what: Sway
+    by: str
+    at: AwareDatetime
+
+
+class ExplanationModel(Model):
+    """Why an alarm came."""
+
+    id: str
+    key: str
+    rule: str
+    rule_version: str = Field(description="SHA-256 of what the rule meant then")
+    severity: Severity
+    state: AlarmState
+    late: bool
+    raised_at: AwareDatetime
+    since: AwareDatetime | None = Field(description="Since when it has been so, by the device's clock")
+    so_at: AwareDatetime | None = Field(
+        description="When it had been so for long enough, by the device's clock"
+    )
+    seen: list[SeenModel]
+    seen_more: int = Field(description="Values left out of `seen`")
+    limits: LimitsModel
+    waited_ms: int = Field(description="For so long hours or a cooldown kept it from being raised")
+    withheld: int = Field(description="How often its cooldown kept it from being raised before")
+    rises: list[RisenModel]
+    influences: list[InfluenceModel]
+    closed_by_person: bool
 
 
 class DeviceModel(Model):
@@ -85,6 +171,36 @@ class GapModel(Model):
     reason: GapReason
 
 
+class ReadingModel(Model):
+    """One thing that a device said."""
+
+    source_time: int = Field(description="When it was so, Unix milliseconds")
+    received_at: int = Field(description="When the gateway heard it, Unix milliseconds")
+    channel: Literal["telemetry", "event", "status", "result"]
+    values: dict[str, Scalar]
+    flags: int = Field(description="1 retained, 2 clock doubted, 4 unregistered, 8 late; a sum of these")
+    id: str | None = Field(description="The message's own")
+    ts: int | float | str | None = Field(description="The raw `ts` where it is not believed")
+    extra: dict[str, object] | None = Field(description="Unknown fields")
+
+
+class SummaryModel(Model):
+    """What one point was in one step."""
+
+    count: int
+    last: Scalar
+    min: float | None = Field(description="null for what is no number, as `mean` and `max`")
+    mean: float | None
+    max: float | None
+
+
+class StepModel(Model):
+    """A step in which telemetry came; steps without any are left out."""
+
+    at: int = Field(description="When it begins, Unix milliseconds; the first begins at `from`")
+    points: dict[str, SummaryModel]
+
+
 class Page(Model, Generic[_Item]):
     """A list."""
 
@@ -111,6 +227,7 @@ class HealthModel(Model):
     node: str
     uptime_s: float | None
     cloud: dict[str, object] | None
+    history: dict[str, object] | None = Field(description="null: none is kept, or no run has ended yet")
     counts: dict[str, int]
     now: int = Field(description="The gateway's clock, Unix milliseconds")
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from edge.control_client import NodeAwayError, OrderRefusedError
 from edge.web.database import DatabaseAwayError
+from edge.web.history import HistoryAwayError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -36,6 +37,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(NodeAwayError)
     @app.exception_handler(DatabaseAwayError)
+    @app.exception_handler(HistoryAwayError)
     async def _away(_: Request, error: Exception) -> Response:
         return problem(503, str(error), _RETRY)
 

@@ -28,6 +28,9 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     drop_after_s: Annotated[float, msgspec.Meta(gt=0)] = 20.0
     """A client that takes nothing for so long is dropped."""
 
+    history_idle_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """The helper that answers about the history is let go when nobody has asked for so long."""
+
     def command(self) -> Sequence[str]:
         """What starts the process. Its standard input must be a pipe: the process ends when that does."""
         return (sys.executable, "-m", "edge.web.process", msgspec.json.encode(self).decode())

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from tests.chaos.books import Books
 from tests.chaos.faults import SMALL_STORM, STORM, Injector
@@ -73,7 +74,15 @@ class Run:
             history, verdict = Books(world, plan, begun_ms).close(patience_s)
             if not verdict.kept:
                 world.keep()
-            return Outcome(self, plan, verdict, len(history.said), len(history.causes), world.notes.unsynced)
+            return Outcome(
+                self,
+                plan,
+                verdict,
+                len(history.said),
+                len(history.causes),
+                world.notes.unsynced,
+                world.storms_ms,
+            )
 
     def _inject(self, world: World, injector: Injector, plan: Sequence[Step], begun: float) -> None:
         waiting = list(plan)
@@ -105,6 +114,7 @@ class Outcome:
     said: int
     dangers: int
     unsynced: int
+    storms_ms: Sequence[int]
 
     def document(self) -> str:
         """For docs: the verdict and what was injected."""
@@ -115,8 +125,16 @@ class Outcome:
             f"{self.run.minutes:g} minutes of faults{only}, seed {self.run.seed} "
             f"(`make chaos MINUTES={self.run.minutes:g} SEED={self.run.seed}`): {self.said:,} acknowledged "
             f"messages, {self.dangers:,} staged dangers, {len(self.plan)} faults; power cuts put "
-            f"{self.unsynced:,} unsynced changes in danger.\n\n{self.verdict.table()}\n\nInjected: {faults}.\n"
+            f"{self.unsynced:,} unsynced changes in danger.{self._storms()}\n\n"
+            f"{self.verdict.table()}\n\nInjected: {faults}.\n"
         )
+
+    def _storms(self) -> str:
+        if not self.storms_ms:
+            return ""
+        usual, worst = median(self.storms_ms) / 1000, max(self.storms_ms) / 1000
+        devices = STORM if self.run.long else SMALL_STORM
+        return f" {devices:,} devices that reconnect at once were back within {usual:.1f} s (worst {worst:.1f} s)."
 
 
 def written(page: str, results: str) -> str:

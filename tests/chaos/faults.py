@@ -15,6 +15,9 @@ from tests.chaos.world import World
 
 STORM = 8_000
 SMALL_STORM = 400
+ENDS_S = 60.0
+"""A gateway whose disk hangs cannot end before the disk answers."""
+
 _CHILDREN = {"web": "edge.web.process", "bridge": "edge.bridge_process"}
 _DISK = {
     Fault.DISK_FULL: Mode.FULL,
@@ -73,7 +76,7 @@ class Injector:
                 return self._launch
             case Fault.GATEWAY_RESTARTED:
                 world.supervised = False
-                world.gateway.terminate()
+                world.gateway.terminate(ENDS_S)
                 return self._launch
             case Fault.POWER_CUT:
                 world.supervised = False

@@ -1,7 +1,8 @@
 """``python -m tests.chaos.storm``: thousands of devices that come back within seconds, as after a power cut.
 
 Each connects, says that it is online and what it measures, and stays until all are there. Prints one JSON
-object: the numbers of the measurements that the broker acknowledged, with the time (Unix ms) of it.
+object: when it began, and the numbers of the measurements that the broker acknowledged, with the time (Unix ms)
+of it.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import resource
 import sys
 import time
+from functools import partial
 
 import mqtt5
 from mqtt5 import PublishPacket, QoS
@@ -17,55 +19,95 @@ from mqtt5 import PublishPacket, QoS
 from tests.chaos.wires import HOST, PREFIX
 
 PATIENCE_S = 20.0
+STORM_NUMBERS = 1_000_000_000
+"""Where the numbers of a storm's messages begin, times its own number."""
 
 
-async def device(
-    port: int, number: int, token: int, after_s: float, everybody: asyncio.Barrier
-) -> int | None:
-    """One device; when the broker acknowledged its measurement, None if it did not."""
-    await asyncio.sleep(after_s)
-    name = f"storm{number}"
-    acknowledged: int | None = None
-    writer: asyncio.StreamWriter | None = None
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            reader, writer = await asyncio.open_connection(HOST, port)
-            base = f"{PREFIX}/smoke/{name}"
-            will = mqtt5.Will(f"{base}/status", payload=b"offline", qos=QoS.AT_LEAST_ONCE, retain=True)
-            said = json.dumps({"smoke": False, "battery": 90, "n": token, "id": f"m{token}"}).encode()
-            writer.write(
-                mqtt5.ConnectPacket(name, clean_start=True, will=will, keep_alive=60).write()
-                + PublishPacket(
-                    f"{base}/status", b"online", qos=QoS.AT_LEAST_ONCE, retain=True, packet_id=1
-                ).write()
-                + PublishPacket(f"{base}/telemetry", said, qos=QoS.AT_LEAST_ONCE, packet_id=2).write()
-            )
-            buffer = b""
-            while acknowledged is None and (data := await reader.read(4_096)):
-                buffer += data
-                while buffer:
-                    try:
-                        packet, size = mqtt5.read(memoryview(buffer))
-                    except IndexError:
-                        break
-                    buffer = buffer[size:]
-                    if isinstance(packet, mqtt5.PubAckPacket) and packet.packet_id == 2:
-                        acknowledged = time.time_ns() // 1_000_000
-    except (OSError, TimeoutError):
-        pass
-    await everybody.wait()
-    if writer is not None:
-        writer.write(mqtt5.DisconnectPacket().write())
-        writer.close()
-    return acknowledged
+class Device(asyncio.Protocol):
+    """One device: connects, says two things and stays; ``acknowledged`` is when its measurement was taken."""
+
+    def __init__(self, number: int, over: "asyncio.Future[None]") -> None:
+        self._number = number
+        self._over = over
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+        self.acknowledged: int | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Everything in one write, as small modems do."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        name, token = f"storm{self._number % STORM_NUMBERS}", self._number
+        base = f"{PREFIX}/smoke/{name}"
+        will = mqtt5.Will(f"{base}/status", payload=b"offline", qos=QoS.AT_LEAST_ONCE, retain=True)
+        said = json.dumps({"smoke": False, "battery": 90, "n": token, "id": f"m{token}"}).encode()
+        transport.write(
+            mqtt5.ConnectPacket(name, clean_start=True, will=will, keep_alive=60).write()
+            + PublishPacket(
+                f"{base}/status", b"online", qos=QoS.AT_LEAST_ONCE, retain=True, packet_id=1
+            ).write()
+            + PublishPacket(f"{base}/telemetry", said, qos=QoS.AT_LEAST_ONCE, packet_id=2).write()
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Look for the acknowledgement of the measurement."""
+        self._buffer += data
+        while self._buffer:
+            try:
+                packet, size = mqtt5.read(memoryview(self._buffer))
+            except IndexError:
+                return
+            self._buffer = self._buffer[size:]
+            if isinstance(packet, mqtt5.PubAckPacket) and packet.packet_id == 2:
+                self.acknowledged = time.time_ns() // 1_000_000
+                self._end()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Without an acknowledgement it was cut off, and nothing is known."""
+        self._end()
+
+    def leave(self) -> None:
+        """In order, so that its will is not told."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(mqtt5.DisconnectPacket().write())
+            self._transport.close()
+
+    def _end(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
 
 
 async def storm(port: int, count: int, first: int, within_s: float) -> dict[int, int]:
     """All of them; what was acknowledged, by number."""
-    everybody = asyncio.Barrier(count)
-    begun = [device(port, each, first + each, each / count * within_s, everybody) for each in range(count)]
-    done = await asyncio.gather(*begun)
-    return {first + each: at for each, at in enumerate(done) if at is not None}
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    devices: list[Device] = []
+    ends: list[asyncio.Future[None]] = []
+    connecting: set[asyncio.Task[object]] = set()
+    for each in range(count):
+        if (ahead := begun + each / count * within_s - loop.time()) > 0:
+            await asyncio.sleep(ahead)
+        over = loop.create_future()
+        device = Device(first + each, over)
+        devices.append(device)
+        ends.append(over)
+        connecting.add(loop.create_task(loop.create_connection(partial(_same, device), HOST, port)))
+    refused = await asyncio.gather(*connecting, return_exceptions=True)
+    for failed, over in zip(refused, ends, strict=True):
+        if isinstance(failed, OSError) and not over.done():
+            over.set_result(None)
+    await asyncio.wait(ends, timeout=PATIENCE_S)
+    for device in devices:
+        device.leave()
+    return {
+        first + each: device.acknowledged
+        for each, device in enumerate(devices)
+        if device.acknowledged is not None
+    }
+
+
+def _same(device: Device) -> Device:
+    return device
 
 
 def main() -> int:
@@ -78,9 +120,9 @@ def main() -> int:
     arguments = parser.parse_args()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    sys.stdout.write(
-        json.dumps(asyncio.run(storm(arguments.port, arguments.count, arguments.first, arguments.within_s)))
-    )
+    begun = time.time_ns() // 1_000_000
+    said = asyncio.run(storm(arguments.port, arguments.count, arguments.first, arguments.within_s))
+    sys.stdout.write(json.dumps({"begun": begun, "acknowledged": said}))
     return 0
 
 

@@ -15,7 +15,7 @@ const GAPS_MS = 60_000;
 const DAY_MS = 86_400_000;
 const RETRY_MS = [500, 1_000, 2_000, 4_000];
 
-const NOTICES = ["embedded_broker"]; // to know, but nothing is wrong
+const NOTICES = ["embedded_broker", "rules_differ"]; // to know, but nothing is wrong
 
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((node) => [node.id, node]));
 const cards = new Map();
@@ -127,8 +127,13 @@ const raisedAt = (alarm) => Date.parse(alarm.raised_at);
 const byUrgency = (a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity)
   || raisedAt(b) - raisedAt(a) || (a.id < b.id ? -1 : 1);
 
+// Shelved, suppressed or folded into another alarm: on the board, but nobody is called for it alone.
+const isQuiet = (alarm) => alarm.annunciated === false;
+
 function render() {
-  const alarms = [...state.alarms.values()].sort(byUrgency);
+  const all = [...state.alarms.values()].sort(byUrgency);
+  const alarms = all.filter((alarm) => !isQuiet(alarm));
+  const quiet = all.filter(isQuiet);
   renderHealth();
   write(page.total, state.updatedAt === null ? "" : String(alarms.length));
   SEVERITIES.forEach((severity, i) => {
@@ -137,17 +142,25 @@ function render() {
     write(page.severities.children[i].lastChild, state.updatedAt === null ? "–" : String(count));
   });
   const shown = alarms.slice(0, SHOWN);
-  const kept = new Set(shown.map((alarm) => alarm.id));
+  const hushed = page.quiet.open ? quiet.slice(0, SHOWN) : []; // not drawn while nobody looks
+  const kept = new Set([...shown, ...hushed].map((alarm) => alarm.id));
   for (const [id, card] of cards) if (!kept.has(id)) { card.node.remove(); cards.delete(id); }
-  shown.forEach((alarm, i) => {
-    const card = cards.get(alarm.id) ?? { node: make("li") };
-    cards.set(alarm.id, card);
-    if (card.alarm !== alarm || card.language !== state.language) fill(card, alarm);
-    if (page.list.children[i] !== card.node) page.list.insertBefore(card.node, page.list.children[i] ?? null);
-  });
+  lay(page.list, shown);
+  lay(page.hushed, hushed);
+  page.quiet.hidden = !quiet.length;
+  write(page.quiet.firstElementChild, words.quiet(quiet.length));
   page.more.hidden = alarms.length <= SHOWN;
   write(page.more, words.more(alarms.length - SHOWN));
   tick();
+}
+
+function lay(list, alarms) {
+  alarms.forEach((alarm, i) => {
+    const card = cards.get(alarm.id) ?? { node: make("li") };
+    cards.set(alarm.id, card);
+    if (card.alarm !== alarm || card.language !== state.language) fill(card, alarm);
+    if (list.children[i] !== card.node) list.insertBefore(card.node, list.children[i] ?? null);
+  });
 }
 
 function fill(card, alarm) {
@@ -156,15 +169,17 @@ function fill(card, alarm) {
   Object.assign(card, { alarm, language: state.language });
   const severity = SEVERITIES.includes(alarm.severity) ? alarm.severity : "info";
   card.node.className = ["alarm", severity, alarm.state, waits(alarm) && "waiting", fresh && "fresh"].filter(Boolean).join(" ");
+  const open = card.node.querySelector(".members")?.open; // who reads the list keeps it
   card.age = make("span", "age");
   const since = make("time", "", words.since(clockTime(raisedAt(alarm))));
   since.dateTime = alarm.raised_at;
   const device = `${words.kind[alarm.kind] ?? alarm.kind} ${alarm.device}${alarm.track ? ` / ${alarm.track}` : ""}`;
   card.node.replaceChildren(
     make("div", "badge", icon(severity), make("span", "", words.severity[alarm.severity] ?? alarm.severity)),
-    make("div", "body", make("h2", "", textOf(alarm)), make("p", "where", placeOf(alarm)), make("p", "device", device), tagsOf(alarm)),
+    make("div", "body", make("h2", "", textOf(alarm)), make("p", "where", placeOf(alarm)), make("p", "device", device), tagsOf(alarm), ...membersOf(alarm)),
     make("div", "when", card.age, since),
   );
+  if (open) card.node.querySelector(".members")?.setAttribute("open", "");
 }
 
 // For a person. Medium and less leave by themselves, unless they are over and still here.
@@ -179,10 +194,35 @@ function tagsOf(alarm) {
   if (alarm.cancelled_at) add("caution", words.cancelled(clockTime(Date.parse(alarm.cancelled_at))));
   if (alarm.occurrences > 1) add("", `${words.times(alarm.occurrences)} · ${words.first(clockTime(Date.parse(alarm.first_raised_at)))}`);
   if (alarm.comment) add("", words.comment(alarm.acked_by ?? words.someone, alarm.comment));
+  if (alarm.suppressed_by) add("", words.because(nameOf(alarm.suppressed_by)));
+  if (alarm.folded_into && isQuiet(alarm)) add("", words.folded);
+  if (alarm.shelved_until) add("", words.until(clockTime(Date.parse(alarm.shelved_until))));
+  if (alarm.chattering) add("caution", words.chattering);
+  if (alarm.outcome) add(alarm.outcome === "forced" ? "caution" : "", words.outcome[alarm.outcome] ?? alarm.outcome);
   if (alarm.drill) add("caution", words.drill);
   if (alarm.late) add("caution", words.late);
+  if (alarm.superseded) add("caution", words.superseded[alarm.superseded]);
   if (!alarm.durable) add("caution", words.fragile);
   return tags;
+}
+
+// A key is rule:site/kind/device, and /track where there is one.
+function nameOf(key) {
+  const [, kind, device] = key.slice(key.indexOf(":") + 1).split("/");
+  const standing = [...state.alarms.values()].find((alarm) => alarm.key === key);
+  return standing ? textOf(standing) : `${words.kind[kind] ?? kind} ${device}`;
+}
+
+function membersOf(alarm) {
+  if (!alarm.members?.length) return [];
+  const known = new Map([...state.alarms.values()].map((each) => [each.key, each]));
+  const names = alarm.members.slice(0, SHOWN).map((key) => {
+    const [, kind, device] = key.slice(key.indexOf(":") + 1).split("/");
+    const severity = known.get(key)?.severity;
+    return make("li", "", severity ? icon(severity) : "", make("span", "", `${words.kind[kind] ?? kind} ${device}`));
+  });
+  if (alarm.members.length > SHOWN) names.push(make("li", "", words.more_members(alarm.members.length - SHOWN)));
+  return [make("details", "members", make("summary", "", words.members(alarm.members.length)), make("ol", "", ...names))];
 }
 
 function renderHealth() {
@@ -238,7 +278,8 @@ function tick() {
   page.empty.querySelector("use").setAttribute("href", trusted ? "#icon-calm" : "#icon-unknown");
   write(page.empty.querySelector("b"), trusted ? words.calm : words.unknown);
   write(page.empty.querySelector("span"), trusted ? words.calmText(updated) : words.unknownText);
-  document.title = `${late ? `⚠ ${words.lost} ` : state.alarms.size ? `(${state.alarms.size}) ` : ""}安邻 Anlin`;
+  const told = [...state.alarms.values()].filter((alarm) => !isQuiet(alarm)).length;
+  document.title = `${late ? `⚠ ${words.lost} ` : told ? `(${told}) ` : ""}安邻 Anlin`;
 }
 
 function announce(alarm) {
@@ -304,7 +345,7 @@ async function listen(connected) {
 function replace(alarms) {
   const known = state.updatedAt === null ? null : state.alarms;
   state.alarms = new Map(alarms.map((alarm) => [alarm.id, alarm]));
-  if (known) for (const alarm of alarms) if (!known.has(alarm.id)) announce(alarm);
+  if (known) for (const alarm of alarms) if (!known.has(alarm.id) && !isQuiet(alarm)) announce(alarm);
   state.connection = "live";
   state.updatedAt = Date.now();
   ask();
@@ -315,7 +356,7 @@ function apply(alarm) {
   if (known && alarm.version <= known.version) return;
   if (alarm.state === "normal") state.alarms.delete(alarm.id);
   else state.alarms.set(alarm.id, alarm);
-  if (["raised", "reraised"].includes(alarm.transition)) announce(alarm);
+  if (["raised", "reraised", "escalated"].includes(alarm.transition) && !isQuiet(alarm)) announce(alarm);
 }
 
 async function watchHealth() {
@@ -349,6 +390,7 @@ async function watchGaps() {
 }
 
 page.language.addEventListener("click", switchLanguage);
+page.quiet.addEventListener("toggle", () => render());
 label();
 render();
 setInterval(tick, 1_000);

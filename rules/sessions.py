@@ -1,0 +1,175 @@
+"""Functions over the session of a port: how long, how much, how it goes.
+
+``session_phase()`` keeps the course (`rules.courses`), the others each show one figure of it. Before anything told of a
+session they are unknown; between sessions they are zero or false, and the phase is ``idle``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from types import MappingProxyType
+
+import msgspec
+
+from devices.kinds import Session
+from devices.readings import Reading, Scalar
+from rules.calls import Call, Maker
+from rules.courses import CHARGING, PHASES, TAPER, Course, hear, warming
+from rules.state import Device
+from rules.vocabulary import Point, Sort
+
+LOOK_BACK_MS = 12 * 3_600_000
+"""The longest charge that a socket allows is 10 h (domain.md C2), and then it stands full for a while."""
+
+PHASE = "session_phase()"
+"""Where a device keeps the course of its sessions."""
+
+
+def course_of(device: Device) -> Course | None:
+    """The course of the device's session; None before anything told of one."""
+    course: Course | list[Scalar] | None = device.memory.get(PHASE)
+    if type(course) is list:  # as it comes out of a snapshot
+        course = device.memory[PHASE] = msgspec.convert(course, Course)
+    return course  # type: ignore[return-value]  # no list is left
+
+
+def is_charging(device: Device) -> bool:
+    """Whether a session draws power now."""
+    return device.points.get(PHASE) in (CHARGING, TAPER)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """``session_phase()``: idle, starting, charging, taper or full."""
+
+    session: Session
+    point: Point = field(default_factory=lambda: Point(PHASE, Sort.CHOICE, PHASES))
+    look_back_ms: int = LOOK_BACK_MS
+
+    @property
+    def name(self) -> str:
+        """Its spelling."""
+        return self.point.name
+
+    @property
+    def feeds(self) -> frozenset[str]:
+        """Whatever tells of a session."""
+        return self.session.points
+
+    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+        """Begin a session, go on with it, or end it; all figures of it are shown at once."""
+        before = course_of(device)
+        course = hear(before, self.session, reading.values, device.points, moment)
+        if course is None or (course is before and course.began is None):
+            return
+        points = device.points
+        device.memory[PHASE] = course
+        points[PHASE] = course.phase
+        for name, (_, read) in _FIGURES.items():
+            value = read(course, self.session)
+            if value is None:
+                points.pop(name, None)
+            else:
+                points[name] = value
+        for name, since in _DURATIONS.items():
+            if since(course) is None:
+                points[name] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of the course."""
+
+    session: Session
+    point: Point
+    look_back_ms: int = LOOK_BACK_MS
+
+    @property
+    def name(self) -> str:
+        """Its spelling."""
+        return self.point.name
+
+    @property
+    def feeds(self) -> frozenset[str]:
+        """Whatever tells of a session."""
+        return self.session.points
+
+    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+        """`Phase` shows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """How long something about the session has lasted; ``read`` gives since when."""
+
+    session: Session
+    point: Point
+    read: Callable[[Course], int | None]
+    look_back_ms: int = LOOK_BACK_MS
+
+    @property
+    def name(self) -> str:
+        """Its spelling."""
+        return self.point.name
+
+    @property
+    def feeds(self) -> frozenset[str]:
+        """Whatever tells of a session."""
+        return self.session.points
+
+    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+        """`Phase` shows it where it does not last."""
+
+    def since(self, device: Device) -> int | None:
+        """See `rules.terms.Growing`."""
+        course = course_of(device)
+        return None if course is None else self.read(course)
+
+
+_FIGURES: Mapping[str, tuple[Sort, Callable[[Course, Session], Scalar | None]]] = {
+    "session_energy()": (Sort.NUMBER, lambda course, _: course.energy),
+    "session_peak()": (Sort.NUMBER, lambda course, _: course.peak),
+    "session_warming()": (Sort.NUMBER, warming),
+    "session_restarted()": (Sort.BOOLEAN, lambda course, _: course.restarted),
+    "session_rising()": (Sort.BOOLEAN, lambda course, _: course.rising),
+}
+
+_DURATIONS: Mapping[str, Callable[[Course], int | None]] = {
+    "session_age()": attrgetter("began"),
+    "session_full_for()": attrgetter("full_since"),
+    "session_flat_for()": attrgetter("flat_since"),
+}
+
+
+def session_of(call: Call) -> Session:
+    """What the kind says of its sessions; makes the call rest on their course."""
+    session = call.vocabulary.kind.session
+    if session is None:
+        raise call.error(None, f"{call.vocabulary.kind.name} has no sessions")
+    call.terms.append(Phase(session))
+    return session
+
+
+def _phase(call: Call) -> Phase:
+    phase = Phase(session_of(call), Point(call.done(), Sort.CHOICE, PHASES))
+    call.terms.clear()  # it rests on nothing but itself
+    return phase
+
+
+def _figure(call: Call) -> Figure:
+    session, name = session_of(call), call.done()
+    return Figure(session, Point(name, _FIGURES[name][0]))
+
+
+def _lasting(call: Call) -> Lasting:
+    session, name = session_of(call), call.done()
+    return Lasting(session, Point(name, Sort.DURATION), _DURATIONS[name])
+
+
+FUNCTIONS: Mapping[str, Maker] = MappingProxyType(
+    {
+        "session_phase": _phase,
+        **{name.removesuffix("()"): _figure for name in _FIGURES},
+        **{name.removesuffix("()"): _lasting for name in _DURATIONS},
+    }
+)

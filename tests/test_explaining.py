@@ -1,0 +1,205 @@
+"""Why an alarm came, as people and programs read it: on the command line, over HTTP, out of the store."""
+
+import asyncio
+import json
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+
+from devices.documents import parse_yaml
+from devices.readings import Address, Channel, Reading, Scalar
+from edge.cli import main
+from edge.explaining import _WORDS, explain, view_of
+from edge.store import codec
+from edge.web.models import ExplanationModel
+from rules.alarms import Alarm, AlarmChange, Transition
+from rules.engine import Engine
+from rules.explanation import Sway
+from rules.files import parse
+from rules.hours import Calendar
+from tests.web_world import START_MS, Book, alarm, raised, web
+
+PORT = Address("c1/charger/p1")
+
+RULES = """
+rules:
+  - id: overload
+    kind: charger
+    let: {limit: voltage * 10}
+    when: power > limit and status == 'Charging'
+    clear: power < 2000
+    for: 10s
+    clear_for: 1m
+    severity: medium
+    escalate: {after: 2m, severity: high}
+    text: {en: "Port {device} draws {power} W", zh: "充电口 {device} 功率 {power} W"}
+  - id: quiet
+    kind: charger
+    silent_for: 10m
+    severity: low
+    text: {en: "Port {device} is silent", zh: "充电口 {device} 失联"}
+  - id: press
+    kind: button
+    when: action == 'emergency'
+    severity: critical
+    text: {en: help, zh: 求助}
+  - id: idle
+    kind: button
+    when: activity < 3
+    severity: medium
+    latch: true
+    text: {en: idle, zh: 不活动}
+"""
+
+
+def story() -> list[AlarmChange]:
+    calendar = Calendar(ZoneInfo("Asia/Shanghai"))
+    rules = parse([("rules.yaml", parse_yaml(RULES, "rules.yaml"))], calendar=calendar)
+    engine = Engine(rules, site="c1", node="gw-1")
+    state = engine.new_state()
+    changes: list[AlarmChange] = []
+
+    def hear(second: int, address: str, **values: Scalar) -> None:
+        now = START_MS + second * 1000
+        channel = Channel.EVENT if "action" in values else Channel.TELEMETRY
+        reading = Reading(channel, Address(address), dict(values), now - 1000, now)
+        changes.extend(engine.step(state, reading, now).changes)
+
+    hear(0, PORT, voltage=230.0, status="Charging")
+    hear(5, PORT, power=2500.5)
+    hear(6, "c1/button/b1", activity=0)
+    hear(7, "c1/button/b2", action="emergency")
+    changes.extend(engine.tick(state, START_MS + 3_600_000).changes)
+    return changes
+
+
+CHANGES = story()
+
+
+def last(rule: str) -> Alarm:
+    return next(change.alarm for change in reversed(CHANGES) if change.alarm.rule == rule)
+
+
+def test_an_explanation_tells_what_was_seen_which_limit_since_when_and_what_ends_it() -> None:
+    one = last("overload")
+    assert one.why is not None
+    assert list(explain(one, "en", "Asia/Shanghai")) == [
+        "Port p1 draws 2500.5 W",
+        "raised 2026-09-21 22:13:35, now high, unacked",
+        "What was seen:",
+        "  limit    2300, told 2026-09-21 22:13:24  = voltage * 10",
+        "  power    2500.5, told 2026-09-21 22:13:24",
+        "  status   Charging, told 2026-09-21 22:13:19",
+        "  voltage  230, told 2026-09-21 22:13:19",
+        f"Which limit: rule overload, version {one.why.version[:12]}",
+        "  power > limit and status == 'Charging', for 10s",
+        "  high after 2m",
+        "So since 2026-09-21 22:13:24 by the device's clock.",
+        "Severity rose to high at 2026-09-21 22:15:35, because it went on.",
+        "It ends when this has held for 1m: power < 2000",
+        f"Somebody must acknowledge it: anlin alarms ack {one.id}",
+    ]
+
+
+def test_an_explanation_in_chinese_says_the_same() -> None:
+    one = last("overload")
+    told = list(explain(one, "zh", "Asia/Shanghai"))
+    assert len(told) == len(list(explain(one, "en", "Asia/Shanghai")))
+    assert told[:3] == [
+        "充电口 p1 功率 2500.5 W",
+        "2026-09-21 22:13:35 触发，当前级别 high，状态 unacked",
+        "当时看到：",
+    ]
+    assert told[-2] == "以下条件持续 1m 后解除：power < 2000"
+
+
+def test_both_languages_have_the_same_words_with_the_same_gaps() -> None:
+    def gaps(text: str) -> list[str]:
+        return sorted(part.partition("}")[0] for part in text.split("{")[1:])
+
+    assert _WORDS["en"].keys() == _WORDS["zh"].keys() >= set(Sway)
+    for key, text in _WORDS["en"].items():
+        assert gaps(text) == gaps(_WORDS["zh"][key]), key
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("quiet", ["Nothing was heard of the device since 2026-09-21 22:13:24.",
+                   "  nothing is heard for 10m", "It ends with the next message of the device."]),
+        ("press", ["  action  emergency, told 2026-09-21 22:13:26", "A person can close it when"]),
+        ("idle", ["  activity  not shown: it tells of a person's day",
+                  "It ends when this is no longer so: activity < 3", "A person can close it when"]),
+    ],
+)  # fmt: skip
+def test_every_way_to_come_and_to_end_has_its_words(rule: str, says: list[str]) -> None:
+    told = list(explain(last(rule), "en", "Asia/Shanghai"))
+    for line in says:
+        assert any(each.startswith(line) for each in told), told
+
+
+def test_what_happened_since_is_told_and_an_end_is_an_end() -> None:
+    one = last("press")
+    assert one.why is not None
+    why = one.why.influenced(Sway.SUPPRESSED, "broker-away:c1/gateway/gw-1", START_MS)
+    gone = msgspec.structs.replace(
+        one, why=why, acked_at=START_MS, acked_by="Wang", comment="went there", closed=True, late=True
+    )
+    told = list(explain(gone, "en", "UTC"))
+    because = "because another alarm explains it: broker-away:c1/gateway/gw-1"
+    assert f"2026-09-21 14:13:20: suppressed, {because}" in told
+    assert "Acknowledged 2026-09-21 14:13:20 by Wang: went there" in told
+    assert any(each.startswith("Told late: it was so at 2026-09-21 14:13:26") for each in told)
+    assert told[-1] == "It has left the board."
+
+
+def test_an_alarm_stored_before_there_were_reasons_is_read_and_says_so() -> None:
+    before = alarm(1)
+    known = msgspec.structs.asdict(before)
+    for name in ("why", "superseded"):
+        del known[name]
+    old = codec.decode_alarm(codec._sealed(msgspec.msgpack.encode(known)))  # noqa: SLF001 - as a row was written
+    assert old == before
+    assert view_of(old) is None
+    assert list(explain(old, "en", "UTC"))[-1] == "It was stored before alarms kept their reasons."
+
+
+def test_the_reasons_are_stored_with_the_alarm() -> None:
+    one = last("overload")
+    assert codec.decode_alarm(codec.encode_alarm(one)) == one
+    assert b"why" not in one.wire()
+
+
+def test_the_api_and_the_command_line_explain_an_alarm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, bare = last("overload"), alarm(2)
+    missing = last("press").id
+
+    async def look() -> None:
+        async with Book(tmp_path / "data") as book, web(tmp_path / "data") as board:
+            await book.commit(AlarmChange(Transition.RAISED, one, one.raised_at), raised(bare))
+            answer = await board.get(f"/api/v1/alarms/{one.id}/explanation")
+            assert answer.status == 200
+            found = ExplanationModel.model_validate_json(answer.body)
+            assert (found.limits.when, found.limits.for_ms) == (
+                "power > limit and status == 'Charging'", 10_000,
+            )  # fmt: skip
+            assert [seen.name for seen in found.seen] == ["limit", "power", "status", "voltage"]
+            assert answer.json["rises"] == [{"severity": "high", "at": "2026-09-21T14:15:35.000Z"}]
+            for gone in (bare.id, missing):
+                assert (await board.get(f"/api/v1/alarms/{gone}/explanation")).status == 404
+
+    asyncio.run(look())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANLIN_LANGUAGE", "en")
+    assert main(["alarms", "explain", one.id]) == 0
+    assert capsys.readouterr().out.splitlines() == list(explain(one, "en", "Asia/Shanghai"))
+    assert main(["alarms", "explain", one.id, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rule"] == "overload"
+    assert main(["alarms", "explain", bare.id, "--json"]) == 1
+    assert "before alarms kept their reasons" in capsys.readouterr().err
+    assert main(["alarms", "explain", missing]) == 1
+    assert "anlin alarms list" in capsys.readouterr().err

@@ -1,0 +1,127 @@
+"""``anlin rules test``: the report that people read, JUnit XML, exit codes."""
+
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from edge.cli import main
+
+GOOD = """
+name: good
+description: {en: It gets warm, zh: 变热了}
+devices: [{kind: charger, id: p1, building: shed-1}]
+timeline: [{at: 5s, as: hot, device: p1, set: {temperature: 70}, note: on purpose}]
+expect: [{alarm: charger-hot, device: p1, severity: high, within: 12s}]
+"""
+WRONG = """
+name: wrong
+devices: [{kind: charger, id: p1, building: shed-1}]
+timeline: [{at: 5s, device: p1, set: {temperature: 70}}]
+expect:
+  - {alarm: charger-hot, device: p1, within: 2s}
+  - {alarm: charger-hott, device: p1, within: 2s}
+never: [charger-warm]
+only: expected
+duration: 20s
+"""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("ANLIN_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    Path("english.yaml").write_text("language: en")
+    Path("stories").mkdir()
+    Path("stories/good.yaml").write_text(GOOD, encoding="utf-8")
+
+
+def said(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    code = main(["rules", "test", *argv])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_report_says_what_happened_what_was_expected_when_it_came_and_whether_that_is_right(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = said(capsys, "--scenario", "stories", "--config", "english.yaml")
+    assert (code, err) == (0, "")
+    for told in (
+        "TEST REPORT of alarm rules",
+        "PASS  rules/packs/smoke.yaml: ",
+        "[1/1] good  PASS",
+        "It gets warm",
+        "stories/good.yaml · 1 devices · begins 2026-11-18 09:00 CST · lasts 0:00:27 · seed 0",
+        "0:00:05  09:00:05  * p1: reads temperature 70.0 (on purpose)",
+        "0:00:15  09:00:15    raised    charger-hot of p1 (high, unacked) Charging port p1 is hot: 70 °C",
+        "PASS  charger-hot of p1 raised by 17 s [severity high] → came at 15 s, after 10 s",
+        "scenarios: 1 of 1 pass",
+    ):
+        assert told in out, out
+
+
+def test_the_report_is_in_chinese_where_the_gateway_is(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "--scenario", "stories/good.yaml")
+    assert code == 0
+    for told in (
+        "报警规则测试报告",
+        "变热了",
+        "事件经过",
+        "p1：读数变为 temperature 70.0（on purpose）",
+        "报警 charger-hot / p1（高，未确认）充电口 p1 过热",
+        "通过  charger-hot / p1 在 17 s 前报警（级别 高） → 出现于 15 s，10 s 后",
+    ):
+        assert told in out, out
+
+
+def test_what_fails_is_told_with_what_came_instead_and_ends_with_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("stories/wrong.yaml").write_text(WRONG)
+    code, out, err = said(capsys, "--scenario", "stories", "--config", "english.yaml", "--junit", "j.xml")
+    assert code == 1
+    assert "FAIL  charger-hot of p1 raised by 7 s → charger-hot of p1 raised, too late at 15 s" in out
+    assert "FAIL  never charger-warm raised → charger-warm of p1 raised at 15 s" in out
+    assert "There is no rule charger-hott. Is charger-hot meant?" in out
+    assert "scenarios: 1 of 2 pass\n  FAIL\n" in out
+    assert "wrong: charger-hot of p1 raised by 7 s: " in err
+    assert err.count("good:") == 0
+    suites = ET.parse("j.xml").getroot()  # noqa: S314 - it is our own
+    cases = {case.get("name"): case for case in suites.iter("testcase")}
+    assert cases["good"].find("failure") is None
+    assert "too late" in str(cases["wrong"].findtext("failure"))
+    assert cases["smoke-alarm"].get("classname") == "rules/packs/smoke.yaml"
+    scenarios = next(suite for suite in suites if suite.get("name") == "scenarios")
+    assert (scenarios.get("tests"), scenarios.get("failures")) == ("2", "1")
+
+
+def test_a_report_goes_into_a_file_and_a_summary_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "--scenario", "stories", "--config", "english.yaml", "--report", "r.txt")
+    assert code == 0
+    assert "What happened" in Path("r.txt").read_text("utf-8")
+    assert "What happened" not in out
+    assert "PASS  good: 1 expectations, 0:00:27" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--scenario", "none"), "no such file, and no shipped scenario of that name"),
+        (("--scenario", "bad.yaml"), "bad.yaml:1: nam: unknown key"),
+        (("--scenario", "empty"), "there is no scenario (*.yaml) in this folder"),
+        (("--scenario", "stories", "--report", "no/such/r.txt"), "no/such/r.txt: cannot be written"),
+        (("none.yaml", "--scenario", "stories"), "none.yaml: does not exist"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named_with_its_fault_and_ends_with_two(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bad.yaml").write_text("nam: x\ndevices: {smoke: 1}\n")
+    Path("empty").mkdir()
+    code, _, err = said(capsys, *arguments)
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in err
