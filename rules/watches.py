@@ -15,6 +15,20 @@ from rules.plans import Plan, Watched
 from rules.state import Device, State
 from rules.terms import Fading
 
+AFTER_STOP_MS = 600_000
+"""So long a device has to speak after a stop before what grew meanwhile is judged without it."""
+
+
+def put_off(state: State, device: Device, rule: str, due: int) -> bool:
+    """Whether a look that was due in a stop waits for the device to speak, and has a new deadline."""
+    heard_from = state.listening_since
+    if heard_from is None or device.last_seen >= heard_from or due > heard_from:
+        return False
+    device.armed[rule] = later = heard_from + AFTER_STOP_MS
+    device.changed = True
+    heappush(state.deadlines, (later, key_of(rule, device), device.address, WATCH + rule))
+    return True
+
 
 def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> None:
     """Let the terms that a message feeds hear it; ``moment`` as `rules.moments.tell_time` gave it.
