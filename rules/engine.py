@@ -50,7 +50,7 @@ from rules.steps import shift
 from rules.succession import retire
 from rules.suppression import causes_first
 from rules.tracks import LOST, Told, expire, hear, move, release, show
-from rules.watches import fade, grow, hear_terms, look_anew, watch
+from rules.watches import fade, grow, hear_terms, is_unheard, look_anew, watch
 from rules.withholding import earliest, is_withheld, look_again, opens
 
 TRACKS_MOST = 64
@@ -473,6 +473,8 @@ class Engine:
             return
         del device.armed[rule_id]
         device.changed = True
+        if watched.must_be_heard and is_unheard(state, device):
+            return  # its next message is judged
         grow(device, plan, due)
         fade(device, watched.fading, due)
         rule = plan.rules[rule_id]

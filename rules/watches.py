@@ -52,6 +52,11 @@ def look_anew(device: Device, plan: Plan, now: int) -> None:
     fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)
 
 
+def is_unheard(state: State, device: Device) -> bool:
+    """Whether the gateway was away since it last heard the device, so what the device does by now is unknown."""
+    return state.listening_since is None or device.last_seen < state.listening_since
+
+
 def grow(device: Device, plan: Plan, now: int) -> None:
     """Bring the values of growing terms up to ``now`` (Unix ms)."""
     moment, points = at_device(device, now), device.points
