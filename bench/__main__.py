@@ -50,6 +50,7 @@ BENCHES: Mapping[str, Bench] = {
         footprint,
         recovery,
         replay,
+        rules,
         backlog,
         disk,
         unwritable,

@@ -36,12 +36,14 @@ class Hold:
         """The next step of the clock after what was asked for: its batch, and milliseconds."""
         self.holding = False
         """The last call gave less than there was."""
+        self.looking = False
+        """It did, and the rest of the journal has not been looked through yet: the next call may give more."""
 
     def release(self, batches: Iterable[JournalBatch]) -> Iterator[tuple[JournalBatch, Sequence[Input]]]:
         """Each batch with what may be forwarded of it, one decoded at a time; ends before the first whose times
         are not known.
         """  # noqa: D205 - one sentence
-        self.holding = False
+        self.holding = self.looking = False
         for batch in batches:
             inputs: Sequence[Input] | None = batch.inputs
             if any(type(each) is Reading and each.flags & _PROVISIONAL for each in inputs or ()):
@@ -76,8 +78,10 @@ class Hold:
         self._looked_to = max(self._looked_to, seq)
         for batch in self._source.readings_after(self._looked_to, LOOK_INPUTS):
             self._looked_to = batch.seq
+            self.looking = True
             for given in batch.inputs:
                 if isinstance(given, ClockStepped):
+                    self.looking = False
                     self._step = batch.seq, given.by_ms
                     return given.by_ms
         return None

@@ -14,14 +14,13 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from devices.readings import Scalar
 from edge.clock import Clock
 from edge.commits import Commits
 from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
-from rules.alarms import Alarm, AlarmChange, AlarmState, Outcome, Severity, Superseded, Transition
+from rules.alarms import MOMENTS, Alarm, AlarmChange, AlarmState, Transition, WireAlarm
 from rules.decisions import Decision
 from rules.definitions import RuleSet
 
@@ -30,68 +29,30 @@ log = logging.getLogger("anlin.adoption")
 LOOK_UP_S = 1.5
 """So long may the store be asked; what it does not say stays on the broker."""
 
-_QUIET = (AlarmState.SUPPRESSED, AlarmState.SHELVED)
-"""Why it was quiet is judged anew: it is told by itself."""
-_ACTIVE = (AlarmState.UNACKED, AlarmState.ACKED, *_QUIET)
 _LATCHED = (AlarmState.LATCHED_UNACKED, AlarmState.LATCHED_ACKED)
+_QUIET = frozenset({"shelved_until", "suppressed_by", "folded_into", "members"})
+"""Why it was quiet is judged anew: it is told by itself."""
 
-
-class _Wire(msgspec.Struct):
-    """An alarm as `Alarm.wire` tells it."""
-
-    id: str
-    key: str
-    rule: str
-    severity: Severity
-    state: AlarmState
-    version: int
-    occurrences: int
-    site: str
-    node: str
-    kind: str
-    device: str
-    place: dict[str, str]
-    text: dict[str, str]
-    values: dict[str, Scalar]
-    source_time: int
-    received_at: int
-    first_raised_at: datetime
-    raised_at: datetime
-    track: str | None = None
-    cleared_at: datetime | None = None
-    acked_at: datetime | None = None
-    acked_by: str | None = None
-    comment: str | None = None
-    cancelled_at: datetime | None = None
-    late: bool = False
-    drill: bool = False
-    durable: bool = True
-    chattering: bool = False
-    members: list[str] | None = None
-    superseded: Superseded | None = None
-    outcome: Outcome | None = None
-
-
-_decode = msgspec.json.Decoder(_Wire).decode
+_decode = msgspec.json.Decoder(WireAlarm).decode
 
 
 def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
     """The change that puts it back at ``now`` (Unix ms); None where its rule is gone or it makes no sense."""
     try:
         wire = _decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        moments = {name: _ms(getattr(wire, name)) for name in MOMENTS}
+    except (msgspec.MsgspecError, ValueError):
         return None
     rule = next((rule for rule in rules.rules if rule.id == wire.rule), None)
     if rule is None or rule.kind != wire.kind or wire.state is AlarmState.NORMAL:
         return None
-    facts = {name: getattr(wire, name) for name in wire.__struct_fields__ if name in Alarm.__struct_fields__}
-    del facts["members"]
-    times = ("first_raised_at", "raised_at", "cleared_at", "acked_at", "cancelled_at")
+    known = Alarm.__struct_fields__
+    facts = {name: getattr(wire, name) for name in wire.__struct_fields__ if name in known} | moments
     alarm = Alarm(
-        **{**facts, **{name: _ms(facts[name]) for name in times}},
-        active=wire.state in _ACTIVE,
+        **{name: fact for name, fact in facts.items() if name not in _QUIET},
+        active=wire.cleared_at is None,
         latched=rule.latch or wire.state in _LATCHED,
-        ack_required=rule.ack_required,
+        ack_required=rule.ack_required_at(wire.severity),
         closable=rule.waits_for_a_person or wire.superseded is not None,
     )
     alarm = replace(alarm, version=alarm.version + 1, durable=True)
@@ -105,8 +66,8 @@ def _is_fold(payload: bytes) -> bool:
         return False
 
 
-def _ms(at: datetime | None) -> int | None:
-    return None if at is None else round(at.timestamp() * 1000)
+def _ms(at: str | None) -> int | None:
+    return None if at is None else round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
 class Adopter(Protocol):

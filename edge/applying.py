@@ -29,7 +29,10 @@ from rules.reach import look_back_ms
 from rules.succession import RuleChanges, changes_between
 
 DAY_MS = 86_400_000
+WARM_UP_MOST_MS = 3_600_000
+"""Somebody waits: what looks further back begins with the day."""
 TIMEOUT_S = 60.0
+PATIENCE_S = 5.0
 
 EXIT_WRONG = 1
 
@@ -77,12 +80,15 @@ def apply(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _in_force(config: Config, status: StatusReport) -> KeptRules:
-    kept = in_force(config)
-    if kept is None or status.rules is None or kept.hash != status.rules.hash:
-        raise ApplyError(
-            "the gateway has not stored its rules yet: say it again in a moment; see `anlin status`"
-        )
-    return kept
+    """What the journal keeps; at its first start, a gateway has a moment to write it."""
+    patient_until = time.monotonic() + PATIENCE_S
+    while True:
+        kept = in_force(config)
+        if kept is not None and status.rules is not None and kept.hash == status.rules.hash:
+            return kept
+        if time.monotonic() >= patient_until:
+            raise ApplyError("the gateway cannot store its rules: see `anlin status`, then say it again")
+        time.sleep(0.1)
 
 
 def _change_lines(changes: RuleChanges, status: StatusReport, words: Mapping[str, str]) -> Iterable[str]:
@@ -115,7 +121,8 @@ def _try(
 ) -> None:
     """The last day with both; a history that cannot be read prevents nothing."""
     now = time.time_ns() // 1_000_000
-    span = Span(now - DAY_MS, now, max(look_back_ms(rules.rules) for rules in rule_sets))
+    before_ms = max(look_back_ms(rules.rules) for rules in rule_sets)
+    span = Span(now - DAY_MS, now, min(before_ms, WARM_UP_MOST_MS))
     names = words["new"], words["old"]
     try:
         report = tried(config, load_registry(config), rule_sets, names, span, jobs)

@@ -6,7 +6,7 @@ and acknowledged with its batch; it never raises. So is a good one at which the 
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from zlib import crc32
@@ -52,6 +52,9 @@ _TELEMETRY = Channel.TELEMETRY
 
 
 SOURCES_MOST = 65_536
+
+Fill = Callable[[State, Iterable[Input]], None]
+"""Gives a state what new rules would remember; the inputs are those that are not on disk yet."""
 
 
 @dataclass(slots=True)
@@ -217,9 +220,13 @@ class Intake:
         self.follow(decision)
         return decision
 
-    def succeed(self, engine: Engine, kept: KeptRules, now: int) -> None:
-        """Let ``engine`` judge from ``now`` on. Whatever it raises, the state is of no use any more."""
+    def succeed(self, engine: Engine, kept: KeptRules, now: int, fill: Fill) -> None:
+        """Let ``engine`` judge from ``now`` on; ``fill`` gives the state what new rules would remember.
+
+        Whatever it raises, the state is of no use any more.
+        """
         self.tick(now)
+        fill(self.state, self.batch.inputs)
         before, self.engine, self.kept = self.engine.rules, engine, kept
         decision = engine.succeed(self.state, before, now)
         self.batch.now = self.state.now

@@ -21,7 +21,7 @@ from edge.adoption import Adoption
 from edge.babblers import Babblers
 from edge.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
-from edge.commits import ALL_KNOWN, MOST_MESSAGES, UNSTORED_SINCE, Commits
+from edge.commits import MOST_MESSAGES, Commits
 from edge.control import ControlServer
 from edge.health import Code, Troubles
 from edge.hearing import Hearing
@@ -37,6 +37,7 @@ from edge.mqtt.link import (
     PublishRefusedError,
     Will,
 )
+from edge.need import ALL_KNOWN, UNSTORED_SINCE
 from edge.outbox import Outbox
 from edge.owed import READINGS, extend
 from edge.recovery import restore
@@ -45,13 +46,14 @@ from edge.store.journal import Journal
 from edge.store.records import Committed, Gap, GapReason, KeptRules, OrderResult, OrderStatus
 from edge.store.salvage import is_damage
 from edge.storing import Flight, Storing
-from edge.succession import Succession
+from edge.succession import Recall, Succession
 from edge.telling import Telling
 from edge.throttle import Throttle
 from edge.timekeeping import WATCH_S, Timekeeper
 from rules.alarms import Alarm
 from rules.decisions import Acknowledge, Close, Decision, Input, Instruction, Order, Withheld
 from rules.engine import Engine
+from rules.recall import remembered
 
 log = logging.getLogger("anlin.node")
 
@@ -616,7 +618,11 @@ class Node:
         answers: list[Order | Withheld] = [*decision.orders, *decision.withheld]
         return next(each for each in answers if not each.alarm_id)
 
-    async def succeed(self, engine: Engine, kept: KeptRules) -> bool:
+    def recall(self, engine: Engine) -> Recall:
+        """What windows of ``engine`` would remember had its rules been there; learn it, then `succeed` with it."""
+        return Recall(engine, self.journal, remembered(self.intake.state))
+
+    async def succeed(self, engine: Engine, kept: KeptRules, recall: Recall | None = None) -> bool:
         """Let ``engine`` and its rules hold, from one batch to the next; whether that is on disk.
 
         Raises `StoreError` and `UndecidedError`: the rules before hold. After a crash at any moment either the one
@@ -628,7 +634,7 @@ class Node:
         now = self._hearing.now_awake()
         self.rules.begin(engine, kept)
         try:
-            self.intake.succeed(engine, kept, now)
+            self.intake.succeed(engine, kept, now, (recall or self.recall(engine)).fill)
         except Exception as failure:
             log.exception("the rules could not take over; those before hold")
             self.commits.abandon(failure)

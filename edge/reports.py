@@ -101,7 +101,8 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
     if report.rules is not None:
         yield rules_line(report.rules, zone)
     yield _cloud(health.cloud)
-    yield _history(health.history)
+    if health.history is not None:
+        yield _history(health.history)
     if gaps:
         yield f"lost within a day: {len(gaps)}"
         for line in gap_lines(gaps[:GAPS_SHOWN], language, zone):
@@ -190,9 +191,7 @@ def _cloud(cloud: Mapping[str, object] | None) -> str:
     return f"cloud: {cloud.get('state', 'unknown')}, rows behind: {rows or '–'}{error}"
 
 
-def _history(history: Mapping[str, object] | None) -> str:
-    if history is None:
-        return "history: nothing is kept yet"
+def _history(history: Mapping[str, object]) -> str:
     days = (int(str(history["to_ms"] or 0)) - int(str(history["from_ms"] or 0))) / 86_400_000
     error = f"; {history['error']}" if history.get("error") else ""
     return (

@@ -80,6 +80,15 @@ def _zone(name: str) -> str:
     return name
 
 
+def _day(written: object) -> object:
+    if not isinstance(written, str):
+        return written
+    try:
+        return date.fromisoformat(written)
+    except ValueError as error:
+        raise ValueError("must be a day such as 2027-01-01") from error
+
+
 def _url(text: str) -> str:
     try:
         url = urlsplit(text)
@@ -255,7 +264,8 @@ class Config(_Section):
         default="Asia/Shanghai", description="the community's clock"
     )
     holidays: Annotated[
-        tuple[date, ...], BeforeValidator(lambda written: () if written is None else written)
+        tuple[Annotated[date, BeforeValidator(_day)], ...],
+        BeforeValidator(lambda written: () if written is None else written),
     ] = Field(default=(), description="days such as 2027-01-01 that `holidays` in the hours of rules means")
     language: Literal["zh", "en"] = Field(
         default="zh", description="of alarm texts on the command line and the board"

@@ -5,11 +5,58 @@ commit has left. Values and choices; the swap itself is `Node.succeed`.
 """
 
 import logging
+from collections.abc import Iterable
 
+from edge.store.journal import Journal
 from edge.store.records import KeptRules, Recovered
+from rules.decisions import Input
 from rules.engine import Engine
+from rules.recall import hand_over, look_back_ms
+from rules.state import State
 
 log = logging.getLogger("anlin.rules")
+
+
+class Recall:
+    """What the windows of new rules would remember, learnt from the journal beside the event loop.
+
+    ``known`` are the terms that need it not (`rules.recall.remembered`).
+    """
+
+    def __init__(self, engine: Engine, journal: Journal, known: frozenset[str]) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._known = known
+        self._past = engine.new_state()
+        self._needed = look_back_ms(engine, known)
+        self._seq: int | None = None
+
+    def learn(self, now: int) -> None:
+        """Read so much of the journal as is needed at ``now`` (Unix ms). Blocks; raises `StoreError`."""
+        if self._needed:
+            self._go_on(self._journal.seq_before(now - self._needed))
+
+    def fill(self, state: State, newest: Iterable[Input]) -> None:
+        """Give it to ``state``, whose inputs are in the journal but for the ``newest``. Raises `StoreError`.
+
+        Blocks for as long as what came since `learn` takes.
+        """
+        if not self._needed:
+            return
+        if self._seq is None:
+            self.learn(state.now)
+        else:
+            self._go_on(self._seq)
+        for given in newest:
+            self._engine.learn(self._past, given)
+        hand_over(self._past, state, self._known)
+
+    def _go_on(self, seq: int) -> None:
+        self._seq = seq
+        for batch in self._journal.replay(seq):
+            for given in batch.inputs:
+                self._engine.learn(self._past, given)
+            self._seq = batch.seq
 
 
 class Succession:

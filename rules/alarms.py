@@ -187,47 +187,56 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
     def wire(self) -> bytes:
         """The alarm as JSON, as the contract's section 3 shows it."""
-        return _JSON.encode(
-            {
-                "id": self.id,
-                "key": self.key,
-                "rule": self.rule,
-                "severity": self.severity,
-                "state": self.state,
-                "version": self.version,
-                "occurrences": self.occurrences,
-                "site": self.site,
-                "node": self.node,
-                "kind": self.kind,
-                "device": self.device,
-                "track": self.track,
-                "place": self.place,
-                "text": self.text,
-                "values": self.values,
-                "source_time": self.source_time,
-                "received_at": self.received_at,
-                "first_raised_at": rfc3339(self.first_raised_at),
-                "raised_at": rfc3339(self.raised_at),
-                "cleared_at": rfc3339(self.cleared_at),
-                "acked_at": rfc3339(self.acked_at),
-                "acked_by": self.acked_by,
-                "comment": self.comment,
-                "cancelled_at": rfc3339(self.cancelled_at),
-                "late": self.late,
-                "drill": self.drill,
-                "durable": self.durable,
-                "provisional": self.provisional,
-                "superseded": self.superseded,
-                "outcome": self.outcome,
-                "annunciated": self.annunciated,
-                "shelved_until": rfc3339(self.shelved_until),
-                "suppressed_by": self.suppressed_by,
-                "folded_into": self.folded_into,
-                "members": self.members,
-                "chattering": self.chattering,
-            }
-        )
+        facts = {name: getattr(self, name) for name in WireAlarm.__struct_fields__}
+        return _JSON.encode(WireAlarm(**facts | {name: rfc3339(facts[name]) for name in MOMENTS}))
 
+
+class WireAlarm(msgspec.Struct, frozen=True, kw_only=True):
+    """An alarm on the wire: the one list of what is told of it, in its order.
+
+    What came later has a default, so that what an older gateway left on the broker can be read.
+    """
+
+    id: str
+    key: str
+    rule: str
+    severity: Severity
+    state: AlarmState
+    version: int
+    occurrences: int
+    site: str
+    node: str
+    kind: str
+    device: str
+    track: str | None = None
+    place: dict[str, str]
+    text: dict[str, str]
+    values: dict[str, Scalar]
+    source_time: int
+    received_at: int
+    first_raised_at: str
+    raised_at: str
+    cleared_at: str | None = None
+    acked_at: str | None = None
+    acked_by: str | None = None
+    comment: str | None = None
+    cancelled_at: str | None = None
+    late: bool = False
+    drill: bool = False
+    durable: bool = True
+    provisional: bool = False
+    superseded: Superseded | None = None
+    outcome: Outcome | None = None
+    annunciated: bool = True
+    shelved_until: str | None = None
+    suppressed_by: str | None = None
+    folded_into: str | None = None
+    members: tuple[str, ...] | None = None
+    chattering: bool = False
+
+
+MOMENTS = ("first_raised_at", "raised_at", "cleared_at", "acked_at", "cancelled_at", "shelved_until")
+"""Unix ms in an `Alarm`, RFC 3339 on the wire."""
 
 _JSON = msgspec.json.Encoder()
 

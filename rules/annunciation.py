@@ -58,6 +58,8 @@ class Annunciation:
 
     def announce(self, state: State, device: Device, rule: Rule, alarm: Alarm, at: int) -> Alarm:
         """An alarm that has come (back), with what makes it quiet; a fold that it brings about is put first."""
+        if rule.safety:
+            return replace(alarm, suppressed_by=None, folded_into=None, shelved_until=None)
         alarm = self._shelve(state, device, rule, alarm, at)
         alarm = replace(alarm, suppressed_by=self._suppression.cause_of(state, rule.id, device.address))
         alarm = self._fold(state, rule, alarm, at)
@@ -155,7 +157,7 @@ class Annunciation:
     def _shelve(self, state: State, device: Device, rule: Rule, alarm: Alarm, at: int) -> Alarm:
         often = chatters(state, device, rule, at)
         until = device.shelved.get(rule.id)
-        if until is None and often and may_shelve(alarm.severity):
+        if until is None and often and may_shelve(alarm.severity) and not rule.safety:
             until = device.shelved[rule.id] = at + SHELF_MS
             _arm_shelf(state, device, rule.id, until)
         device.changed = True
@@ -199,10 +201,10 @@ class Annunciation:
             return alarm
         many = self._floods.count(state, at)
         standing = state.alarms.get(alarm_key(rule.id, self._gateway))
-        if standing is not None and standing.active:
+        if standing is not None and standing.active and not self._always_tells(alarm):
             self._tell_later(state, standing, at)
             return replace(alarm, folded_into=standing.id)
-        if not many:
+        if not many or self._always_tells(alarm):
             return alarm
         flood = self._raise_fold(state, rule, None, alarm, (), self._floods.told([alarm]), at)
         self._arm(state, self._floods.ends_at(state), FLOOD, flood.key)
@@ -320,6 +322,10 @@ class Annunciation:
             rule is not None and rule.ack_required_at(alarm.severity) and alarm.annunciated
         )
         self._put(state, Transition.CHANGED, replace(alarm, version=alarm.version + 1, ack_required=ack), at)
+
+    def _always_tells(self, alarm: Alarm) -> bool:
+        rule = self._rules.get(alarm.rule)
+        return rule is not None and rule.safety
 
     def _is_flood(self, alarm: Alarm) -> bool:
         return alarm.members is not None and alarm.track is None

@@ -17,7 +17,7 @@ from rules.alarms import Alarm, alarm_key
 from rules.definitions import Fold, Rule, Text
 from rules.entries import Entry
 from rules.places import Level, Neighbourhood, Place, level_of, name_of
-from rules.state import State
+from rules.state import Device, State
 from rules.texts import read_texts
 from rules.vocabulary import Point, Sort, Vocabulary
 
@@ -83,17 +83,24 @@ class Folds:
         level, place = where
         count, well = len(fresh) + 1, 0
         standing = state.standing.of(rule.id, place)
-        for address in self._around.members(place, level, rule.kind):
-            device = state.devices.get(address)
-            if device is None or not device.last_seen or address == come.address:
-                continue
-            if alarm_key(rule.id, address) in standing:
+        for device in self._heard(state, level, place, rule.kind):
+            if device.address == come.address or alarm_key(rule.id, device.address) in standing:
                 continue
             # A device that has not spoken lately may be about to fall silent, too.
             well += device.last_seen > at - fold.within_ms if rule.silent_for_ms else not device.silences
             if count < fold.share * (count + well):
                 return False
         return True
+
+    def _heard(self, state: State, level: Level, place: Place, kind: str) -> Iterator[Device]:
+        """The devices of a kind there that were ever heard; on the site also those that nobody registered."""
+        if level is Level.SITE:
+            yield from (each for each in state.devices.values() if each.kind == kind and each.last_seen)
+            return
+        for address in self._around.members(place, level, kind):
+            device = state.devices.get(address)
+            if device is not None and device.last_seen:
+                yield device
 
     def least(self, rule: str) -> int:
         """With fewer members a fold ends; of a rule that folds no more, the last."""
@@ -104,8 +111,7 @@ class Folds:
         rule, fold = self._folds[rule_id]
         level = level_of(place)
         where = self._around.told(place, level, rule.kind)
-        devices = (state.devices.get(address) for address in self._around.members(place, level, rule.kind))
-        heard = sum(device is not None and device.last_seen > 0 for device in devices)
+        heard = sum(1 for _ in self._heard(state, level, place, rule.kind))
         values: dict[str, Scalar] = {"count": count, "heard": heard}
         if level is Level.GROUP:
             values["group"] = name_of(place)
@@ -123,7 +129,7 @@ def rendered(
     return {language: each.render(names) for language, each in text.items()}
 
 
-def read_fold(entry: Entry, kind: Kind) -> Fold | None:
+def read_fold(entry: Entry, kind: Kind, *, uses_event: bool) -> Fold | None:
     """``fold`` of a rule; faults go into the entry."""
     below = entry.entry("fold")
     if below is None:
@@ -135,8 +141,10 @@ def read_fold(entry: Entry, kind: Kind) -> Fold | None:
     within_ms = below.duration("within", least_ms=1_000) or WITHIN_DEFAULT_MS
     if not kind.on_wire:
         entry.fault("fold", f"{kind.name} stands at no place")
-    if entry.has("per") or entry.has("cancel"):
+    if uses_event:
         entry.fault("fold", "is for what devices are, not for events and tracks")
+    if entry.fields.get("safety") == "true":
+        entry.fault("fold", "a rule with `safety` is always told by itself")
     numbers = {name: Point(name, Sort.NUMBER) for name in ("count", "heard")}
     vocabulary = Vocabulary(kind, {**numbers, "group": Point("group", Sort.TEXT)})
     text = read_texts(below, vocabulary, events=False)

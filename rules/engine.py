@@ -36,12 +36,13 @@ from rules.decisions import (
     Order,
 )
 from rules.definitions import Points, Rule, RuleSet
+from rules.evidence import keep_times
 from rules.facts import adopt, learn_of_gateway
 from rules.instructions import instruct
 from rules.lateness import judge_past
 from rules.limits import limit
 from rules.meeting import meet
-from rules.moments import at_gateway, is_overtaken, tell_time
+from rules.moments import at_device, at_gateway, is_overtaken, tell_time
 from rules.places import Neighbourhood, PlaceOf
 from rules.plans import Plan, is_over, names_of, plan_of, truth_of
 from rules.rates import measure_rates
@@ -50,7 +51,7 @@ from rules.steps import shift
 from rules.succession import retire
 from rules.suppression import causes_first
 from rules.tracks import LOST, Told, expire, hear, move, release, show
-from rules.watches import fade, grow, hear_terms, is_unheard, look_anew, watch
+from rules.watches import fade, give_up, grow, hear_terms, look_anew, watch
 from rules.withholding import earliest, is_withheld, look_again, opens
 
 TRACKS_MOST = 64
@@ -180,12 +181,13 @@ class Engine:
     ) -> list[Changed]:
         """What a device has said, in its turn; gives what that changes for those that look at it."""
         values, channel, around = reading.values, reading.channel, list[Changed]()
-        said_at = tell_time(device, reading, waited=state.catching_up) if channel in _TIMED else now
+        waited = state.catching_up and plan.kind.on_wire
+        said_at = tell_time(device, reading, waited=waited) if channel in _TIMED else now
+        keep_times(device, values)
         device.source_time = reading.source_time
         if channel is Channel.TELEMETRY:
             points = device.points
             points.update(values)
-            device.told.update(dict.fromkeys(values, reading.source_time))
             if device.incidents:
                 self._follow_car(state, device, plan, values, moment, now)
             if plan.derives:
@@ -195,7 +197,6 @@ class Engine:
             if device.ongoing or plan.can_hold(points):
                 self._judge_points(state, device, plan, values, now)
         elif channel is Channel.EVENT:
-            device.told.update(dict.fromkeys(values, reading.source_time))
             around = self._around.notice(state, device, values, {**device.points, **values}, moment)
             if plan.fed_by(values):
                 hear_terms(device, plan, reading, said_at)
@@ -213,7 +214,7 @@ class Engine:
             lasted = reading.source_time - (ongoing.since or reading.source_time)
             if ongoing.fields is not None and ongoing.due is not None:
                 rule = plan.rules[ongoing.rule]
-                if lasted >= rule.for_ms:
+                if lasted >= rule.for_ms + ongoing.wait:
                     self._run_out(state, device, rule, ongoing, late=True)
         self._overtaken = True
         try:
@@ -427,7 +428,9 @@ class Engine:
             self._follow(state, device, plan, expire(device, plan.kind.following, due), due)
             return
         if condition.startswith(WATCH):
-            self._look_again(state, device, plan, condition.removeprefix(WATCH), due)
+            rule_id = condition.removeprefix(WATCH)
+            if not give_up(state, device, plan, rule_id, due):
+                self._look_again(state, device, plan, rule_id, due)
             return
         ongoing = device.ongoing.get(condition)
         if ongoing is not None:
@@ -462,19 +465,23 @@ class Engine:
         device.changed = True
         device.points[name] = False
         around = self._around.notice(state, device, (name,), device.points, due)
+        if plan.terms:
+            ended = Reading(Channel.TELEMETRY, device.address, {name: False}, due, due)
+            hear_terms(device, plan, ended, at_device(device, due))
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
         self._look(state, around, due)
+        watch(state, device, plan, due)
 
     def _look_again(self, state: State, device: Device, plan: Plan, rule_id: str, due: int) -> None:
         """A condition may have changed without a message."""
-        watched = plan.watched.get(rule_id)
-        if watched is None or device.armed.get(rule_id) != due:
+        if device.armed.get(rule_id) != due:
             return
         del device.armed[rule_id]
         device.changed = True
-        if watched.must_be_heard and is_unheard(state, device):
-            return  # its next message is judged
+        watched = plan.watched.get(rule_id)
+        if watched is None:
+            return
         grow(device, plan, due)
         fade(device, watched.fading, due)
         rule = plan.rules[rule_id]
@@ -508,9 +515,12 @@ class Engine:
             due = since + int(plan.kind.limited[name].limit_s * 1000)
             if due <= now and (told is None or not since <= told < due):
                 self._expire_limited(state, device, plan, name, due)
-        for rule_id, due in () if event else list(device.armed.items()):
-            if due <= now and (told is None or due <= at_gateway(device, told)):
-                self._look_again(state, device, plan, rule_id, due)
+        if not event:
+            until = now if told is None else min(at_gateway(device, told), now)
+            while (
+                device.armed and (first := min((due, rule) for rule, due in device.armed.items()))[0] <= until
+            ):
+                self._look_again(state, device, plan, first[1], first[0])
         for ongoing in list(device.ongoing.values()):
             if event != (ongoing.fields is not None) and (event or ongoing.rule not in plan.cleared_by_event):
                 continue  # what would end it comes on the other lane
@@ -637,10 +647,10 @@ class Engine:
                 return
             plan = self._plans[device.kind]
             said_at = tell_time(device, given, waited=state.catching_up)
+            keep_times(device, given.values)
             device.source_time = given.source_time
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
-                device.told.update(dict.fromkeys(given.values, given.source_time))
                 limit(state, device, plan.limited, given.values, given.received_at)
             hear_terms(device, plan, given, said_at)
 

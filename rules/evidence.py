@@ -53,6 +53,14 @@ def evidence(
     )
 
 
+def keep_times(device: Device, values: Mapping[str, Scalar]) -> None:
+    """The device says ``values``; `Device.source_time` is still that of its last message."""
+    shape = tuple(values)
+    if shape != device.shape:
+        device.told.update(dict.fromkeys(device.shape, device.source_time))
+        device.shape = shape
+
+
 def influenced(before: Alarm | None, alarm: Alarm, at: int) -> Alarm:
     """``alarm`` with what has begun or ceased to keep people from being told of it by itself, at ``at`` (Unix ms)."""
     why = alarm.why
@@ -90,7 +98,8 @@ def _samples(
             hidden.add(let.point.name)
     for name in names:
         value = values.get(name)
-        at = None if value is None else device.told.get(name, device.source_time or None)
+        newest = name in device.shape or name not in device.told
+        at = None if value is None else (device.source_time or None) if newest else device.told[name]
         lasting = sorts.get(name) is Sort.DURATION
         yield Sample(name, _small(value), at, private=name in hidden, lasting=lasting)
 

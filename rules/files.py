@@ -139,7 +139,7 @@ class _RuleEntry:
         clear = self._condition("clear", vocabulary, lets)
         cancel = self._condition("cancel", vocabulary, lets)
         flood = read_flood(entry, kind)
-        fold = read_fold(entry, kind)
+        fold = read_fold(entry, kind, uses_event=when is not None and when.uses_event)
         self._check_trigger(kind)
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)

@@ -1,10 +1,12 @@
 """How far rules look: back in time, and around a device. What replay must read before, and keep together."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 from devices.kinds import KINDS
+from rules.around import Around
 from rules.definitions import Rule
+from rules.places import Level
 
 
 class Reach(IntEnum):
@@ -13,18 +15,42 @@ class Reach(IntEnum):
     DEVICE = 0
     """Each by itself."""
     BUILDING = 1
+    """All of a building, and all of a group."""
     SITE = 2
 
 
 def reach_of(rules: Iterable[Rule]) -> Reach:
-    """How far around a device the farthest of these rules looks. Until rules look at others: not at all."""
-    return max((Reach.DEVICE for _ in rules), default=Reach.DEVICE)
+    """How far around a device the farthest of these rules looks, folds, explains or gives orders."""
+    farthest = Reach.DEVICE
+    for rule in rules:
+        if rule.flood is not None:
+            return Reach.SITE
+        for level in _levels(rule):
+            farthest = max(farthest, Reach.SITE if level is Level.SITE else Reach.BUILDING)
+    return farthest
+
+
+WINDOW_MOST_MS = 86_400_000
+"""A window that is longer is not worth to read so much for: it is shorter at first, as in a new gateway."""
 
 
 def look_back_ms(rules: Iterable[Rule]) -> int:
-    """How long before a moment something may have happened that decides at it: delays, silence, limited points."""
-    longest = 0
-    for rule in rules:
-        limits = (int(limited.limit_s * 1000) for limited in KINDS[rule.kind].limited.values())
-        longest = max(longest, rule.for_ms, rule.silent_for_ms or 0, *limits)
-    return longest
+    """How long before a moment something may have happened that decides at it: a window and a delay after it."""
+    return max((_look_back_ms(rule) for rule in rules), default=0)
+
+
+def _look_back_ms(rule: Rule) -> int:
+    spans = [rule.for_ms, rule.clear_for_ms, rule.clear_after_ms, rule.cooldown_ms, rule.silent_for_ms or 0]
+    spans += [rise.after_ms for rise in rule.escalate]
+    spans += [each.within_ms for each in (rule.fold, rule.flood) if each is not None]
+    spans += [int(limited.limit_s * 1000) for limited in KINDS[rule.kind].limited.values()]
+    windows = (min(term.look_back_ms, WINDOW_MOST_MS) for term in rule.terms.values())
+    return max(spans) + max(windows, default=0)
+
+
+def _levels(rule: Rule) -> Iterator[Level]:
+    yield from (term.same for term in rule.terms.values() if isinstance(term, Around))
+    yield from (cause.same for cause in rule.suppressed_by if cause.same is not None)
+    yield from (action.to.same for action in rule.actions if action.to is not None)
+    if rule.fold is not None:
+        yield from rule.fold.same

@@ -31,6 +31,11 @@ def recall(engine: Engine, state: State, known: frozenset[str], history: Iterabl
     past = engine.new_state()
     for given in history:
         engine.learn(past, given)
+    hand_over(past, state, known)
+
+
+def hand_over(past: State, state: State, known: frozenset[str]) -> None:
+    """Give the terms of ``state`` that are not ``known`` what they remember in ``past``, which ends where it is."""
     for address, before in past.devices.items():
         device = state.devices.get(address)
         if device is None:

@@ -50,7 +50,7 @@ def retire(state: State, before: RuleSet, after: RuleSet, board: Board, now: int
     gone = frozenset(changes.removed) | _reshaped(before, after, changes)
     changed = frozenset(changes.changed) - gone
     for device in state.devices.values():
-        if device.ongoing or device.silences:
+        if device.ongoing or device.silences or device.cooling or device.past:
             _forget(device, gone, changed)
     marks = dict.fromkeys(changes.changed, Superseded.CHANGED) | dict.fromkeys(
         changes.removed, Superseded.REMOVED
@@ -74,9 +74,17 @@ def _shape(rule: Rule) -> tuple[str, bool, bool, bool]:
 
 
 def _forget(device: Device, gone: frozenset[str], changed: frozenset[str]) -> None:
+    """A shelf stays: it ends by itself, and an alarm hangs on it."""
     for condition, ongoing in list(device.ongoing.items()):
         if ongoing.rule in gone or (ongoing.rule in changed and ongoing.due is not None):
             del device.ongoing[condition]
+            device.changed = True
+        elif ongoing.rule in changed:
+            ongoing.escalates = ongoing.ends = ongoing.over_since = None
+            device.changed = True
+    for remembered in (device.cooling, device.past):
+        for rule in [rule for rule in remembered if rule in gone or rule in changed]:
+            remembered.pop(rule)
             device.changed = True
     if not gone.isdisjoint(device.silences):
         device.silences = tuple(rule for rule in device.silences if rule not in gone)

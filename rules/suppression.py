@@ -81,6 +81,8 @@ def read_causes(entry: Entry, severity: str | None) -> tuple[Cause, ...]:
         return ()
     if severity == Severity.CRITICAL:
         entry.fault("suppressed_by", "critical is never suppressed: it is always told")
+    if entry.fields.get("safety") == "true":
+        entry.fault("suppressed_by", "a rule with `safety` is always told")
     if not isinstance(listed, list) or not 1 <= len(listed) <= CAUSES_MOST:
         entry.fault("suppressed_by", f"must be a list of 1 to {CAUSES_MOST} rule ids or {{rule: …, same: …}}")
         return ()

@@ -11,6 +11,8 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -60,14 +62,19 @@ def rehearse(
     scenario: Scenario, rules: RuleSet, *, progress: Callable[[float], None] | None = None
 ) -> Performance:
     """Play a story in virtual time. ``progress`` hears the story's time now and then."""
-    return _Rehearsal(scenario, rules).run(progress)
+    calendar = replace(
+        rules.calendar, zone=scenario.starts_at.tzinfo or UTC
+    )  # hours are on the story's clock
+    return _Rehearsal(scenario, replace(rules, calendar=calendar)).run(progress)
 
 
 class _Rehearsal:
     def __init__(self, scenario: Scenario, rules: RuleSet) -> None:
         self._scenario = scenario
         self._begin_ms = round(scenario.starts_at.timestamp() * 1_000)
-        self._gateway = VirtualGateway(rules, scenario.registry, lambda: self._now_ms, self._follow)
+        self._gateway = VirtualGateway(
+            rules, scenario.registry, scenario.zone, lambda: self._now_ms, self._follow
+        )
         self._fleet = Fleet(
             scenario.placements,
             site=SITE,

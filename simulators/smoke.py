@@ -23,6 +23,8 @@ OVERRIDE_RATIO = 3.0
 
 AIRING_S = 90.0
 """Time constant of smoke leaving once nothing burns."""
+FULLY_GROWN = 6.0
+"""After as many times its growth a fire grows no more."""
 MUTE_S = 540.0
 TEST_S = 8.0
 YEAR_S = 365.25 * 86_400
@@ -117,8 +119,15 @@ class Smoke(Device):
             self._unmute()
         self._burn(passed_s)
         self._detect()
-        burning = self._fire is not None or self.density > 0
-        return min(self.now_s + 1 if burning else math.inf, self._test_ends_s, self._mute_ends_s)
+        return min(self._next_look_s(), self._test_ends_s, self._mute_ends_s)
+
+    def _next_look_s(self) -> float:
+        """Where something grows or airs it is looked at every second, where it only burns on now and then."""
+        if self._fire is None:
+            return self.now_s + 1 if self.density > 0 else math.inf
+        lit_s = self.now_s - self._lit_at_s
+        grown = lit_s > FULLY_GROWN * self._growth_s and math.isinf(self._fire.burns_s)
+        return self.now_s + (60 if grown else 1)
 
     def _burn(self, passed_s: float) -> None:
         fire, lit_s = self._fire, self.now_s - self._lit_at_s

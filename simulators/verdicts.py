@@ -135,6 +135,8 @@ class Judge:
         self.cases = [Case(one) for one in expect]
         """In the order of the file; what follows from one stands at the end."""
         self.unexpected: list[SeenAlarm] = []
+        self._due_s = min((one.until_s for one in expect), default=math.inf)
+        """When the next of them is decided at the latest: most moments decide nothing."""
         self._others_forbidden = others_forbidden
         self._allowed = allowed
         self._board: dict[str, SeenAlarm] = {}
@@ -193,6 +195,8 @@ class Judge:
 
     def pass_time(self, now_s: float) -> Iterator[Met | Missed]:
         """Judge what must be decided by now."""
+        if now_s <= self._due_s:
+            return
         for case in list(self.cases):
             if case.open and case.expectation.until_s < now_s:
                 if case.expectation.subject is Subject.STATE:
@@ -206,6 +210,7 @@ class Judge:
                         )
                 else:
                     yield _miss(case, now_s)
+        self._due_s = min((case.expectation.until_s for case in self.cases if case.open), default=math.inf)
 
     # --- one change ---------------------------------------------------------------------------------------
 
@@ -265,6 +270,7 @@ class Judge:
                 alarm_id=alarm.id,
             )
             self.cases.append(Case(end))
+            self._due_s = min(self._due_s, end.until_s)
 
     def _known(self, alarm: SeenAlarm) -> bool:
         """Whether it is expected, or allowed."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from devices.documents import parse_yaml
 from devices.faults import ConfigurationError
+from edge.explaining import explain
 from rules.alarms import Alarm, AlarmState
 from rules.decisions import Acknowledge, CatchingUp, ClockStepped, Close, Listening
 from rules.files import parse
@@ -354,6 +355,31 @@ def test_there_is_one_rule_for_floods_and_it_is_the_gateway_s() -> None:
         parse([("rules.yaml", parse_yaml(FLOOD.replace("kind: gateway", "kind: smoke"), "rules.yaml"))])
 
 
+def test_a_rule_for_safety_is_always_told_by_itself() -> None:
+    safe = FLOOD.replace(
+        "severity: high\n    text: {en: hot", "severity: high\n    safety: true\n    text: {en: hot"
+    )
+    world = Community(safe, MANY)
+    for number, name in enumerate(ports(30)):
+        world.hear(number, "charger", name, temperature=70)
+    assert set(states(world, "hot").values()) == {AlarmState.UNACKED}
+    with pytest.raises(ConfigurationError, match="a rule with `safety` is always told"):
+        parse(
+            [
+                (
+                    "rules.yaml",
+                    parse_yaml(SILENT.replace("    fold:", "    safety: true\n    fold:"), "rules.yaml"),
+                )
+            ]
+        )
+
+
+def test_an_event_has_no_fold() -> None:
+    text = FLUTTER.replace("severity: critical", "severity: high") + SILENT[SILENT.index("    fold:") :]
+    with pytest.raises(ConfigurationError, match="not for events"):
+        parse([("rules.yaml", parse_yaml(text, "rules.yaml"))])
+
+
 # Chattering
 
 FLUTTER = """
@@ -425,6 +451,18 @@ def test_the_wire_says_why_an_alarm_is_quiet() -> None:
     wire = msgspec.json.decode(world.alarm("silent", "shed-1-p001").wire())
     assert (wire["state"], wire["annunciated"], wire["folded_into"]) == ("suppressed", False, fold.id)
     assert msgspec.json.decode(fold.wire())["members"] == list(fold.members or ())
+
+
+def test_a_fold_explains_itself_by_its_members_and_a_member_by_its_fold() -> None:
+    world = Community(SILENT, SHED)
+    shed_goes_dark(world, 10)
+    fold, member = world.alarm("silent", "building=shed-1"), world.alarm("silent", "shed-1-p001")
+    told = list(explain(fold, "en", "Asia/Shanghai"))
+    assert told[2:4] == [
+        "It tells of 10 alarms together, each with an explanation of its own:",
+        "  silent:c1/charger/shed-1-p001",
+    ]
+    assert fold.id in "\n".join(explain(member, "zh", "Asia/Shanghai"))
 
 
 # Properties

@@ -142,8 +142,8 @@ def test_parts_are_found_by_their_names_alone(tmp_path: Path) -> None:
         "000000000001-000000000004-5-9-3.parquet": True,
         "000000000001-000000000002-5-6-1.parquet": False,  # part of the one above
         "000000000005-000000000009-7-12-2.parquet": True,
-        "000000000010-000000000011-7-12-2.parquet.damaged": False,
-        "10-11.unfinished": False,
+        "_damaged-000000000010-000000000011-7-12-2.parquet": False,
+        "_unfinished-10-11": False,
         "notes.txt": False,
     }
     for name in names:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,13 +141,36 @@ def test_readings_of_a_time_that_was_not_known_wait_and_come_with_their_right_ti
     told.commit(spoken(2))
     assert compact(tmp_path, PLENTY).taken == 1
     same(given_back(tmp_path), spoken(1))
+    for _ in range(3):
+        told.commit([early] * 15_000)  # more than one look at the journal sees
     told.commit([ClockStepped(3_600_000, START)])
     right = Reading(
         Channel.EVENT, Address("c1/button/b1"), {"action": "test"}, START + 3_600_000, START + 3_600_000
     )
-    same(given_back(tmp_path), [*spoken(1), right, *spoken(2)])
+    expected = [*spoken(1), right, *spoken(2), *[right] * 45_000]
+    same(given_back(tmp_path), expected)
     assert compact(tmp_path, PLENTY).behind == 0
-    same(given_back(tmp_path), [*spoken(1), right, *spoken(2)])
+    same(given_back(tmp_path), expected)
+    told.writer.close()
+
+
+def test_whoever_reads_parquet_finds_points_as_columns_sorted_by_device_and_time(tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    for seq in (1, 2, 3):
+        told.commit(spoken(seq))
+        compact(tmp_path, PLENTY)
+    (folder_of(tmp_path) / "_unfinished-1-4").write_bytes(b"half")
+    table = pq.read_table(folder_of(tmp_path), filters=[("address", "==", "c1/smoke/sm0007")])
+    mine = sorted(
+        (each.source_time, each.values["density"]) for each in told.readings if each.address[-4:] == "0007"
+    )
+    moments = [moment.timestamp() * 1_000 for moment in table["source_time"].to_pylist()]
+    assert sorted(zip(moments, table["density"].to_pylist(), strict=True)) == mine
+    (part,) = parts_in(folder_of(tmp_path))[:1]
+    whole = pq.read_table(part.path)
+    order = list(zip(whole["address"].to_pylist(), whole["source_time"].to_pylist(), strict=True))
+    assert order == sorted(order)
+    assert {"temperature", "voltage", "action", "door"} <= set(whole.column_names)
     told.writer.close()
 
 

@@ -30,6 +30,9 @@ from rules.explanation import Risen
 from rules.files import parse
 from rules.hours import Calendar
 from rules.state import State, freeze, thaw
+from simulators.rehearsal import rehearse
+from simulators.scenario import parse_scenario
+from simulators.verdicts import Change
 
 T0 = int(datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp() * 1000)  # a Sunday, at noon
 PORT = Address("c1/charger/p1")
@@ -465,6 +468,62 @@ def test_a_rule_with_hours_is_another_rule_under_another_clock() -> None:
     assert parse(plain, calendar=SHANGHAI).hash == parse(plain).hash
 
 
+@pytest.mark.parametrize(("starts_at", "raised"), [("23:30", True), ("12:00", False)])
+def test_the_hours_of_rules_in_a_story_are_on_the_clock_of_the_story(starts_at: str, raised: bool) -> None:
+    story = f"""
+name: night
+starts_at: "{starts_at}"
+timezone: America/New_York
+rate: 1
+duration: 30s
+devices: [{{kind: charger, id: p1, building: shed-1}}]
+"""
+    always = with_lines(HOT.replace("temperature >= 60", "temperature > -40"), NIGHT)
+    rules = parse([("rules.yaml", parse_yaml(always, ""))], calendar=SHANGHAI)
+    played = rehearse(parse_scenario(story, "night"), rules)
+    assert bool([event for event in played.events if isinstance(event, Change)]) is raised
+
+
+# Beside what keeps alarms quiet
+
+
+SHED = (
+    with_lines(HOT, "suppressed_by: [tamper]", RISING)
+    + f"""
+  - id: tamper
+    kind: charger
+    when: leakage > 5
+    severity: high
+    {TEXT}
+"""
+)
+
+
+def test_what_is_suppressed_rises_quietly_until_it_is_critical() -> None:
+    site = Site(SHED)
+    site.hear(0, PORT, leakage=9)
+    site.hear(1, PORT, temperature=70)
+    site.at(3 * MINUTE)
+    hot = site.state.alarms["hot:c1/charger/p1"]
+    assert (hot.severity, hot.state, hot.ack_required) == (Severity.HIGH, AlarmState.SUPPRESSED, False)
+    site.at(6 * MINUTE)
+    hot = site.state.alarms["hot:c1/charger/p1"]
+    assert (hot.severity, hot.state, hot.ack_required) == (Severity.CRITICAL, AlarmState.UNACKED, True)
+
+
+def test_what_comes_out_must_be_acknowledged_as_its_severity_is_by_then() -> None:
+    site = Site(SHED)
+    site.hear(0, PORT, leakage=9)
+    site.hear(1, PORT, temperature=70)
+    site.hear(3 * MINUTE, PORT, leakage=0)
+    hot = site.state.alarms["hot:c1/charger/p1"]
+    assert (hot.severity, hot.state, hot.ack_required) == (Severity.HIGH, AlarmState.UNACKED, True)
+    assert hot.why is not None
+    assert [(each.what, each.by, each.at) for each in hot.why.influences] == [
+        ("suppressed", "tamper:c1/charger/p1", ms(1)), ("released", "suppressed", ms(3 * MINUTE)),
+    ]  # fmt: skip
+
+
 # Late
 
 
@@ -551,6 +610,7 @@ def test_the_reasons_of_an_alarm_stay_small() -> None:
         (HOT, "cooldown: 1m\n    escalate: {after: 1m, severity: critical}", "cooldown", "is or becomes"),
         (HOT, "cooldown: 1m\n    safety: true", "cooldown", "nothing may withhold"),
         (HOT, "active: {days: sun}\n    safety: true", "active", "nothing may withhold"),
+        (HOT, "suppressed_by: [cold]\n    safety: true", "suppressed_by", "is always told"),
         (HOT, "escalate: {after: 1m, severity: medium}", "escalate.severity", "must be worse than medium"),
         (HOT, "escalate: {after: 1m, severity: low}", "escalate.severity", "must be worse than medium"),
         (HOT, "escalate: {severity: high}", "escalate.after", "is missing"),

@@ -12,7 +12,7 @@ from edge.store.journal import Journal
 from edge.store.records import Batch, Gap, GapReason
 from edge.web.models import AlarmModel, DeviceModel, GapModel, HealthModel, Page, ProblemModel
 from edge.web.settings import SettingsError, WebSettings
-from rules.alarms import Severity, Transition
+from rules.alarms import Severity, Transition, WireAlarm
 from tests.fake_node import FakeNode
 from tests.web_world import PATIENCE_S, ROOT, START_MS, Book, alarm, changed, raised, web
 
@@ -246,14 +246,18 @@ def test_openapi_tells_every_endpoint_and_the_shapes(tmp_path: Path) -> None:
                 "/metrics",
                 "/api/v1/alarms",
                 "/api/v1/alarms/{alarm_id}",
+                "/api/v1/alarms/{alarm_id}/explanation",
                 "/api/v1/gaps",
                 "/api/v1/devices",
                 "/api/v1/devices/{kind}/{device}",
+                "/api/v1/devices/{kind}/{device}/history",
                 "/api/v1/stream",
             }
-            assert {"AlarmModel", "DeviceModel", "HealthModel", "ProblemModel"} <= set(
-                told["components"]["schemas"]
+            shapes = told["components"]["schemas"]
+            assert {"AlarmModel", "DeviceModel", "ExplanationModel", "HealthModel", "ProblemModel"} <= set(
+                shapes
             )
+            assert tuple(shapes["AlarmModel"]["properties"]) == WireAlarm.__struct_fields__
 
     asyncio.run(story())
 

@@ -19,8 +19,13 @@ from pathlib import Path
 FOLDER = "history"
 """In the data directory."""
 
-UNFINISHED = ".unfinished"
-"""How the name of a part ends that is being written; what a crash leaves of it is removed by the next compaction."""
+UNFINISHED = "_unfinished-"
+"""How the name of a part begins that is being written; what a crash leaves of it is removed by the next compaction.
+Who reads a whole folder of Parquet leaves out what begins so.
+"""
+
+DAMAGED = "_damaged-"
+"""The same for a part that could not be read."""
 
 _NAME = re.compile(r"(\d{12,})-(\d{12,})-(\d+)-(\d+)-(\d+)\.parquet")
 _LATEST_MS = 10**15
@@ -73,7 +78,7 @@ def replaced_in(folder: Path) -> list[Path]:
     """Files that count for nothing: begun and never finished, or part of a greater one."""
     found = _found(folder)
     counting = {part.path for part in _counting(found)}
-    unfinished = list(folder.glob(f"*{UNFINISHED}")) if folder.is_dir() else []
+    unfinished = list(folder.glob(f"{UNFINISHED}*")) if folder.is_dir() else []
     return unfinished + [part.path for part in found if part.path not in counting]
 
 

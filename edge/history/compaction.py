@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from edge.history import parts
-from edge.history.catalogue import Part, folder_of, parts_in, publish, replaced_in, taken
+from edge.history.catalogue import DAMAGED, Part, folder_of, parts_in, publish, replaced_in, taken
 from edge.history.columns import table_of
 from edge.history.errors import NoRoom, PartDamaged
 from edge.history.tail import Tail
@@ -36,7 +36,6 @@ FAN = 4
 ROOM_BYTES = 256 * 1024 * 1024
 """Left free on the disk by the history: the journal needs it more."""
 
-DAMAGED = ".damaged"
 DAY_MS = 86_400_000
 
 
@@ -129,7 +128,7 @@ def _join(folder: Path) -> int:
             publish(*parts.join(folder, run))
         except PartDamaged as error:
             damaged += 1
-            error.path.rename(error.path.with_name(error.path.name + DAMAGED))
+            error.path.rename(error.path.with_name(DAMAGED + error.path.name))
             continue
         for part in run:
             part.path.unlink()

@@ -49,7 +49,7 @@ def write(folder: Path, table: pa.Table, first: int, last: int) -> tuple[Path, s
 
     Gives the file and what it is to be called: it is a part when `edge.history.catalogue.publish` has named it so.
     """
-    unfinished = folder / f"{first}-{last}{UNFINISHED}"
+    unfinished = folder / f"{UNFINISHED}{first}-{last}"
     order = _by_device(table)
     with pq.ParquetWriter(
         unfinished,
@@ -81,28 +81,33 @@ def _all_of(path: Path) -> pa.Table:
         return file.read(columns=[*OWN, *names])
 
 
-def of_device(path: Path, address: Address, from_ms: int, to_ms: int, *, after: int) -> list[Reading]:
+def of_device(path: Path, address: Address, from_ms: int, to_ms: int) -> list[Reading]:
     """What a device said in a part from ``from_ms`` on and before ``to_ms`` (event time, Unix ms), by that time.
 
-    Only of batches after ``after``. Raises `FileNotFoundError` for a part that has been removed.
+    Raises `FileNotFoundError` for a part that has been removed.
     """
     with _opened(path, _footer_of) as file:
         groups = _groups(file, address)
         if not groups:
             return []
-        found = file.read_row_groups(groups, columns=["address", "source_time", "batch", "points"])
-        at = pc.indices_nonzero(
-            pc.and_(
-                pc.and_(
-                    pc.equal(found["address"].cast(pa.string()), address), pc.greater(found["batch"], after)
-                ),
-                _within(found["source_time"], from_ms, to_ms),
-            )
-        )
-        if not len(at):
+        found = file.read_row_groups(groups, ["address", "source_time", "points"], use_threads=False)
+        begin, end = _rows_of(found, address, from_ms, to_ms)
+        if begin == end:
             return []
-        names = columns.names_in(found["points"].take(at))
-        return columns.readings_of(file.read_row_groups(groups, columns=[*OWN, *names]).take(at))
+        names = columns.names_in(found["points"].slice(begin, end - begin))
+        rows = file.read_row_groups(groups, [*OWN, *names], use_threads=False).slice(begin, end - begin)
+        return columns.readings_of(rows)
+
+
+def _rows_of(table: pa.Table, address: Address, from_ms: int, to_ms: int) -> tuple[int, int]:
+    """Where a device's readings of a time are: next to each other, as a part is sorted."""
+    devices = table["address"].unify_dictionaries().combine_chunks()
+    known = devices.dictionary.to_pylist()
+    if address not in known:
+        return 0, 0
+    rows = np.flatnonzero(devices.indices.to_numpy() == known.index(address))
+    times = table["source_time"].slice(rows[0], len(rows)).cast(pa.int64()).to_numpy()
+    return int(rows[0] + np.searchsorted(times, from_ms)), int(rows[0] + np.searchsorted(times, to_ms))
 
 
 def in_order(

@@ -16,7 +16,6 @@ from edge.history.catalogue import Part, folder_of, parts_in, taken
 from edge.history.errors import HistoryError
 from edge.history.parts import of_device
 from edge.history.tail import Tail
-from edge.store.reader import JournalReader
 
 TRIES = 5
 """The compaction may move what is being read, once every few minutes."""
@@ -80,11 +79,11 @@ class _Moved(Exception):
     """What is asked about was compacted, joined or removed meanwhile."""
 
 
-def answer(data_dir: Path, reader: JournalReader, question: Question) -> Page:
+def answer(data_dir: Path, tail: Tail, question: Question) -> Page:
     """The page. Raises `HistoryError` and `edge.store.errors.ReadFailed`."""
     for _ in range(TRIES):
         with suppress(_Moved):
-            found = _Found(data_dir, reader, question)
+            found = _Found(data_dir, tail, question)
             return _steps(found, question) if question.step_ms is not None else _raw(found, question)
     raise HistoryError("the history is being moved about: ask again")
 
@@ -92,9 +91,9 @@ def answer(data_dir: Path, reader: JournalReader, question: Question) -> Page:
 class _Found:
     """The readings that a question is about, in pieces that are sorted by event time."""
 
-    def __init__(self, data_dir: Path, reader: JournalReader, question: Question) -> None:
+    def __init__(self, data_dir: Path, tail: Tail, question: Question) -> None:
         self._folder = folder_of(data_dir)
-        self._reader = reader
+        self._tail = tail
         self._question = question
 
     def pieces(self) -> Iterator[tuple[int, list[Reading]]]:
@@ -106,22 +105,15 @@ class _Found:
         yield floors[0], self._newest(done)
         for part, floor in zip(parts, floors[1:], strict=True):
             try:
-                found = of_device(
-                    part.path, question.address, question.from_ms, question.to_ms, after=part.first - 1
-                )
+                found = of_device(part.path, question.address, question.from_ms, question.to_ms)
             except FileNotFoundError as error:
                 raise _Moved from error
             yield floor, found
 
     def _newest(self, done: int) -> list[Reading]:
         """What lies in the journal only, by event time."""
-        question, tail, found, seq = self._question, Tail(self._reader), list[Reading](), done
-        while True:
-            readings, last = tail.of_device(question.address, seq)
-            if last == seq:
-                break
-            found += readings
-            seq = last
+        question = self._question
+        found = self._tail.of_device(question.address, done)
         if taken(self._folder) != done:
             raise _Moved
         mine = [each for each in found if question.from_ms <= each.source_time < question.to_ms]

@@ -16,6 +16,7 @@ import msgspec
 from edge import logs
 from edge.history.errors import HistoryError
 from edge.history.queries import Question, answer
+from edge.history.tail import Tail
 from edge.store.errors import StoreError
 from edge.store.reader import JournalReader
 from edge.store.schema import FILE
@@ -34,17 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure()
     gc.freeze()
     data_dir = Path(arguments[0])
+    reader = JournalReader(data_dir / FILE, follow=True)
+    tail = Tail(reader)
     for line in sys.stdin.buffer:
-        sys.stdout.buffer.write(_answer(data_dir, line) + b"\n")
+        sys.stdout.buffer.write(_answer(data_dir, reader, tail, line) + b"\n")
         sys.stdout.buffer.flush()
     return 0
 
 
-def _answer(data_dir: Path, line: bytes) -> bytes:
+def _answer(data_dir: Path, reader: JournalReader, tail: Tail, line: bytes) -> bytes:
     try:
         question = msgspec.json.decode(line, type=Question)
-        with JournalReader(data_dir / FILE) as reader:
-            return msgspec.json.encode(answer(data_dir, reader, question))
+        with reader:  # opened for each question: nothing of the journal is held between two
+            return msgspec.json.encode(answer(data_dir, tail, question))
     except (HistoryError, StoreError, OSError, msgspec.MsgspecError) as error:
         return msgspec.json.encode({"error": str(error)})
 

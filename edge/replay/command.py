@@ -88,12 +88,29 @@ def sharding(
     def by_device(address: Address) -> int:
         return crc32(address.encode()) % jobs
 
-    def by_building(address: Address) -> int:
-        device = registry.device(address)
-        building = None if device is None else device.place.get("building")
-        return crc32((building or address).encode()) % jobs
+    if reach is Reach.DEVICE:
+        return jobs, by_device
+    together = _neighbours(registry)
+    return jobs, lambda address: crc32(together.get(address, address).encode()) % jobs
 
-    return jobs, by_building if reach is Reach.BUILDING else by_device
+
+def _neighbours(registry: Registry) -> dict[Address, str]:
+    """A name for each device that it shares with all of its building and of its group, and with all of theirs."""
+    joined: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (above := joined.setdefault(name, name)) != name:
+            name = above
+        return name
+
+    names = {}
+    for address, device in registry.devices.items():
+        building, group = device.place.get("building"), device.group
+        known = [f"{kind}={name}" for kind, name in (("b", building), ("g", group)) if name is not None]
+        if known:
+            names[address] = known[0]
+            joined[root(known[-1])] = root(known[0])
+    return {address: root(name) for address, name in names.items()}
 
 
 def _span(arguments: argparse.Namespace, config: Config, rule_sets: Sequence[RuleSet]) -> Span:

@@ -53,9 +53,9 @@ def decode_inputs(blob: bytes | None) -> list[Input]:
     return [] if blob is None else _read(_inputs, _unpacked(blob))[0]
 
 
-def mentions(blob: bytes | None, text: bytes) -> bool:
-    """Whether ``text`` stands anywhere in the inputs of a batch: a tenth of the time of decoding them."""
-    return blob is not None and text in _unpacked(blob)
+def unpacked_inputs(blob: bytes | None) -> bytes:
+    """The inputs of a batch as MessagePack. Raises `JournalDamaged`."""
+    return b"" if blob is None else _unpacked(blob)
 
 
 def decode_recent(blob: bytes | None) -> list[RecentId]:

@@ -75,9 +75,9 @@ class PackedBatch:
         """Decoded anew each time. Raises `ReadFailed`."""
         return decode_row(self.seq, self.body, codec.decode_inputs)
 
-    def mentions(self, text: str) -> bool:
-        """Whether ``text`` stands anywhere in it, without decoding it. Raises `ReadFailed`."""
-        return decode_row(self.seq, self.body, lambda body: codec.mentions(body, text.encode()))
+    def unpacked(self) -> bytes:
+        """Its inputs as MessagePack, in which each text of theirs stands as it is. Raises `ReadFailed`."""
+        return decode_row(self.seq, self.body, codec.unpacked_inputs)
 
 
 class JournalReader:

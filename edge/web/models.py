@@ -57,17 +57,15 @@ class AlarmModel(Model):
     superseded: Superseded | None = Field(
         description="Its rule has changed or is gone; it stands until a person closes it"
     )
-    annunciated: bool = Field(description="People are told of it by itself; not while shelved or suppressed")
-    shelved_until: AwareDatetime | None
-    suppressed_by: str | None = Field(description="Key of the alarm that is its cause")
-    folded_into: str | None = Field(description="Id of the alarm that tells of it together with others")
-    members: list[str] | None = Field(
-        description="Keys of what is folded into this alarm; null: it is no fold"
-    )
-    chattering: bool = Field(description="It came several times within a minute when it was last raised")
     outcome: str | None = Field(
         description="Of what a camera follows: left, forced (rode along) or released by staff"
     )
+    annunciated: bool = Field(description="Whether people are told of it by itself")
+    shelved_until: AwareDatetime | None
+    suppressed_by: str | None = Field(description="Key of the alarm that explains it")
+    folded_into: str | None = Field(description="Id of the alarm that tells of it with others")
+    members: list[str] | None = Field(description="Keys of the alarms that it tells of")
+    chattering: bool = Field(description="It came and went several times within a minute")
 
 
 class SeenModel(Model):

@@ -356,7 +356,7 @@ function apply(alarm) {
   if (known && alarm.version <= known.version) return;
   if (alarm.state === "normal") state.alarms.delete(alarm.id);
   else state.alarms.set(alarm.id, alarm);
-  if (["raised", "reraised"].includes(alarm.transition) && !isQuiet(alarm)) announce(alarm);
+  if (["raised", "reraised", "escalated"].includes(alarm.transition) && !isQuiet(alarm)) announce(alarm);
 }
 
 async function watchHealth() {
