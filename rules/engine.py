@@ -51,7 +51,7 @@ from rules.steps import shift
 from rules.succession import retire
 from rules.suppression import causes_first
 from rules.tracks import LOST, Told, expire, hear, move, release, show
-from rules.watches import fade, grow, hear_terms, look_anew, put_off, watch
+from rules.watches import fade, give_up, grow, hear_terms, look_anew, put_off, watch
 from rules.withholding import earliest, is_withheld, look_again, opens
 
 TRACKS_MOST = 64
@@ -429,7 +429,9 @@ class Engine:
             return
         if condition.startswith(WATCH):
             rule_id = condition.removeprefix(WATCH)
-            if device.armed.get(rule_id) == due and not put_off(state, device, rule_id, due):
+            if device.armed.get(rule_id) != due:
+                return
+            if not (give_up(state, device, plan, rule_id, due) or put_off(state, device, rule_id, due)):
                 self._look_again(state, device, plan, rule_id, due)
             return
         ongoing = device.ongoing.get(condition)

@@ -66,6 +66,21 @@ def look_anew(device: Device, plan: Plan, now: int) -> None:
     fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)
 
 
+def give_up(state: State, device: Device, plan: Plan, rule: str, due: int) -> bool:
+    """Whether nobody knows by now what a deadline of ``rule`` rests on, which it then no longer has.
+
+    So it is where the gateway was away since it last heard the device; its next message is judged.
+    """
+    watched = plan.watched.get(rule)
+    if watched is None or not watched.must_be_heard or device.armed.get(rule) != due:
+        return False
+    if state.listening_since is not None and device.last_seen >= state.listening_since:
+        return False
+    del device.armed[rule]
+    device.changed = True
+    return True
+
+
 def grow(device: Device, plan: Plan, now: int) -> None:
     """Bring the values of growing terms up to ``now`` (Unix ms)."""
     moment, points = at_device(device, now), device.points
