@@ -23,8 +23,9 @@ nothing.
   comment; of a place only its building.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -35,6 +36,9 @@ from devices.kinds import KINDS
 from devices.readings import Address, Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import STATE_CODES, AlarmChange
 from rules.decisions import Input
+
+AT_A_TIME: Final = 128
+"""Readings whose parts are put together at once: few enough to be in the processor's cache still."""
 
 PlaceOf = Callable[[Address], Mapping[str, str]]
 """The registry's place of a device; empty for one that it does not know."""
@@ -86,8 +90,14 @@ class Lines:
         }
         self._forms[_GATEWAY] = (figures, None)  # its own voice: whatever it measures of itself
 
-    def readings(self, inputs: Iterable[Input]) -> list[bytes]:
+    def readings(self, inputs: Sequence[Input]) -> list[bytes]:
         """A line for every reading that has something to forward, in order."""
+        written: list[bytes] = []
+        for start in range(0, len(inputs), AT_A_TIME):
+            written += self._some(inputs[start : start + AT_A_TIME])
+        return written
+
+    def _some(self, inputs: Sequence[Input]) -> list[bytes]:
         devices = self._devices
         parts: list[Part] = []
         for reading in inputs:

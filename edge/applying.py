@@ -29,6 +29,8 @@ from rules.reach import look_back_ms
 from rules.succession import RuleChanges, changes_between
 
 DAY_MS = 86_400_000
+WARM_UP_MOST_MS = 3_600_000
+"""Somebody waits: what looks further back begins with the day."""
 TIMEOUT_S = 60.0
 PATIENCE_S = 5.0
 
@@ -119,7 +121,8 @@ def _try(
 ) -> None:
     """The last day with both; a history that cannot be read prevents nothing."""
     now = time.time_ns() // 1_000_000
-    span = Span(now - DAY_MS, now, max(look_back_ms(rules.rules) for rules in rule_sets))
+    before_ms = max(look_back_ms(rules.rules) for rules in rule_sets)
+    span = Span(now - DAY_MS, now, min(before_ms, WARM_UP_MOST_MS))
     names = words["new"], words["old"]
     try:
         report = tried(config, load_registry(config), rule_sets, names, span, jobs)

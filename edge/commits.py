@@ -18,21 +18,17 @@ from collections.abc import Sequence
 
 from devices.topics import Lane
 from edge.intake import Intake
-from edge.owed import READINGS, Owed, extend
+from edge.need import Need
+from edge.owed import Owed, extend
+from edge.snapshots import Snapshots
 from edge.store.errors import StoreError
-from edge.store.inputs import Inputs
-from edge.store.records import Batch, Committed, OutgoingKind, Snapshot, no_marks
+from edge.store.records import Batch, Committed, no_marks
 from edge.store.salvage import is_damage
 from edge.storing import Flight, Follower, Store, Storing, is_full, resolve, worth_writing
-from rules.state import freeze
 
 log = logging.getLogger("anlin.commits")
 
 MOST_MESSAGES = 2_000
-SNAPSHOT_READINGS = 100_000
-SNAPSHOT_MS = 3_600_000
-"""A snapshot after so many readings or so much time, whichever is first (docs/adr/0003)."""
-
 TELL_S = 0.5
 """So long does an alarm wait for the disk before it is told as not durable."""
 HUNG_S = 2.0
@@ -43,20 +39,13 @@ PROBE_S = (1.0, 2.0, 4.0, 8.0)
 """Between attempts to climb one step of the ladder."""
 STEADY_S = 60.0
 """So long must the store work before the next failure is looked at with fresh patience."""
-GAP_MS = 60_000
-"""Readings that are not stored go on record at least this often, where gaps can be written."""
-
-UNSTORED_SINCE = "unstored_since"
-"""A position: since when (Unix ms) readings are acknowledged and not stored; 0 when they are."""
-ALL_KNOWN = 1
-"""Its value after a good end without room: the next start must be careful, and what was lost is on record."""
 
 
 class Commits:
     """Owns the open batch of ``intake``.
 
     ``patient``: a single failure is answered by a rebuild; not so in the engine that was just rebuilt for one.
-    ``last_now``: the engine's time at the last batch on disk.
+    ``last_now``: see `Need`.
     """
 
     def __init__(
@@ -72,7 +61,8 @@ class Commits:
     ) -> None:
         self.limit = MOST_MESSAGES
         self.storing = Storing.ALL
-        self.owed = Owed()
+        self._snapshots = Snapshots(intake)
+        self._need = Need(intake, self._snapshots, last_now)
         self._store = store
         self._intake = intake
         self._follower = follower
@@ -94,22 +84,15 @@ class Commits:
         self._patient = patient
         self._patient_from = 0.0
         self._due = False
-        self._ending = False
-        """The next batch ends the running gaps."""
-        self._climbing = False
-        """The next batch tries to store everything again."""
-        self._whole = False
-        """The next snapshot must hold every device."""
-        self._doubts: dict[int, int] = {}
-        """Batches that failed, with the readings that were counted for them: one may be on disk after all."""
-        self._last_now = last_now
-        self._unstored_since = 0
-        self._since_snapshot = 0
-        self._snapshot_at = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._failed = False
         intake.batch = self._open.batch
+
+    @property
+    def owed(self) -> Owed:
+        """What was decided and is not on disk."""
+        return self._need.owed
 
     @property
     def writing_since(self) -> float | None:
@@ -172,7 +155,7 @@ class Commits:
 
     async def drain(self) -> None:
         """Close the open batch and wait until everything is on disk, or a commit has failed."""
-        self._ending = self.storing is Storing.ALARMS
+        self._need.ending = self.storing is Storing.ALARMS
         self.close()
         if self.storing is Storing.NONE:
             self._probe()
@@ -200,7 +183,7 @@ class Commits:
 
     def snapshot_soon(self) -> None:
         """Let the next batch without an alarm carry a snapshot."""
-        self._since_snapshot = SNAPSHOT_READINGS
+        self._snapshots.soon()
 
     # --- to the disk ----------------------------------------------------------------------------------------
 
@@ -209,10 +192,10 @@ class Commits:
             self._timer.cancel()
             self._timer = None
         self._due = False
-        flight = self._open
+        flight, need = self._open, self._need
         batch = flight.batch
         if self._failed or not (
-            flight.acknowledgements or flight.waiters or self._climbing or self._ending or not batch.empty
+            flight.acknowledgements or flight.waiters or need.climbing or need.ending or not batch.empty
         ):
             flight.taken.clear()
             return
@@ -222,13 +205,13 @@ class Commits:
         self._intake.batch = self._open.batch
         match self.storing:
             case Storing.ALL if flight.succession:
-                self._add_snapshot(batch)
+                self._snapshots.add(batch)
             case Storing.ALL:
-                self._snapshot_if_due(batch)
+                self._snapshots.add_if_due(batch)
             case Storing.ALARMS:
-                self._prepare_in_need(flight)
+                need.prepare(flight)
             case Storing.NONE:
-                self.owed.add(batch)
+                need.owed.add(batch)
                 self._let_go(flight)
                 return
         self._since = self._loop.time()
@@ -242,7 +225,7 @@ class Commits:
     def _give(self, flight: Flight) -> None:
         self._seq += 1
         flight.batch.seq = self._seq
-        flight.batch.doubts = list(self._doubts)
+        flight.batch.doubts = self._need.doubts
         flight.given = True
         self._idle.clear()
         self._store.commit(flight.batch).add_done_callback(lambda future: self._answered(flight, future))
@@ -254,10 +237,7 @@ class Commits:
             self._refused(flight, error)
             return
         committed = future.result()
-        for seq in committed.landed:
-            self.owed.readings.count -= min(self.owed.readings.count, self._doubts.get(seq, 0))
-        self._doubts.clear()
-        self._last_now = max(self._last_now, flight.batch.now)
+        self._need.written(flight.batch, committed.landed)
         if flight is self._late:
             self._late = None
             self._follower.committed(flight, committed, late=True)
@@ -281,8 +261,7 @@ class Commits:
             if not self._patient and self._loop.time() >= self._patient_from:
                 self._patient, self._probes = True, 0
         elif flight.batch.snapshot is not None:
-            self._whole = False
-            self._unstored_since = 0
+            self._need.over()
             self._patient_from = self._loop.time() + STEADY_S
             self._store.keep_ballast(keep=True)
             self._switch(Storing.ALL, "the store takes everything again")
@@ -292,85 +271,7 @@ class Commits:
             if lane not in flight.forgotten:
                 self._intake.packets[lane].committed(marks)
 
-    def _snapshot_if_due(self, batch: Batch) -> None:
-        self._since_snapshot += len(batch.inputs)
-        if not self._snapshot_at:
-            self._snapshot_at = batch.now
-        if batch.changes or not self._since_snapshot:
-            return  # an alarm does not wait for a snapshot
-        if self._since_snapshot >= SNAPSHOT_READINGS or not (
-            0 <= batch.now - self._snapshot_at < SNAPSHOT_MS  # below: the clock was set back
-        ):
-            self._add_snapshot(batch)
-
-    def _add_snapshot(self, batch: Batch) -> None:
-        header, devices = freeze(self._intake.state)
-        batch.snapshot = Snapshot(self._intake.engine.rules.hash, header, devices)
-        batch.rules = self._intake.kept
-        self._since_snapshot, self._snapshot_at = 0, batch.now
-
     # --- a store in need: down ------------------------------------------------------------------------------
-
-    def _prepare_in_need(self, flight: Flight) -> None:
-        """What is owed goes first. Readings stay out, unless this batch is to store everything again."""
-        batch = self._owed_batch()
-        flight.told.update(row.id for row in batch.outgoing if row.kind is OutgoingKind.ORDER)
-        own, flight.batch = flight.batch, batch
-        fresh = {change.alarm.id for change in own.changes}
-        batch.outgoing = [row for row in batch.outgoing if row.subject not in fresh]
-        if self._climbing:
-            self._climbing = False
-            owed = batch.inputs
-            batch.inputs = Inputs()
-            extend(batch, own)
-            owed.join(own.inputs)
-            batch.inputs = owed
-            batch.recent, batch.quarantined = own.recent, own.quarantined
-            if self._whole:
-                for device in self._intake.state.devices.values():
-                    device.changed = True
-            self._add_snapshot(batch)
-            self._add_gaps(flight, 0)
-        else:
-            self.owed.reduce(own)
-            extend(batch, own)
-            now, batch.now = batch.now, self._last_now
-            # Replay must not run deadlines over a time of which it has no readings.
-            if not self._unstored_since:
-                self._unstored_since = batch.positions[UNSTORED_SINCE] = now
-            if self._ending:
-                self._ending = False
-                self._add_gaps(flight, ALL_KNOWN)
-            elif now - self._unstored_since >= GAP_MS and self.owed.readings.count:
-                self._add_gaps(flight, now)
-
-    def _owed_batch(self) -> Batch:
-        """Everything owed, with a publication for each alarm that stands."""
-        batch = self.owed.take()
-        newest = {change.alarm.id: change.alarm for change in batch.changes}
-        batch.outgoing += [self._intake.publication(each) for each in newest.values() if each.on_board]
-        return batch
-
-    def _add_gaps(self, flight: Flight, unstored_since: int) -> None:
-        now = self._intake.state.now
-        flight.gaps = [*self.owed.readings.end(now), *self.owed.alarms.end(now)]
-        flight.batch.gaps += flight.gaps
-        flight.batch.positions[UNSTORED_SINCE] = self._unstored_since = unstored_since
-
-    def _reduce_again(self, flight: Flight) -> None:
-        """After a failure: what was in it as far as it may be tried once more."""
-        batch = flight.batch
-        before = self.owed.readings.count
-        for gap in flight.gaps:
-            (self.owed.readings if gap.lane == READINGS else self.owed.alarms).again(gap)
-            batch.gaps.remove(gap)
-        flight.gaps = []
-        since = batch.inputs.first_at if batch.inputs else self._intake.state.now
-        self.owed.reduce(batch)
-        self._doubts[batch.seq] = self.owed.readings.count - before
-        batch.now = self._last_now
-        self._unstored_since = self._unstored_since or since
-        batch.positions[UNSTORED_SINCE] = self._unstored_since
 
     def _refused(self, flight: Flight, error: BaseException) -> None:
         """A commit has failed."""
@@ -384,7 +285,7 @@ class Commits:
             if alarms and self._patient and not damaged:  # to be brought again takes the broker a second
                 self._patient = False
                 self._store.reset()
-                self._doubts[flight.batch.seq] = 0
+                self._need.doubt(flight.batch.seq)
                 flight.batch.repeats = flight.batch.seq
                 self._give(flight)
                 return
@@ -395,9 +296,9 @@ class Commits:
         self._store.reset()
         if full:
             self._store.keep_ballast(keep=False)
-        self._whole = True
+        self._need.whole = True
         climbed = flight.batch.snapshot is not None and self.storing is Storing.ALARMS
-        self._reduce_again(flight)
+        self._need.reduce_again(flight)
         if flight is self._late:
             self._late = None
             self.owed.add_before(flight.batch)
@@ -442,7 +343,7 @@ class Commits:
         flight, self._writing = self._writing, None
         if self._again is not None:
             self._again.cancel()
-        self._whole = True
+        self._need.whole = True
         self._patient = False
         self._switch(Storing.NONE, reason)
         if flight is not None:
@@ -477,7 +378,7 @@ class Commits:
         self._failed = False
         self._store.reset()
         if flight is not None:
-            self._reduce_again(flight)
+            self._need.reduce_again(flight)
         self._give_up(reason)
 
     # --- a store in need: up --------------------------------------------------------------------------------
@@ -488,7 +389,7 @@ class Commits:
 
     def begin_reduced(self, reason: str) -> None:
         """The run before this one ended without room for readings: climb only when there is room."""
-        self._whole = True
+        self._need.whole = True
         self._patient = False
         self._switch(Storing.ALARMS, reason)
         self._probe_later(reason)
@@ -513,15 +414,11 @@ class Commits:
             self._prober.cancel()
         self._prober = None
         if self.storing is Storing.NONE:
-            self._late = Flight(self._owed_batch())
-            self._late.batch.now = self._last_now
-            self._late.told = {row.id for row in self._late.batch.outgoing if row.kind is OutgoingKind.ORDER}
-            self._unstored_since = self._unstored_since or self._intake.state.now
-            self._late.batch.positions[UNSTORED_SINCE] = self._unstored_since
+            self._late = self._need.all_owed()
             self._give(self._late)
         elif self.storing is Storing.ALARMS:
             if self._store.has_room():
-                self._climbing = True
+                self._need.climbing = True
                 self.close()
             else:
                 self._prober = self._loop.call_later(PROBE_S[0], self._probe)

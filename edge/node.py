@@ -21,7 +21,7 @@ from edge.adoption import Adoption
 from edge.babblers import Babblers
 from edge.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
-from edge.commits import ALL_KNOWN, MOST_MESSAGES, UNSTORED_SINCE, Commits
+from edge.commits import MOST_MESSAGES, Commits
 from edge.control import ControlServer
 from edge.health import Code, Troubles
 from edge.hearing import Hearing
@@ -37,6 +37,7 @@ from edge.mqtt.link import (
     PublishRefusedError,
     Will,
 )
+from edge.need import ALL_KNOWN, UNSTORED_SINCE
 from edge.outbox import Outbox
 from edge.owed import READINGS, extend
 from edge.recovery import restore

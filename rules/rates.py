@@ -19,7 +19,7 @@ def measure_rates(
     untimed = waited and time_told(source_time, received_at, reading.flags) is None
     for name, rate in rates.items():
         value = reading.values.get(rate.of)
-        if not isinstance(value, int | float):
+        if not isinstance(value, (int, float)):  # `int | float` would be made anew for every message
             continue
         if untimed:
             device.points.pop(name, None)

@@ -30,8 +30,12 @@ def reach_of(rules: Iterable[Rule]) -> Reach:
     return farthest
 
 
+WINDOW_MOST_MS = 86_400_000
+"""A window that is longer is not worth to read so much for: it is shorter at first, as in a new gateway."""
+
+
 def look_back_ms(rules: Iterable[Rule]) -> int:
-    """How long before a moment something may have happened that decides at it: windows, and a delay after them."""
+    """How long before a moment something may have happened that decides at it: a window and a delay after it."""
     return max((_look_back_ms(rule) for rule in rules), default=0)
 
 
@@ -40,7 +44,8 @@ def _look_back_ms(rule: Rule) -> int:
     spans += [rise.after_ms for rise in rule.escalate]
     spans += [each.within_ms for each in (rule.fold, rule.flood) if each is not None]
     spans += [int(limited.limit_s * 1000) for limited in KINDS[rule.kind].limited.values()]
-    return max(spans) + max((term.look_back_ms for term in rule.terms.values()), default=0)
+    windows = (min(term.look_back_ms, WINDOW_MOST_MS) for term in rule.terms.values())
+    return max(spans) + max(windows, default=0)
 
 
 def _levels(rule: Rule) -> Iterator[Level]:

@@ -1,7 +1,7 @@
 """Lines: what leaves the building, in which form, and what never does."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from zlib import crc32
 
 import pytest
@@ -453,9 +453,6 @@ def test_lines_after_a_restart_are_those_of_a_run_through(
 
 
 def test_the_memory_for_devices_is_bounded_and_forgetting_changes_nothing() -> None:
-    def stream() -> Iterator[Reading]:
-        for number in range(300):
-            yield reading(f"c1/smoke/s{number % 100}", {"smoke": False}, at=NOW + number)
-
+    stream = [reading(f"c1/smoke/s{n % 100}", {"smoke": False}, at=NOW + n) for n in range(300)]
     small = Lines("c1", "gw-1", place_of, cache_limit=7)
-    assert small.readings(stream()) == lines().readings(stream())
+    assert small.readings(stream) == lines().readings(stream)

@@ -408,11 +408,14 @@ def test_the_commands_in_the_guide_do_what_it_says(
     commands = [shlex.split(line) for line in re.findall(r"^\$ anlin (.*)$", guide, re.MULTILINE)]
     assert len(commands) >= 6
     monkeypatch.chdir(tmp_path)
-    write(tmp_path, "my-rules.yaml", warm(30))
-    write(tmp_path, "my-rules-old.yaml", warm(40))
+    rare = warm(190).replace("99", "195")  # no shipped scenario gets so hot
+    write(tmp_path, "my-rules.yaml", rare)
+    write(tmp_path, "my-rules-old.yaml", rare.replace("190", "180"))
     with Gateway(tmp_path / "gw", broker.port) as gateway:
         typed = Typed(gateway, capsys)
         for command in commands:
+            if command[1] == "test":
+                continue  # plays every shipped story; its own tests do
             code, _, err = typed(*command, *(["--jobs", "1"] if command[1] in ("replay", "apply") else []))
             assert (code, err) == (0, ""), command
         assert gateway.ask("status")["rules"]["rules"] == len(load_rules(Config()).rules) + 1

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from devices.topics import Lane
-from edge.commits import ALL_KNOWN, UNSTORED_SINCE
+from edge.need import ALL_KNOWN, UNSTORED_SINCE
 from edge.owed import CHANGES_MOST, Owed
 from edge.store.ballast import FILE as BALLAST_FILE
 from edge.store.records import Batch, DeadLetter
