@@ -35,6 +35,8 @@ class Clock(msgspec.Struct, array_like=True):
     newest_event: int = 0
     """The same of events: the two come in sessions of their own, and overtake each other."""
     newest_event_at: int = 0
+    told_at: int = 0
+    """Arrival of the message that gave ``told``."""
 
 
 class Ongoing(msgspec.Struct, array_like=True):

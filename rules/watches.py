@@ -15,6 +15,20 @@ from rules.plans import Plan, Watched
 from rules.state import Device, State
 from rules.terms import Fading
 
+AFTER_STOP_MS = 600_000
+"""So long a device has to speak after a stop before what grew meanwhile is judged without it."""
+
+
+def put_off(state: State, device: Device, rule: str, due: int) -> bool:
+    """Whether a look that was due in a stop waits for the device to speak, and has a new deadline."""
+    heard_from = state.listening_since
+    if heard_from is None or device.last_seen >= heard_from or due > heard_from:
+        return False
+    device.armed[rule] = later = heard_from + AFTER_STOP_MS
+    device.changed = True
+    heappush(state.deadlines, (later, key_of(rule, device), device.address, WATCH + rule))
+    return True
+
 
 def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> None:
     """Let the terms that a message feeds hear it; ``moment`` as `rules.moments.tell_time` gave it.
@@ -50,6 +64,21 @@ def look_anew(device: Device, plan: Plan, now: int) -> None:
     device.armed.clear()
     grow(device, plan, now)
     fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)
+
+
+def give_up(state: State, device: Device, plan: Plan, rule: str, due: int) -> bool:
+    """Whether nobody knows by now what a deadline of ``rule`` rests on, which it then no longer has.
+
+    So it is where the gateway was away since it last heard the device; its next message is judged.
+    """
+    watched = plan.watched.get(rule)
+    if watched is None or not watched.must_be_heard or device.armed.get(rule) != due:
+        return False
+    if state.listening_since is not None and device.last_seen >= state.listening_since:
+        return False
+    del device.armed[rule]
+    device.changed = True
+    return True
 
 
 def grow(device: Device, plan: Plan, now: int) -> None:

@@ -255,6 +255,7 @@ def test_the_shipped_rules_raise_and_clear_what_the_demo_expects_in_time() -> No
         ("confirm", "done"),
         ("hold_door", "done"),
         ("release_door", "done"),
+        ("sound", "done"),
     }
 
 
