@@ -55,6 +55,7 @@ BENCHES: Mapping[str, Bench] = {
         disk,
         unwritable,
         history,
+        rules,
         soak,
     )
 }

@@ -150,6 +150,10 @@ class _Told:
         times = say("times", count=alarm.occurrences) if alarm.occurrences > 1 else ""
         yield say("raised", at=self._at(alarm.raised_at), severity=alarm.severity, state=alarm.state) + times
         why = alarm.why
+        if alarm.members is not None:
+            yield say("together", count=len(alarm.members))
+            yield from (f"  {key}" for key in alarm.members)
+            return
         if why is None:
             yield say("unexplained")
             return
@@ -267,6 +271,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "raised": "raised {at}, now {severity}, {state}",
         "times": ", {count} times",
+        "together": "It tells of {count} alarms together, each with an explanation of its own:",
         "unexplained": "It was stored before alarms kept their reasons.",
         "seen": "What was seen:",
         "told": ", told {at}",
@@ -308,6 +313,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
     "zh": {
         "raised": "{at} 触发，当前级别 {severity}，状态 {state}",
         "times": "，共 {count} 次",
+        "together": "它汇总了 {count} 条告警，每条各有说明：",
         "unexplained": "该告警保存时尚未记录原因。",
         "seen": "当时看到：",
         "told": "，上报时间 {at}",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from math import ceil
 from types import MappingProxyType
 
 from devices.readings import Scalar
@@ -31,6 +32,23 @@ class Crossing:
     """Seconds."""
     strict: bool
     """It changes only just after the bound."""
+    lasts_ms: int | None = None
+    """From the beginning to the change, where the bound is a constant."""
+
+    def lasting(self, points: Points) -> int | None:
+        """From the beginning to the change (ms); None where the bound is unknown."""
+        if self.lasts_ms is not None:
+            return self.lasts_ms
+        bound = self.bound(points)
+        return None if bound is None else change_after(bound, strict=self.strict)
+
+
+def change_after(bound: float, *, strict: bool) -> int:
+    """The first whole millisecond at which a duration has crossed ``bound`` (seconds)."""
+    ms = ceil(bound * 1000)
+    if ms / 1000 < bound:  # the same division as that of a growing term decides
+        ms += 1
+    return ms + strict
 
 
 @dataclass(frozen=True, slots=True)

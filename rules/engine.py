@@ -42,7 +42,7 @@ from rules.instructions import instruct
 from rules.lateness import judge_past
 from rules.limits import limit
 from rules.meeting import meet
-from rules.moments import at_gateway, is_overtaken, tell_time
+from rules.moments import at_device, at_gateway, is_overtaken, tell_time
 from rules.places import Neighbourhood, PlaceOf
 from rules.plans import Plan, is_over, names_of, plan_of, truth_of
 from rules.rates import measure_rates
@@ -51,7 +51,7 @@ from rules.steps import shift
 from rules.succession import retire
 from rules.suppression import causes_first
 from rules.tracks import LOST, Told, expire, hear, move, release, show
-from rules.watches import fade, grow, hear_terms, look_anew, watch
+from rules.watches import fade, give_up, grow, hear_terms, look_anew, put_off, watch
 from rules.withholding import earliest, is_withheld, look_again, opens
 
 TRACKS_MOST = 64
@@ -181,7 +181,8 @@ class Engine:
     ) -> list[Changed]:
         """What a device has said, in its turn; gives what that changes for those that look at it."""
         values, channel, around = reading.values, reading.channel, list[Changed]()
-        said_at = tell_time(device, reading, waited=state.catching_up) if channel in _TIMED else now
+        waited = state.catching_up and plan.kind.on_wire
+        said_at = tell_time(device, reading, waited=waited) if channel in _TIMED else now
         keep_times(device, values)
         device.source_time = reading.source_time
         if channel is Channel.TELEMETRY:
@@ -427,7 +428,11 @@ class Engine:
             self._follow(state, device, plan, expire(device, plan.kind.following, due), due)
             return
         if condition.startswith(WATCH):
-            self._look_again(state, device, plan, condition.removeprefix(WATCH), due)
+            rule_id = condition.removeprefix(WATCH)
+            if device.armed.get(rule_id) != due:
+                return
+            if not (give_up(state, device, plan, rule_id, due) or put_off(state, device, rule_id, due)):
+                self._look_again(state, device, plan, rule_id, due)
             return
         ongoing = device.ongoing.get(condition)
         if ongoing is not None:
@@ -461,18 +466,24 @@ class Engine:
             return
         device.changed = True
         device.points[name] = False
+        if plan.terms:
+            ended = Reading(Channel.TELEMETRY, device.address, {name: False}, due, due)
+            hear_terms(device, plan, ended, at_device(device, due))
         around = self._around.notice(state, device, (name,), device.points, due)
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
         self._look(state, around, due)
+        watch(state, device, plan, due)
 
     def _look_again(self, state: State, device: Device, plan: Plan, rule_id: str, due: int) -> None:
         """A condition may have changed without a message."""
-        watched = plan.watched.get(rule_id)
-        if watched is None or device.armed.get(rule_id) != due:
+        if device.armed.get(rule_id) != due:
             return
         del device.armed[rule_id]
         device.changed = True
+        watched = plan.watched.get(rule_id)
+        if watched is None:
+            return
         grow(device, plan, due)
         fade(device, watched.fading, due)
         rule = plan.rules[rule_id]
@@ -506,9 +517,12 @@ class Engine:
             due = since + int(plan.kind.limited[name].limit_s * 1000)
             if due <= now and (told is None or not since <= told < due):
                 self._expire_limited(state, device, plan, name, due)
-        for rule_id, due in () if event else list(device.armed.items()):
-            if due <= now and (told is None or due <= at_gateway(device, told)):
-                self._look_again(state, device, plan, rule_id, due)
+        if not event:
+            until = now if told is None else min(at_gateway(device, told), now)
+            while (
+                device.armed and (first := min((due, rule) for rule, due in device.armed.items()))[0] <= until
+            ):
+                self._look_again(state, device, plan, first[1], first[0])
         for ongoing in list(device.ongoing.values()):
             if event != (ongoing.fields is not None) and (event or ongoing.rule not in plan.cleared_by_event):
                 continue  # what would end it comes on the other lane

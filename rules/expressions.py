@@ -273,8 +273,7 @@ class _Compiler:
         return Part(Sort.NUMBER, negative(part.evaluate), ast.UnaryOp(ast.USub(), part.tree), part.made)
 
     def _arithmetic(self, node: ast.BinOp, operation: ast.operator, left: Part, right: Part) -> Part:
-        left = self._as_duration(node.left, left, beside=right)
-        right = self._as_duration(node.right, right, beside=left)
+        left, right = _if_duration(left), _if_duration(right)
         sort = self._sort_of(node, operation, left, right)
         if isinstance(operation, ast.Div) and right.constant == 0:
             raise self.error(node, "a division by zero")
@@ -376,6 +375,12 @@ class _Compiler:
         return ExpressionError(
             len(before.decode("utf-8", "surrogatepass")) + 1, reason, value=value, nearest=near
         )
+
+
+def _if_duration(part: Part) -> Part:
+    """A text in arithmetic can only be one."""
+    ms = read_duration(part.constant) if isinstance(part.constant, str) else None
+    return part if ms is None else fixed(Sort.DURATION, ms / 1000)
 
 
 def _check_size(tree: ast.expr) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from devices.readings import Scalar
-from rules.definitions import Crossing
+from rules.definitions import Crossing, change_after
 from rules.logic import Evaluate, all_of, any_of, point_against
 from rules.logic import compared as comparison
 from rules.terms import Growing, Term
@@ -104,7 +104,10 @@ def compared(operation: ast.cmpop, left: Part, right: Part) -> Part:
     made = Made.of(left, right)
     if one.growing is not None:
         strict = sign in (ast.Gt, ast.LtE)
-        made = replace(made, crossings=(*made.crossings, Crossing(one.growing, other.evaluate, strict)))
+        bound = other.constant
+        fixed_at = change_after(bound, strict=strict) if isinstance(bound, int | float) else None
+        crossing = Crossing(one.growing, other.evaluate, strict, fixed_at)
+        made = replace(made, crossings=(*made.crossings, crossing))
     compare = COMPARISONS[sign]
     if isinstance(one.tree, ast.Name) and other.constant is not None:
         return Part(Sort.BOOLEAN, point_against(one.tree.id, compare, other.constant), tree, made)

@@ -82,6 +82,8 @@ class Watched:
     crossings: tuple[Crossing, ...]
     fading: tuple[Fading, ...]
     """Looked at only while the rule's condition is under way."""
+    must_be_heard: bool = False
+    """Nothing of it is known while the gateway is away (`rules.terms.Growing`)."""
 
 
 def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
@@ -129,7 +131,8 @@ def _watched(rule: Rule) -> Watched | None:
     crossings = tuple(crossing for condition in rule.conditions for crossing in condition.crossings)
     terms = {term.name: term for condition in rule.conditions for term in condition.terms}
     fading = tuple(term for term in terms.values() if isinstance(term, Fading))
-    return Watched(crossings, fading) if crossings or fading else None
+    must_be_heard = any(getattr(crossing.term, "must_be_heard", False) for crossing in crossings)
+    return Watched(crossings, fading, must_be_heard) if crossings or fading else None
 
 
 def names_of(rule: Rule) -> frozenset[str]:

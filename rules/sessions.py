@@ -65,15 +65,23 @@ class Phase:
         points = device.points
         device.memory[PHASE] = course
         points[PHASE] = course.phase
-        for name, (_, read) in _FIGURES.items():
-            value = read(course, self.session)
-            if value is None:
-                points.pop(name, None)
-            else:
+        points["session_peak()"] = course.peak
+        points["session_restarted()"] = course.restarted
+        points["session_rising()"] = course.rising
+        for name, value in (
+            ("session_energy()", course.energy),
+            ("session_warming()", warming(course, self.session)),
+        ):
+            if value is not None:
                 points[name] = value
-        for name, since in _DURATIONS.items():
-            if since(course) is None:
-                points[name] = 0.0
+            else:
+                points.pop(name, None)
+        if course.began is None:
+            points["session_age()"] = 0.0
+        if course.full_since is None:
+            points["session_full_for()"] = 0.0
+        if course.flat_since is None:
+            points["session_flat_for()"] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,7 @@ class Lasting:
     point: Point
     read: Callable[[Course], int | None]
     look_back_ms: int = LOOK_BACK_MS
+    must_be_heard: bool = True
 
     @property
     def name(self) -> str:
@@ -122,16 +131,18 @@ class Lasting:
 
     def since(self, device: Device) -> int | None:
         """See `rules.terms.Growing`."""
-        course = course_of(device)
+        course = device.memory.get(PHASE)
+        if type(course) is not Course:
+            course = course_of(device)
         return None if course is None else self.read(course)
 
 
-_FIGURES: Mapping[str, tuple[Sort, Callable[[Course, Session], Scalar | None]]] = {
-    "session_energy()": (Sort.NUMBER, lambda course, _: course.energy),
-    "session_peak()": (Sort.NUMBER, lambda course, _: course.peak),
-    "session_warming()": (Sort.NUMBER, warming),
-    "session_restarted()": (Sort.BOOLEAN, lambda course, _: course.restarted),
-    "session_rising()": (Sort.BOOLEAN, lambda course, _: course.rising),
+_FIGURES: Mapping[str, Sort] = {
+    "session_energy()": Sort.NUMBER,
+    "session_peak()": Sort.NUMBER,
+    "session_warming()": Sort.NUMBER,
+    "session_restarted()": Sort.BOOLEAN,
+    "session_rising()": Sort.BOOLEAN,
 }
 
 _DURATIONS: Mapping[str, Callable[[Course], int | None]] = {
@@ -158,7 +169,7 @@ def _phase(call: Call) -> Phase:
 
 def _figure(call: Call) -> Figure:
     session, name = session_of(call), call.done()
-    return Figure(session, Point(name, _FIGURES[name][0]))
+    return Figure(session, Point(name, _FIGURES[name]))
 
 
 def _lasting(call: Call) -> Lasting:

@@ -35,6 +35,8 @@ class Clock(msgspec.Struct, array_like=True):
     newest_event: int = 0
     """The same of events: the two come in sessions of their own, and overtake each other."""
     newest_event_at: int = 0
+    told_at: int = 0
+    """Arrival of the message that gave ``told``."""
 
 
 class Ongoing(msgspec.Struct, array_like=True):
@@ -199,19 +201,25 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
 
 _NUMBERS = 1
-"""Extension type of a row of numbers, which windows keep (`rules.folds`)."""
+"""Extension type of a row of numbers, which windows keep (`rules.folds`): all first bytes, all second …
+
+Neighbours in time are much alike in all but their last bytes; so laid out they take a fifth when compressed.
+"""
+_BYTES = 8
 
 
 def _pack(value: object) -> msgspec.msgpack.Ext:
     if isinstance(value, array):
-        return msgspec.msgpack.Ext(_NUMBERS, value.tobytes())
+        numbers = value.tobytes()
+        return msgspec.msgpack.Ext(_NUMBERS, b"".join(numbers[byte::_BYTES] for byte in range(_BYTES)))
     raise NotImplementedError(f"a snapshot cannot hold a {type(value).__name__}")
 
 
 def _unpack(_code: int, data: memoryview) -> "array[float]":
-    numbers = array("d")
-    numbers.frombytes(data)
-    return numbers
+    numbers, count = bytearray(len(data)), len(data) // _BYTES
+    for byte in range(_BYTES):
+        numbers[byte::_BYTES] = data[byte * count : (byte + 1) * count]
+    return array("d", bytes(numbers))
 
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_pack)

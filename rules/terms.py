@@ -54,7 +54,8 @@ class Growing(Term, Protocol):
     """A term whose value is how long something has lasted, so it grows without a message.
 
     The engine keeps the value; `hear` keeps only what `since` needs. Where `since` gives None, the value is what
-    `hear` left (0 where it does not last; absent where that is unknown).
+    `hear` left (0 where it does not last; absent where that is unknown). One with a true ``must_be_heard`` goes on
+    over a stop of the gateway only once its device has been heard again: nobody knows what it did meanwhile.
     """
 
     def since(self, device: Device) -> int | None:

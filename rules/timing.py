@@ -49,7 +49,7 @@ def read_timing(entry: Entry, severity: Severity) -> Timing:
             if entry.has(key):
                 entry.fault(key, reason)
     if timing.safety:
-        for key in ("cooldown", "active", "clear_after", "suppressed_by", "fold"):
+        for key in ("cooldown", "active", "clear_after"):
             if entry.has(key):
                 entry.fault(key, "nothing may withhold or end an alarm of a rule with `safety: true`")
     return timing

@@ -7,15 +7,27 @@ condition is under way.
 
 from collections.abc import Iterable
 from heapq import heappush
-from math import ceil
 
 from devices.readings import Reading
 from rules.deadlines import WATCH, key_of
-from rules.definitions import Crossing
-from rules.moments import at_device, at_gateway
+from rules.moments import at_device
 from rules.plans import Plan, Watched
 from rules.state import Device, State
 from rules.terms import Fading
+
+AFTER_STOP_MS = 600_000
+"""So long a device has to speak after a stop before what grew meanwhile is judged without it."""
+
+
+def put_off(state: State, device: Device, rule: str, due: int) -> bool:
+    """Whether a look that was due in a stop waits for the device to speak, and has a new deadline."""
+    heard_from = state.listening_since
+    if heard_from is None or device.last_seen >= heard_from or due > heard_from:
+        return False
+    device.armed[rule] = later = heard_from + AFTER_STOP_MS
+    device.changed = True
+    heappush(state.deadlines, (later, key_of(rule, device), device.address, WATCH + rule))
+    return True
 
 
 def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> None:
@@ -54,12 +66,28 @@ def look_anew(device: Device, plan: Plan, now: int) -> None:
     fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)
 
 
+def give_up(state: State, device: Device, plan: Plan, rule: str, due: int) -> bool:
+    """Whether nobody knows by now what a deadline of ``rule`` rests on, which it then no longer has.
+
+    So it is where the gateway was away since it last heard the device; its next message is judged.
+    """
+    watched = plan.watched.get(rule)
+    if watched is None or not watched.must_be_heard or device.armed.get(rule) != due:
+        return False
+    if state.listening_since is not None and device.last_seen >= state.listening_since:
+        return False
+    del device.armed[rule]
+    device.changed = True
+    return True
+
+
 def grow(device: Device, plan: Plan, now: int) -> None:
     """Bring the values of growing terms up to ``now`` (Unix ms)."""
+    moment, points = at_device(device, now), device.points
     for term in plan.growing:
         since = term.since(device)
         if since is not None:
-            device.points[term.name] = max(now - at_gateway(device, since), 0) / 1000
+            points[term.name] = max(moment - since, 0) / 1000
 
 
 def fade(device: Device, terms: Iterable[Fading], now: int) -> None:
@@ -73,33 +101,27 @@ def fade(device: Device, terms: Iterable[Fading], now: int) -> None:
 
 def watch(state: State, device: Device, plan: Plan, now: int) -> None:
     """Have a deadline for each rule whose truth can change after ``now`` without a message."""
+    ahead, armed, points = at_device(device, now) - now, device.armed, device.points
     for rule, watched in plan.watched.items():
-        due = _next(device, watched, now, under_way=rule in device.ongoing)
-        if due is None or due >= device.armed.get(rule, due + 1):
+        due = None
+        for crossing in watched.crossings:
+            since = crossing.term.since(device)
+            if since is None or (lasting := crossing.lasting(points)) is None:
+                continue
+            crosses = since + lasting - ahead
+            if crosses > now and (due is None or crosses < due):
+                due = crosses
+        if watched.fading and rule in device.ongoing:
+            due = _fades_next(device, watched, now, due, ahead)
+        if due is None or due >= armed.get(rule, due + 1):
             continue  # one that comes too early looks again
-        device.armed[rule] = due
+        armed[rule] = due
         heappush(state.deadlines, (due, key_of(rule, device), device.address, WATCH + rule))
 
 
-def _next(device: Device, watched: Watched, now: int, *, under_way: bool) -> int | None:
-    moment = at_device(device, now)
-    due: int | None = None
-    for crossing in watched.crossings:
-        crosses = _crosses_at(device, crossing)
-        if crosses is not None and crosses > moment and (due is None or crosses < due):
-            due = crosses
-    for term in watched.fading if under_way else ():
+def _fades_next(device: Device, watched: Watched, now: int, due: int | None, ahead: int) -> int | None:
+    for term in watched.fading:
         fades = term.fades_at(device)
-        if fades is not None and fades > moment and (due is None or fades < due):
-            due = fades
-    return None if due is None else at_gateway(device, due)
-
-
-def _crosses_at(device: Device, crossing: Crossing) -> int | None:
-    since, bound = crossing.term.since(device), crossing.bound(device.points)
-    if since is None or bound is None:
-        return None
-    lasting = ceil(bound * 1000)
-    if lasting / 1000 < bound:  # the same division as in `grow` decides
-        lasting += 1
-    return since + lasting + crossing.strict
+        if fades is not None and fades - ahead > now and (due is None or fades - ahead < due):
+            due = fades - ahead
+    return due

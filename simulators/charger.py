@@ -158,10 +158,13 @@ class Charger(Device):
     # --- the session --------------------------------------------------------------------------------------
 
     def _plug(self) -> None:
-        """Somebody connects a battery: 48 to 72 V, 12 to 32 Ah, emptied by 30 to 95 %, at 2 to 5 A."""
-        volts = self.rng.choice((48, 60, 72))
-        self._bulk_w = volts * 1.15 * self.rng.uniform(2, 5) / 0.88
-        self._need_wh = volts * self.rng.uniform(12, 32) * self.rng.uniform(0.3, 0.95) / 0.88
+        """Somebody connects a battery: 48 to 72 V, 12 to 32 Ah, emptied by 30 to 95 %.
+
+        Its charger fits it: 4 to 6 hours from empty, at most 5 A. So every sound battery tapers within six hours.
+        """
+        volts, amp_hours = self.rng.choice((48, 60, 72)), self.rng.uniform(12, 32)
+        self._bulk_w = volts * 1.15 * min(5.0, amp_hours / self.rng.uniform(4, 6)) / 0.88
+        self._need_wh = volts * amp_hours * self.rng.uniform(0.3, 0.95) / 0.88
         self._got_wh = 0.0
         self._unplug_after_s = self.rng.uniform(300, 14_400)
         self._session = f"{self.rng.getrandbits(32):08x}"

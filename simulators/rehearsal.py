@@ -72,7 +72,9 @@ class _Rehearsal:
     def __init__(self, scenario: Scenario, rules: RuleSet) -> None:
         self._scenario = scenario
         self._begin_ms = round(scenario.starts_at.timestamp() * 1_000)
-        self._gateway = VirtualGateway(rules, scenario.registry, lambda: self._now_ms, self._follow)
+        self._gateway = VirtualGateway(
+            rules, scenario.registry, scenario.zone, lambda: self._now_ms, self._follow
+        )
         self._fleet = Fleet(
             scenario.placements,
             site=SITE,

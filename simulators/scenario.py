@@ -18,7 +18,7 @@ its top; who is in it is read by `simulators.casting`, what happens by `simulato
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from types import MappingProxyType
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -92,6 +92,11 @@ class Scenario:
     def __post_init__(self) -> None:
         kinds = {placement.id: placement.kind for placement in self.placements}
         object.__setattr__(self, "kinds", MappingProxyType(kinds))
+
+    @property
+    def zone(self) -> tzinfo:
+        """The property's time zone."""
+        return self.starts_at.tzinfo or UTC
 
     @property
     def starts_at_s(self) -> float:

@@ -7,6 +7,8 @@ given to it; what must follow goes to ``follow``.
 
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import tzinfo
 from typing import NamedTuple
 
 from devices.decoding import Rejected, decode
@@ -17,6 +19,8 @@ from devices.topics import Route, Topics
 from rules.decisions import CatchingUp, Decision, Input, Listening, time_of
 from rules.definitions import RuleSet
 from rules.engine import Engine
+from rules.hours import Calendar
+from rules.places import Neighbourhood
 from rules.state import State, freeze, thaw
 from simulators.casting import SITE
 
@@ -43,12 +47,13 @@ class Delivery(NamedTuple):
 
 
 class VirtualGateway:
-    """``now_ms`` gives the time; ``follow`` takes what must follow."""
+    """In the time zone ``zone``. ``now_ms`` gives the time; ``follow`` takes what must follow."""
 
     def __init__(
         self,
         rules: RuleSet,
         registry: Registry,
+        zone: tzinfo,
         now_ms: Callable[[], int],
         follow: Callable[[Decision], None],
     ) -> None:
@@ -57,7 +62,11 @@ class VirtualGateway:
         self.counts: Counter[str] = Counter()
         self.up = True
         self._engine = Engine(
-            rules, site=SITE, node=NODE, place_of=lambda address: places.get(address, nowhere)
+            replace(rules, calendar=Calendar(zone, rules.calendar.holidays)),
+            site=SITE,
+            node=NODE,
+            place_of=lambda address: places.get(address, nowhere),
+            around=Neighbourhood(registry.devices.values()),
         )
         self.state: State = self._engine.new_state()
         self._now_ms = now_ms

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from devices.documents import parse_yaml
 from devices.faults import ConfigurationError
+from edge.explaining import explain
 from rules.alarms import Alarm, AlarmState
 from rules.decisions import Acknowledge, CatchingUp, ClockStepped, Close, Listening
 from rules.files import parse
@@ -450,6 +451,18 @@ def test_the_wire_says_why_an_alarm_is_quiet() -> None:
     wire = msgspec.json.decode(world.alarm("silent", "shed-1-p001").wire())
     assert (wire["state"], wire["annunciated"], wire["folded_into"]) == ("suppressed", False, fold.id)
     assert msgspec.json.decode(fold.wire())["members"] == list(fold.members or ())
+
+
+def test_a_fold_explains_itself_by_its_members_and_a_member_by_its_fold() -> None:
+    world = Community(SILENT, SHED)
+    shed_goes_dark(world, 10)
+    fold, member = world.alarm("silent", "building=shed-1"), world.alarm("silent", "shed-1-p001")
+    told = list(explain(fold, "en", "Asia/Shanghai"))
+    assert told[2:4] == [
+        "It tells of 10 alarms together, each with an explanation of its own:",
+        "  silent:c1/charger/shed-1-p001",
+    ]
+    assert fold.id in "\n".join(explain(member, "zh", "Asia/Shanghai"))
 
 
 # Properties

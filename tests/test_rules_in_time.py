@@ -610,7 +610,7 @@ def test_the_reasons_of_an_alarm_stay_small() -> None:
         (HOT, "cooldown: 1m\n    escalate: {after: 1m, severity: critical}", "cooldown", "is or becomes"),
         (HOT, "cooldown: 1m\n    safety: true", "cooldown", "nothing may withhold"),
         (HOT, "active: {days: sun}\n    safety: true", "active", "nothing may withhold"),
-        (HOT, "suppressed_by: [cold]\n    safety: true", "suppressed_by", "nothing may withhold"),
+        (HOT, "suppressed_by: [cold]\n    safety: true", "suppressed_by", "is always told"),
         (HOT, "escalate: {after: 1m, severity: medium}", "escalate.severity", "must be worse than medium"),
         (HOT, "escalate: {after: 1m, severity: low}", "escalate.severity", "must be worse than medium"),
         (HOT, "escalate: {severity: high}", "escalate.after", "is missing"),

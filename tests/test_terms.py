@@ -12,7 +12,8 @@ from rules.expressions import ExpressionError, compile_condition
 from rules.files import parse
 from rules.functions import FUNCTIONS
 from rules.state import State, freeze, thaw
-from rules.vocabulary import Vocabulary
+from rules.texts import Language, compile_text
+from rules.vocabulary import Point, Sort, Vocabulary
 
 T0 = 1_790_000_000_000
 PORT = Address("c1/charger/p1")
@@ -91,6 +92,21 @@ def test_the_spelling_of_a_call_is_one_however_it_is_written() -> None:
         ("previus(power) > 5", "column 1: no function of this name"),
         ("previous > 5", "column 1: a function"),
         ("previous(status) == 'charging'", "column 21: previous(status) is never this"),
+        ("duration(power > 5) > 60", "column 1: duration(power > 5) is a duration, 60 is a number"),
+        ("duration(power > 5) > '60'", "column 23: duration(power > 5) is a duration: compare it with one"),
+        ("duration(power > 5) == '60s'", "column 1: duration(power > 5) grows with time: == and != make no"),
+        ("2 * duration(power > 5) > '60s'", "column 5: duration(power > 5) grows with time: only compare it"),
+        (
+            "duration(power > 5) > duration(power > 6)",
+            "column 1: duration(power > 5) grows with time: compare it",
+        ),
+        ("duration(duration(power > 5) > '1h') > '1h'", "column 10: what grows with time cannot stand in"),
+        ("'1h' * '2h' < duration(power > 5)", "column 1: a duration and a duration do not go together"),
+        ("mean(power) > 5", "column 1: mean needs a duration such as '5m' as argument 2"),
+        ("mean(power, 5) > 5", "column 13: must be a duration in quotes"),
+        ("mean(status, '5m') > 5", "column 6: mean needs a number, status is one of its words"),
+        ("mean(power, '5m') > 30000", "column 21: mean(power, 5m) is never above 20000"),
+        ("count(power, '5m') > 5", "column 7: must be true or false, but is a number"),
         ("power.previous(5) > 5", "column 1: not part of the rule language"),
     ],
 )
@@ -98,6 +114,37 @@ def test_a_call_that_makes_no_sense_is_told_with_its_column(source: str, told: s
     with pytest.raises(ExpressionError) as error:
         compile_condition(source, CHARGER, FUNCTIONS)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "seconds", "holds"),
+    [
+        ("duration(power > 5) >= '1h'", 3_600, True),
+        ("'1h' < duration(power > 5)", 3_600, False),
+        ("duration(power > 5) > 2 * '30m'", 3_601, True),
+        ("'20m' <= duration(power > 5) < '1h' / 2", 1_800, False),
+        ("'20m' <= duration(power > 5) < '1h' - '30m'", 1_799, True),
+        ("duration(power > 5) > '2h' / '1h' * '1m'", 121, True),
+    ],
+)
+def test_durations_are_compared_with_durations(source: str, seconds: float, holds: bool) -> None:
+    condition = compile_condition(source, CHARGER, FUNCTIONS)
+    assert condition.evaluate({"duration(power > 5)": seconds}) is holds
+    assert {crossing.term.name for crossing in condition.crossings} == {"duration(power > 5)"}
+
+
+def test_a_duration_reads_as_people_say_it() -> None:
+    vocabulary = CHARGER.with_points([Point("age", Sort.DURATION)])
+    for seconds, en, zh in (
+        (0, "0 s", "0秒"),
+        (59.9, "59 s", "59秒"),
+        (3_600, "1 h", "1小时"),
+        (30_000, "8 h 20 min", "8小时20分"),
+        (90_061, "1 d 1 h", "1天1小时"),
+        (86_405, "1 d", "1天"),
+    ):
+        for language, told in ((Language.EN, en), (Language.ZH, zh)):
+            assert compile_text("{age}", vocabulary, language).render({"age": seconds}) == told
 
 
 @pytest.mark.parametrize(

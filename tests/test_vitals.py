@@ -45,7 +45,9 @@ async def vital(folder: Path, *children: Child) -> AsyncIterator[tuple[World, Vi
 
 
 def gateway_alarms(world: World) -> set[str]:
-    return {alarm.rule for alarm in world.node.board.values() if alarm.kind == "gateway"}
+    return {
+        alarm.rule for alarm in world.node.board.values() if alarm.kind == "gateway" and alarm.members is None
+    }
 
 
 def reasons(desk: Desk) -> set[Code]:

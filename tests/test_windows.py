@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Flag, Reading, Scalar
-from rules.decisions import Decision
+from rules.decisions import CatchingUp, Decision, Input, Listening
 from rules.engine import Engine
 from rules.files import parse
 from rules.folds import CELLS_MOST
@@ -258,6 +258,9 @@ class Story:
     def wait(self, second: float) -> None:
         self._keep(self.engine.tick(self.state, T0 + int(second * 1000)))
 
+    def take(self, given_: Input, now: int) -> None:
+        self._keep(self.engine.step(self.state, given_, now))
+
     def restart(self) -> None:
         self.state = thaw(*freeze(self.state))
         self.engine.derive_deadlines(self.state)
@@ -335,3 +338,63 @@ def test_not_to_have_changed_is_known_only_after_the_whole_window() -> None:
     assert story.changes == [("stuck", "raised", 61)]
     story.hear(70, power=9)
     assert story.changes[-1] == ("stuck", "cleared", 70)
+
+
+SMOKE = Address("c1/smoke/s1")
+TESTED = """
+rules:
+  - id: long-smoke
+    kind: smoke
+    when: duration(smoke and not test) >= '1m'
+    severity: high
+    text: {en: "{device}", zh: "{device}"}
+"""
+
+
+def test_a_test_that_is_believed_no_longer_feeds_what_lasts() -> None:
+    story = Story(TESTED)
+    story.hear(0, SMOKE, smoke=True, test=True)
+    story.wait(3_600)
+    assert story.changes == [("long-smoke", "raised", 660)]
+
+
+def catch_up(story: Story, second: float, *, on: bool) -> None:
+    now = T0 + int(second * 1000)
+    for given_ in (
+        (Listening(on=not on, at=now), CatchingUp(on=on, at=now))
+        if on
+        else (
+            Listening(on=True, at=now - 500),
+            CatchingUp(on=False, at=now),
+        )
+    ):
+        story.take(given_, now)
+
+
+@pytest.mark.parametrize(("ended", "told"), [(3_000, []), (9_000, ["raised", "cleared"])])
+def test_what_would_have_crossed_its_bound_in_a_stop_is_judged_by_the_device_s_time(
+    ended: int, told: list[str]
+) -> None:
+    story = Story(RULES.replace("'8h'", "'2h'"))
+    story.hear(0, status="Charging", power=7)
+    catch_up(story, 10, on=True)
+    story.wait(20_000)
+    now = T0 + 20_000_000
+    reading = Reading(Channel.TELEMETRY, PORT, {"status": "Available"}, T0 + ended * 1000, now)
+    story.take(reading, now)
+    catch_up(story, 20_010, on=False)
+    assert [what for rule, what, _ in story.changes if rule == "long"] == told
+    if told:
+        assert story.changes[0][2] == 7_200.001
+
+
+def test_what_grew_in_a_stop_waits_for_the_device_to_speak_but_not_for_ever() -> None:
+    story = Story()
+    story.hear(0, status="Charging", power=7)
+    catch_up(story, 10, on=True)
+    catch_up(story, 50_000, on=False)
+    story.wait(50_500)
+    assert story.changes == []
+    story.restart()
+    story.wait(60_000)
+    assert story.changes == [("long", "raised", 50_600)]
