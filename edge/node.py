@@ -139,9 +139,9 @@ class Node:
         self._greet = asyncio.Event()
         self._stopping = asyncio.Event()
         self.online = asyncio.Event()
+        """The safety session is up."""
         self.safety_read = asyncio.Event()
         """Nothing waits in the safety session any more that was there when it came up; see `edge.safety_first`."""
-        """The safety session is up."""
         self.control: ControlServer | None = None
         self._telling = Telling()
         self._throttle = Throttle()
