@@ -38,6 +38,7 @@ class Plan:
     """By name, terms that learn, each with the rules whose alarms keep it from that."""
     touched: dict[tuple[str, ...], tuple[tuple[Rule, Evaluate], ...]] = field(default_factory=dict)
     heard: dict[tuple[str, ...], tuple[tuple[Term, ...], tuple[Fading, ...]]] = field(default_factory=dict)
+    fading: tuple[Fading, ...] = ()
 
     @property
     def derives(self) -> bool:
@@ -69,8 +70,7 @@ class Plan:
         if len(self.heard) >= SHAPES_MOST:
             self.heard.clear()
         fed = tuple(term for term in self.terms if not term.feeds.isdisjoint(values))
-        fading = (term for term in self.terms if isinstance(term, Fading))
-        found = (fed, tuple(term for term in fading if term not in fed))
+        found = (fed, tuple(term for term in self.fading if term not in fed))
         self.heard[tuple(values)] = found
         return found
 
@@ -107,6 +107,7 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
         tuple(term for term in terms.values() if isinstance(term, Growing)),
         {rule.id: found for rule in rules if (found := _watched(rule)) is not None},
         {term.name: (term, _spoilers(term, rules)) for term in terms.values() if isinstance(term, Learning)},
+        fading=tuple(term for term in terms.values() if isinstance(term, Fading)),
     )
 
 

@@ -63,7 +63,7 @@ def look_anew(device: Device, plan: Plan, now: int) -> None:
         del device.points[name]
     device.armed.clear()
     grow(device, plan, now)
-    fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)
+    fade(device, plan.fading, now)
 
 
 def give_up(state: State, device: Device, plan: Plan, rule: str, due: int) -> bool:
