@@ -7,7 +7,7 @@ from devices.kinds import Kind, Limited, Rate
 from devices.readings import Scalar
 from rules.definitions import Crossing, Points, Rule
 from rules.guards import Guard, guard_of
-from rules.terms import Fading, Growing, Learning, Term
+from rules.terms import Fading, Growing, Learning, Shown, Term
 
 SHAPES_MOST = 1_024
 """Combinations of points in one message that are remembered, for each kind."""
@@ -36,8 +36,11 @@ class Plan:
     """By rule, what can change its truth without a message."""
     learning: Mapping[str, tuple[Learning, frozenset[str]]] = field(default_factory=dict)
     """By name, terms that learn, each with the rules whose alarms keep it from that."""
-    touched: dict[tuple[str, ...], tuple[tuple[Rule, Evaluate], ...]] = field(default_factory=dict)
-    heard: dict[tuple[str, ...], tuple[tuple[Term, ...], tuple[Fading, ...]]] = field(default_factory=dict)
+    crossings: tuple[Crossing, ...] = ()
+    """All of them."""
+    bounds: tuple[str, ...] = ()
+    """Points that bounds of these follow from."""
+    shapes: dict[tuple[str, ...], "Shape"] = field(default_factory=dict)
 
     @property
     def derives(self) -> bool:
@@ -45,34 +48,42 @@ class Plan:
         return bool(self.rates or self.limited or self.terms)
 
     def touched_by(self, values: Mapping[str, Scalar]) -> tuple[tuple[Rule, Evaluate], ...]:
-        """The rules whose truth can be another now that these points were said; remembered in ``touched``."""
-        rules = self.touched.get(tuple(values))
-        if rules is not None:
-            return rules
-        if len(self.touched) >= SHAPES_MOST:
-            self.touched.clear()
-        rates = {name for name, rate in self.rates.items() if rate.of in values}
-        names = rates.union(values, (term.name for term in self.fed_by(values)))
-        rules = tuple((rule, evaluate) for rule, evaluate in self.telemetry if names & names_of(rule))
-        self.touched[tuple(values)] = rules
-        return rules
+        """The rules whose truth can be another now that these points were said."""
+        return self.shape_of(values).touched
 
-    def fed_by(self, values: Mapping[str, Scalar]) -> tuple[Term, ...]:
-        """The terms that hear a message with these points or fields."""
-        return self.hearing(values)[0]
+    def shape_of(self, values: Mapping[str, Scalar]) -> "Shape":
+        """What a message with these points or fields can change; remembered in ``shapes``."""
+        names = tuple(values)
+        shape = self.shapes.get(names)
+        if shape is None:
+            if len(self.shapes) >= SHAPES_MOST:
+                self.shapes.clear()
+            shape = self.shapes[names] = self._shape_of(names)
+        return shape
 
-    def hearing(self, values: Mapping[str, Scalar]) -> tuple[tuple[Term, ...], tuple[Fading, ...]]:
-        """The terms that a message feeds, and those of the others that fade; remembered in ``heard``."""
-        known = self.heard.get(tuple(values))
-        if known is not None:
-            return known
-        if len(self.heard) >= SHAPES_MOST:
-            self.heard.clear()
-        fed = tuple(term for term in self.terms if not term.feeds.isdisjoint(values))
-        fading = (term for term in self.terms if isinstance(term, Fading))
-        found = (fed, tuple(term for term in fading if term not in fed))
-        self.heard[tuple(values)] = found
-        return found
+    def _shape_of(self, names: tuple[str, ...]) -> "Shape":
+        fed = tuple(term for term in self.terms if not term.feeds.isdisjoint(names))
+        derived = [name for name, rate in self.rates.items() if rate.of in names]
+        said = frozenset(names).union(derived, (term.name for term in fed))
+        return Shape(
+            names,
+            tuple(term for term in fed if not isinstance(term, Shown)),
+            tuple(term for term in self.terms if isinstance(term, Fading) and term not in fed),
+            tuple((rule, evaluate) for rule, evaluate in self.telemetry if said & names_of(rule)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a message that holds certain points or fields can change."""
+
+    names: tuple[str, ...]
+    hearing: tuple[Term, ...]
+    """Terms that hear it."""
+    fading: tuple[Fading, ...]
+    """Terms that do not, and forget what is too old."""
+    touched: tuple[tuple[Rule, Evaluate], ...]
+    """Rules whose truth can be another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,9 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
     )
     terms = {name: term for rule in rules for name, term in rule.terms.items()}
     events = tuple(rule for rule in rules if rule.when is not None and rule.when.uses_event)
+    crossings = tuple(
+        crossing for rule in rules for condition in rule.conditions for crossing in condition.crossings
+    )
     return Plan(
         kind,
         dict(kind.rates),
@@ -105,6 +119,8 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
         tuple(term for term in terms.values() if isinstance(term, Growing)),
         {rule.id: found for rule in rules if (found := _watched(rule)) is not None},
         {term.name: (term, _spoilers(term, rules)) for term in terms.values() if isinstance(term, Learning)},
+        crossings,
+        tuple(sorted(frozenset().union(*(crossing.rests_on for crossing in crossings)))),
     )
 
 

@@ -102,6 +102,11 @@ class Figure:
         """Whatever tells of a session."""
         return self.session.points
 
+    @property
+    def kept_by(self) -> str:
+        """See `rules.terms.Shown`."""
+        return PHASE
+
     def hear(self, device: Device, reading: Reading, moment: int) -> None:
         """`Phase` shows it."""
 
@@ -124,6 +129,11 @@ class Lasting:
     def feeds(self) -> frozenset[str]:
         """Whatever tells of a session."""
         return self.session.points
+
+    @property
+    def kept_by(self) -> str:
+        """See `rules.terms.Shown`."""
+        return PHASE
 
     def hear(self, device: Device, reading: Reading, moment: int) -> None:
         """`Phase` shows it where it does not last."""

@@ -37,6 +37,19 @@ class Clock(msgspec.Struct, array_like=True):
     newest_event_at: int = 0
 
 
+class Lull(msgspec.Struct, array_like=True):
+    """Between which moments of a device's time nothing that grows crosses a bound (`rules.watches`)."""
+
+    begin: int
+    """Unix ms, the device's; the first at which it was so."""
+    end: int
+    """The first at which it is no longer."""
+    rests_on: tuple[Scalar | None, ...]
+    """Since when each has grown, and what bounds follow from: while these are the same."""
+    ahead: int | None = None
+    """The device's time less the gateway's (ms) for which the deadlines were found: later, they are early enough."""
+
+
 class Ongoing(msgspec.Struct, array_like=True):
     """A rule's condition that is not idle for one device (or one track of it)."""
 
@@ -130,6 +143,8 @@ class Device(msgspec.Struct, array_like=True):
     """Conditions that chatter, and until when their alarms are shelved."""
     marks: dict[str, int] = {}
     """Conditions about this device that others look at: 0 = holds, else when it last held; absent = long ago."""
+    lull: Lull | None = None
+    """None: not known, look."""
 
     @property
     def silent(self) -> bool:

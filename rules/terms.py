@@ -50,11 +50,20 @@ class Term(Protocol):
 
 
 @runtime_checkable
+class Shown(Term, Protocol):
+    """A term that another one keeps and shows, so its own `hear` has nothing to do and is not called."""
+
+    @property
+    def kept_by(self) -> str:
+        """The name of that term: it hears whatever feeds this one."""
+
+
+@runtime_checkable
 class Growing(Term, Protocol):
     """A term whose value is how long something has lasted, so it grows without a message.
 
-    The engine keeps the value; `hear` keeps only what `since` needs. Where `since` gives None, the value is what
-    `hear` left (0 where it does not last; absent where that is unknown).
+    The engine brings the value up to date where it is looked at; `hear` keeps only what `since` needs. Where `since`
+    gives None, the value is what `hear` left (0 where it does not last; absent where that is unknown).
     """
 
     def since(self, device: Device) -> int | None:
