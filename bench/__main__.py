@@ -1,6 +1,6 @@
 """``python -m bench [NAME...] [--quick]``: measure, print JSON lines, write bench/RESULTS.md.
 
-Without names every bench but the soak runs and the results are written; with names or ``--quick`` they are
+Without names every bench but `history` and `soak` runs and the results are written; with names or ``--quick`` they are
 only printed, unless ``--output`` says where to. ``--profile`` runs under `bench.sampler` and prints where the
 time went.
 """
@@ -59,7 +59,7 @@ BENCHES: Mapping[str, Bench] = {
         soak,
     )
 }
-ON_REQUEST = frozenset({soak.NAME})
+ON_REQUEST = frozenset({soak.NAME, history.NAME})
 """Not part of a whole run."""
 
 

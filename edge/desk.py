@@ -17,7 +17,8 @@ from edge.control import Refused, Request
 from edge.health import ALARMING, Code, Health, Lately, Reason, reason, status_of
 from edge.historian import Historian
 from edge.metrics import exposition
-from edge.node import Node, UndecidedError
+from edge.node import Node
+from edge.people import UndecidedError
 from edge.refusals import Refusals
 from edge.rule_desk import RuleDesk
 from edge.store.errors import StoreError
@@ -328,7 +329,8 @@ class Desk:
     def _view(self, address: Address) -> DeviceView:
         _, kind, name = parts_of(address)
         entry = self._registry.device(address)
-        device = self._node.intake.state.devices.get(address) or Device(address, kind, {})
+        intake = self._node.intake
+        device = intake.state.devices.get(address) or Device(address, kind, {})
         return DeviceView(
             address=address,
             kind=kind,
@@ -338,17 +340,19 @@ class Desk:
             last_seen=device.last_seen or None,
             registered=entry is not None,
             place=dict(entry.place) if entry is not None else {},
-            points=device.points,
+            points=intake.engine.points_of(device),
             flags=device.flags,
         )
 
     async def _acknowledge(self, line: bytes) -> object:
         order = msgspec.json.decode(line, type=_Order)
-        return _told(order.alarm_id, await self._node.acknowledge(order.alarm_id, order.by, order.comment))
+        return _told(
+            order.alarm_id, await self._node.people.acknowledge(order.alarm_id, order.by, order.comment)
+        )
 
     async def _close(self, line: bytes) -> object:
         order = msgspec.json.decode(line, type=_Order)
-        alarm = await self._node.close(order.alarm_id, order.by, order.comment)
+        alarm = await self._node.people.close(order.alarm_id, order.by, order.comment)
         if alarm is not None and not alarm.closed and alarm.on_board:
             raise Refused(
                 "not_allowed",
@@ -365,7 +369,7 @@ class Desk:
             raise Refused("bad_request", str(error)) from error
         now = self._node.clock.now_ms()
         given = Instruction(address, told.command, args, told.by, told.comment, now)
-        answer = await self._node.instruct(given)
+        answer = await self._node.people.instruct(given)
         if isinstance(answer, Withheld):
             raise Refused("not_allowed", f"{told.command} would be unsafe now: {answer.reason}")
         return answer
@@ -389,7 +393,7 @@ class Desk:
         return None
 
     async def _damaged(self, line: bytes) -> object:
-        await self._node.mend(msgspec.json.decode(line, type=_Damaged).reason)
+        await self._node.rebuilding.mend(msgspec.json.decode(line, type=_Damaged).reason)
         return None
 
     async def _report(self, line: bytes) -> object:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import msgspec
-from msgspec.structs import replace
 
 from devices.readings import Channel, Flag, Reading, address_of
 from devices.registry import Registry
@@ -28,32 +27,29 @@ from edge.hearing import Hearing
 from edge.history.catalogue import folder_of, taken
 from edge.intake import Intake
 from edge.mqtt.link import (
-    SESSION_EXPIRY_S,
     Connected,
     Delivery,
     Link,
-    LinkError,
     NotConnected,
-    PublishRefusedError,
-    Will,
 )
 from edge.need import ALL_KNOWN, UNSTORED_SINCE
 from edge.outbox import Outbox
 from edge.owed import READINGS, extend
+from edge.people import People
+from edge.presence import Presence
+from edge.rebuilding import Rebuilding
 from edge.recovery import restore
-from edge.store.errors import JournalDamaged, StoreError
+from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.records import Committed, Gap, GapReason, KeptRules, OrderResult, OrderStatus
-from edge.store.salvage import is_damage
 from edge.storing import Flight, Storing
-from edge.succession import Recall, Succession
+from edge.succession import Succession
 from edge.telling import Telling
 from edge.throttle import Throttle
 from edge.timekeeping import WATCH_S, Timekeeper
 from rules.alarms import Alarm
-from rules.decisions import Acknowledge, Close, Decision, Input, Instruction, Order, Withheld
+from rules.decisions import Decision, Input
 from rules.engine import Engine
-from rules.recall import remembered
 
 log = logging.getLogger("anlin.node")
 
@@ -86,10 +82,6 @@ class AlarmPush(msgspec.Struct, frozen=True, tag_field="push", tag="alarm"):
     number: int
     transition: str
     alarm: msgspec.Raw
-
-
-class UndecidedError(Exception):
-    """The engine failed at an order of a person: nothing was done. Told by the log and as `cannot_decide`."""
 
 
 class Node:
@@ -132,16 +124,14 @@ class Node:
         self._last_outgoing_id = 0
         self._hearing = Hearing(self, clock)
         self._backlog = self._hearing.backlog
-        self._rebuilding = asyncio.Event()
-        self._failure: BaseException | None = None
-        self.rebuild_failures = 0
+        self.rebuilding = Rebuilding(self, journal, self.troubles, now_ms=clock.now_ms)
+        self.people = People(self, clock, self._hearing)
         self._salvages_told = 0
-        self._greet = asyncio.Event()
         self._stopping = asyncio.Event()
         self.online = asyncio.Event()
+        """The safety session is up."""
         self.safety_read = asyncio.Event()
         """Nothing waits in the safety session any more that was there when it came up; see `edge.safety_first`."""
-        """The safety session is up."""
         self.control: ControlServer | None = None
         self._telling = Telling()
         self._throttle = Throttle()
@@ -152,19 +142,27 @@ class Node:
             now_ms=clock.now_ms,
             able=lambda: not self.deaf,
         )
-        self._begin()
+        self.begin()
         self._broker_watch = BrokerWatch(
             self.positions, self.intake.state.now, keeps_sessions=not who.embedded_broker
         )
+        self.presence = Presence(
+            who.topics,
+            who.node,
+            clock,
+            self._broker_watch,
+            link=lambda: self.links[Lane.SAFETY],
+            find=self._find,
+        )
         self.intake.batch.positions.update(self._broker_watch.positions)
-        self._tell_salvaged()
+        self.tell_salvaged()
 
     @property
     def board(self) -> dict[str, Alarm]:
         """See `edge.telling.Telling`."""
         return self._telling.board
 
-    def _tell_salvaged(self) -> None:
+    def tell_salvaged(self) -> None:
         """What was done about a damaged journal; the gap of a torn log is put on record here."""
         for each in self.journal.salvaged[self._salvages_told :]:
             log.error("the journal was damaged", extra={"what": each.message})
@@ -174,7 +172,7 @@ class Node:
                     self.lost(gap.lane, gap.count, gap.from_ms, self.clock.now_ms(), gap.reason)
         self._salvages_told = len(self.journal.salvaged)
 
-    def _begin(self, failed: Commits | None = None, error: BaseException | None = None) -> None:
+    def begin(self, failed: Commits | None = None, error: BaseException | None = None) -> None:
         """From the store to a running engine: at the start and after a failed commit.
 
         Raises `StoreError`; then nothing has changed.
@@ -249,10 +247,10 @@ class Node:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self.outbox.run(), name="outbox"),
-                    group.create_task(self._rebuild_when_failed(), name="rebuild"),
+                    group.create_task(self.rebuilding.run(), name="rebuild"),
                     group.create_task(self._write_positions(), name="positions"),
                     group.create_task(self._hearing.stay_awake(), name="pulse"),
-                    group.create_task(self._say_online(), name="online"),
+                    group.create_task(self.presence.run(), name="online"),
                     group.create_task(self._watch_clock(), name="clock"),
                 ]
                 tasks += [
@@ -260,7 +258,7 @@ class Node:
                 ]
                 self._begin_in_need()
                 self.commits.touched()
-                self._arm()
+                self.arm()
                 await self._stopping.wait()
                 await self._stop()
                 for task in tasks:
@@ -295,41 +293,7 @@ class Node:
                 self._babblers.finish()
                 await self.commits.drain()
                 await self.commits.drain()
-                await self._publish_status(b"offline")
-
-    async def _say_online(self) -> None:
-        while True:
-            await self._greet.wait()
-            self._greet.clear()
-            with suppress(NotConnected):
-                await self._publish_status(b"online")
-            await self._look_for_farewell()
-
-    def farewell(self) -> Will:
-        """What the broker is to leave behind when it ends in good order; see `edge.broker_watch`."""
-        number = self._broker_watch.farewell(self.clock.now_ms())
-        return Will(self._farewell_topic, b"%d" % number, delay_s=SESSION_EXPIRY_S)
-
-    @property
-    def _farewell_topic(self) -> str:
-        return self.who.topics.gateway(self.who.node, "farewell")
-
-    async def _look_for_farewell(self) -> None:
-        try:
-            held = await self.links[Lane.SAFETY].read_retained(self._farewell_topic)
-        except NotConnected:
-            return  # the next connection looks
-        except LinkError as error:
-            log.error("a broker that goes back is not noticed", extra={"reason": str(error)})  # noqa: TRY400
-        else:
-            self._find(self._broker_watch.looked(held.get(self._farewell_topic)))
-
-    async def _publish_status(self, status: bytes) -> None:
-        topic = self.who.topics.gateway(self.who.node, "status")
-        try:
-            await self.links[Lane.SAFETY].publish(topic, status, retain=True)
-        except PublishRefusedError as error:
-            log.error("the broker refuses a publication", extra={"topic": topic, "reason": str(error)})  # noqa: TRY400
+                await self.presence.leave()
 
     # What the links bring
 
@@ -353,7 +317,7 @@ class Node:
             self.intake.echoed = False
             self.safety_read.clear()
             self.online.set()
-            self._greet.set()
+            self.presence.greet()
         if connected.session_present:
             self._hearing.catch_up()
         if self.lanes_up == set(Lane):
@@ -370,7 +334,7 @@ class Node:
             self.safety_read.set()
         self.commits.received(lane, connection, packet_ids, len(deliveries))
         self._backlog.heard(self.intake.state.waited_at)
-        self._arm()
+        self.arm()
         held = self.commits.held(lane)
         if held >= self.commits.limit:
             self._throttle.full(now)
@@ -413,7 +377,8 @@ class Node:
 
     # Time
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
+        """Wake up when the engine's next deadline comes."""
         due = Engine.next_deadline(self.intake.state)
         if due == self._timer_at:
             return
@@ -431,7 +396,7 @@ class Node:
             self.intake.tick(self._hearing.now_awake())
             if self.intake.urgent:
                 self.commits.close()
-            self._arm()
+            self.arm()
 
     async def _watch_clock(self) -> None:
         while True:
@@ -445,7 +410,7 @@ class Node:
             if step is not None:
                 self.outbox.postpone(step.postpone_ms)
                 self.commits.close()
-                self._arm()
+                self.arm()
             elif self.clock.provisional:
                 self.commits.touched()
 
@@ -511,51 +476,16 @@ class Node:
         self.store_error = str(error)
         self.deaf = True
         self._last_outgoing_id = self.intake.next_outgoing_id
-        self._failure = error
-        log.error("a commit failed; the engine is rebuilt from the store", extra={"reason": str(error)})
-        self._rebuilding.set()
+        self.rebuilding.failed(error)
 
-    async def _rebuild_when_failed(self) -> None:
-        """As after a crash; where the store cannot even be read, the engine that is there goes on without it."""
-        while True:
-            await self._rebuilding.wait()
-            self._rebuilding.clear()
-            try:
-                self.journal.reset()
-                await self._rebuild()
-            except Exception as error:  # the task's top: nobody else would rebuild
-                self.rebuild_failures += 1
-                log.exception("the engine could not be rebuilt; it goes on without the store")
-                self.deaf = False
-                self.commits.go_on(f"{type(error).__name__}: {error}")
-                self._arm()
-                continue
-            self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
-            for link in self.links.values():
-                link.reconnect("the store failed; what was not acknowledged must come again")
-            self._resume(0)
-            self.commits.touched()
-            self._arm()
-
-    async def _rebuild(self) -> None:
-        damaged = isinstance(self._failure, StoreError) and is_damage(self._failure)
-        if not damaged:
-            try:
-                self._begin(self.commits, self._failure)
-            except JournalDamaged:
-                damaged = True
-        if damaged:
-            await self.journal.mend(self.clock.now_ms())
-            self._begin(self.commits, self._failure)
-            self._tell_salvaged()
-
-    async def mend(self, reason: str) -> None:
-        """Somebody who reads the journal says that it is damaged: begin it anew. Once in a run: then it is the disk."""
-        if self.deaf or self.journal.salvaged or self.commits.storing is not Storing.ALL:
-            self.troubles.say(Code.STORE_DAMAGED, reason)
-            return
-        await self.commits.drain()
-        self.commits.abandon(JournalDamaged(reason))
+    def begun(self) -> None:
+        """See `edge.rebuilding.Rebuilt`."""
+        self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
+        for link in self.links.values():
+            link.reconnect("the store failed; what was not acknowledged must come again")
+        self._resume(0)
+        self.commits.touched()
+        self.arm()
 
     async def saved(self) -> bool:
         """Wait until everything said so far is on disk; false if it had to be let go without.
@@ -572,92 +502,17 @@ class Node:
             self._paused.discard(lane)
             self.links[lane].resume_reading()
 
-    # What people say
-
-    async def acknowledge(self, alarm_id: str, by: str, comment: str) -> Alarm | None:
-        """Acknowledge a standing alarm; the alarm after the commit, None if it does not stand.
-
-        Where the store takes nothing it counts all the same, and the alarm says ``durable: false``.
-        """
-        return await self._order(Acknowledge(alarm_id, by, comment, self.clock.now_ms()))
-
-    async def close(self, alarm_id: str, by: str, comment: str) -> Alarm | None:
-        """Take an alarm off the board where only a person can; None if it does not stand."""
-        return await self._order(Close(alarm_id, by, comment, self.clock.now_ms()))
-
-    async def _order(self, given: Acknowledge | Close) -> Alarm | None:
-        if self.deaf:
-            raise StoreError(self.store_error)
-        state = self.intake.state
-        key = state.keys.get(given.alarm_id)
-        if key is None:
-            return None
-        standing = state.alarms[key]
-        decision = self.intake.tell(given)
-        if decision is None:
-            raise UndecidedError(f"the engine failed: {self.intake.undecided}")
-        if not decision.changes:
-            if self.board.get(standing.id) != standing:
-                durable = await self.saved()  # said by somebody else a moment ago, and not on disk yet
-                return replace(standing, durable=durable)
-            return standing
-        self._arm()
-        durable = await self.saved()
-        return replace(decision.changes[-1].alarm, durable=durable)
-
-    async def instruct(self, given: Instruction) -> Order | Withheld:
-        """Give a person's order, after the commit; or tell why it is withheld. The kind must have the command."""
-        if self.deaf:
-            raise StoreError(self.store_error)
-        decision = self.intake.tell(given)
-        if decision is None:
-            raise UndecidedError(f"the engine failed: {self.intake.undecided}")
-        self._arm()
-        self.commits.touched()
-        await self.saved()
-        answers: list[Order | Withheld] = [*decision.orders, *decision.withheld]
-        return next(each for each in answers if not each.alarm_id)
-
-    def recall(self, engine: Engine) -> Recall:
-        """What windows of ``engine`` would remember had its rules been there; learn it, then `succeed` with it."""
-        return Recall(engine, self.journal, remembered(self.intake.state))
-
-    async def succeed(self, engine: Engine, kept: KeptRules, recall: Recall | None = None) -> bool:
-        """Let ``engine`` and its rules hold, from one batch to the next; whether that is on disk.
-
-        Raises `StoreError` and `UndecidedError`: the rules before hold. After a crash at any moment either the one
-        or the other rule set holds, with all that it had decided.
-        """
-        self._refuse_in_need()
-        await self.commits.drain()
-        self._refuse_in_need()
-        now = self._hearing.now_awake()
-        self.rules.begin(engine, kept)
-        try:
-            self.intake.succeed(engine, kept, now, (recall or self.recall(engine)).fill)
-        except Exception as failure:
-            log.exception("the rules could not take over; those before hold")
-            self.commits.abandon(failure)
-            raise UndecidedError(f"the rules could not take over: {failure}") from failure
-        saved = self.commits.succeed()
-        self._arm()
-        return await saved and self.rules.engine is engine
-
-    def _refuse_in_need(self) -> None:
-        if self.deaf or self.rules.under_way or self.commits.storing is not Storing.ALL:
-            raise StoreError(self.store_error or "it does not take everything")
-
     def tell(self, given: Input) -> None:
         """Tell the engine; see `edge.hearing.Hearer`."""
         self.intake.tell(given)
         self.commits.touched()
-        self._arm()
+        self.arm()
 
     def follow(self, decision: Decision) -> None:
         """Put what must follow into the open batch; see `edge.adoption.Adopter`."""
         self.intake.follow(decision)
         self.commits.touched()
-        self._arm()
+        self.arm()
 
     def feel(self, values: dict[str, bool | int | float | str]) -> None:
         """Tell the engine what the gateway knows of itself; it goes into the journal and to the cloud."""
@@ -672,7 +527,7 @@ class Node:
         for reading in readings:
             self.intake.tell(reading)
         self.commits.touched()
-        self._arm()
+        self.arm()
 
     def lost(self, lane: str, count: int, from_ms: int, to_ms: int, reason: GapReason) -> None:
         """Put a known loss on record; see `Gap`."""

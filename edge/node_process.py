@@ -252,7 +252,7 @@ def _links(config: Config, topics: Topics, node: Node) -> dict[Lane, Link]:
             password=mqtt.password(),
             tls=tls,
             will=will,
-            farewell=node.farewell if lane is Lane.BULK else None,
+            farewell=node.presence.farewell if lane is Lane.BULK else None,
         )
         links[lane] = make(lane, settings, node, turn=bulk_waits.turn if lane is Lane.BULK else None)
     return links

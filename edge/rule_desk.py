@@ -85,9 +85,9 @@ class RuleDesk:
                     "not_allowed", "the gateway is of another version: restart it, then apply the rules"
                 )
             kept = KeptRules(given.hash, self._node.clock.now_ms(), given.documents)
-            recall = self._node.recall(engine)
+            recall = self._node.people.recall(engine)
             await asyncio.to_thread(recall.learn, kept.at)
-            durable = await self._node.succeed(engine, kept, recall)
+            durable = await self._node.people.succeed(engine, kept, recall)
             await self._watch.look()
             return Applied(self.report(), durable)
 

@@ -64,6 +64,7 @@ class InactiveFor:
     activity: Activity
     point: Point
     look_back_ms: int = DAY_MS
+    must_be_heard: bool = True
 
     @property
     def name(self) -> str:

@@ -51,7 +51,7 @@ from rules.steps import shift
 from rules.succession import retire
 from rules.suppression import causes_first
 from rules.tracks import LOST, Told, expire, hear, move, release, show
-from rules.watches import fade, grow, hear_terms, is_calm, look_anew, watch
+from rules.watches import fade, give_up, grow, grown, hear_terms, is_calm, look_anew, put_off, watch
 from rules.withholding import earliest, is_withheld, look_again, opens
 
 TRACKS_MOST = 64
@@ -139,6 +139,10 @@ class Engine:
     def next_deadline(state: State) -> int | None:
         """When `tick` has something to do at the earliest (Unix ms)."""
         return state.deadlines[0][0] if state.deadlines else None
+
+    def points_of(self, device: Device) -> dict[str, Scalar]:
+        """What is known of a device, for people: what grows is as of its last message, not as last looked at."""
+        return grown(device, self._plans[device.kind])
 
     # What a device says
 
@@ -451,7 +455,11 @@ class Engine:
             self._follow(state, device, plan, expire(device, plan.kind.following, due), due)
             return
         if condition.startswith(WATCH):
-            self._look_again(state, device, plan, condition.removeprefix(WATCH), due)
+            rule_id = condition.removeprefix(WATCH)
+            if device.armed.get(rule_id) != due:
+                return
+            if not (give_up(state, device, plan, rule_id, due) or put_off(state, device, rule_id, due)):
+                self._look_again(state, device, plan, rule_id, due)
             return
         ongoing = device.ongoing.get(condition)
         if ongoing is not None:
@@ -485,11 +493,11 @@ class Engine:
             return
         device.changed = True
         device.points[name] = False
-        around = self._around.notice(state, device, (name,), device.points, due)
         if plan.terms:
             ended = Reading(Channel.TELEMETRY, device.address, {name: False}, due, due)
             hear_terms(device, plan, plan.shape_of(ended.values), ended, at_device(device, due))
             grow(device, plan, due)
+        around = self._around.notice(state, device, (name,), device.points, due)
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
         self._look(state, around, due)

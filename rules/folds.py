@@ -225,7 +225,7 @@ class Delta:
 class Rise:
     """The slope of the least-squares line, per minute; unknown until the samples span ``span_ms``.
 
-    Cells: last moment, count, sums of moments and of values; a cell counts as that many samples at its centre.
+    Cells: last moment, count, sum; a cell counts as that many samples of its mean at its last moment.
     Beside them an origin, count, sums of t, v, t·t and t·v (t in minutes after the origin), and cells dropped.
     """
 
@@ -241,38 +241,37 @@ class Rise:
         cells = memory[1]
         if not cells:
             memory[2] = moment
-        if not cells or moment - cells[-4] >= self.grain_ms:
-            cells.extend((moment, 1, moment, value))
-            _weigh(memory, len(cells) - 4, 1)
+        if not cells or moment - cells[-3] >= self.grain_ms:
+            cells.extend((moment, 1, value))
+            _weigh(memory, len(cells) - 3, 1)
             return
-        at, shared = _place(cells, 4, moment, self.grain_ms)
+        at, shared = _place(cells, 3, moment, self.grain_ms)
         if shared:
             _weigh(memory, at, -1)
             cells[at] = max(cells[at], moment)
             cells[at + 1] += 1
-            cells[at + 2] += moment
-            cells[at + 3] += value
+            cells[at + 2] += value
         else:
-            cells[at:at] = array("d", (moment, 1, moment, value))
+            cells[at:at] = array("d", (moment, 1, value))
         _weigh(memory, at, 1)
 
     def drop(self, memory: Memory, until: int) -> None:
         """Take what leaves off the whole."""
         cells = memory[1]
-        end = _stale(cells, 4, until)
-        for at in range(0, end, 4):
+        end = _stale(cells, 3, until)
+        for at in range(0, end, 3):
             _weigh(memory, at, -1)
         del cells[:end]
         memory[4] += end
         if memory[4] >= len(cells):
             memory[2:] = [int(cells[0]) if cells else 0, array("d", bytes(40)), 0]
-            for at in range(0, len(cells), 4):
+            for at in range(0, len(cells), 3):
                 _weigh(memory, at, 1)
 
     def value(self, memory: Memory) -> float | None:
-        """The slope of the line through the cells' centres."""
+        """The slope of the line through the cells."""
         cells = memory[1]
-        if len(cells) < 8 or cells[-4] - cells[0] < self.span_ms:  # noqa: PLR2004 - two cells are eight numbers
+        if len(cells) < 6 or cells[-3] - cells[0] < self.span_ms:  # noqa: PLR2004 - two cells are six numbers
             return None
         n, t, v, tt, tv = memory[3]
         below: float = n * tt - t * t
@@ -283,8 +282,8 @@ def _weigh(memory: Memory, at: int, sign: int) -> None:
     """Put the cell at ``at`` of a `Rise` on the sums, or take it off."""
     cells, sums = memory[1], memory[3]
     n = cells[at + 1]
-    t = (cells[at + 2] / n - memory[2]) / _MINUTE_MS
-    v = cells[at + 3] / n
+    t = (cells[at] - memory[2]) / _MINUTE_MS
+    v = cells[at + 2] / n
     weight = sign * n
     sums[0] += weight
     sums[1] += weight * t

@@ -43,13 +43,13 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
     clock = device.clock
     if clock is not None and _goes_on(clock, reading):  # nearly every message
         clock.moment = clock.told = clock.newest = moment
-        clock.at = clock.newest_at = now
+        clock.at = clock.newest_at = clock.told_at = now
         clock.unsure = False
         return moment
     told = time_told(moment, now, reading.flags)
     if clock is None:
         clock = device.clock = Clock(moment, now)
-    elif told is None or told == clock.told:
+    elif told is None or (told == clock.told and now > clock.told_at):
         moment = clock.moment + max(now - clock.at, 0)
     if (
         not clock.moment - TOLERANCE_MS <= moment < clock.moment
@@ -57,7 +57,7 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
         clock.moment, clock.at = moment, now
     clock.unsure = waited and told is None
     if told is not None:
-        clock.told = told
+        clock.told, clock.told_at = told, now
         if reading.channel is Channel.EVENT:
             if told >= clock.newest_event or now - clock.newest_event_at > BACK_MS:
                 clock.newest_event, clock.newest_event_at = told, now

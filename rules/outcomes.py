@@ -95,7 +95,7 @@ Spells = dict[str, list[tuple[int, int]]]
 class Tally:
     """Counts what an engine decides from ``from_ms`` on; ``day_of`` names the day of a moment (Unix ms).
 
-    Nobody acknowledges in a replay, so an alarm that has cleared leaves the board.
+    Alarms that name others (a fold, a flood) are not counted: what they name is.
     """
 
     def __init__(self, rules: Iterable[str], from_ms: int, day_of: Callable[[int], str]) -> None:
@@ -103,23 +103,26 @@ class Tally:
         self.spells: dict[str, Spells] = {}
         self.uncompared: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
+        self.named: dict[str, Instance] = {}
+        """By alarm key, whom it is about."""
         self._open: dict[str, tuple[str, int]] = {}
         """Of alarms that are there: rule, since when."""
         self._from_ms = from_ms
         self._day_of = day_of
 
-    def take(self, state: State, decision: Decision) -> None:
-        """One decision, and the state after it."""
-        counted = True
+    def take(self, state: State, decision: Decision) -> list[str]:
+        """One decision, and the state after it; gives the ids of alarms that have cleared and still stand."""
+        over = []
         for change in decision.changes:
-            counted = change.at >= self._from_ms
+            alarm, counted = change.alarm, change.at >= self._from_ms
             match change.transition:
-                case Transition.RAISED | Transition.RERAISED:
-                    self._raise(change.alarm, change.at, counted=counted)
+                case Transition.RAISED | Transition.RERAISED if alarm.members is None:
+                    self._raise(alarm, change.at, counted=counted)
                 case Transition.CLEARED:
-                    self._clear(change.alarm, change.at, counted=counted)
-                    state.alarms.pop(change.alarm.key, None)
-                    state.keys.pop(change.alarm.id, None)
+                    if alarm.members is None:
+                        self._clear(alarm, change.at, counted=counted)
+                    if alarm.on_board:
+                        over.append(alarm.id)
                 case _:
                     pass
         for order in decision.orders:
@@ -129,6 +132,7 @@ class Tally:
         for withheld in decision.withheld:
             if withheld.at >= self._from_ms:
                 self._of(withheld.alarm_id, state).withheld += 1
+        return over
 
     def end(self) -> None:
         """The time is over: what is there is there."""
@@ -148,7 +152,7 @@ class Tally:
         outcome.raised += 1
         day = self._day_of(at)
         outcome.days[day] = outcome.days.get(day, 0) + 1
-        instance = Instance(at, alarm.address, alarm.track)
+        instance = self.named[alarm.key] = Instance(at, alarm.address, alarm.track)
         if outcome.first is None or instance < outcome.first:
             outcome.first = instance
         if outcome.last is None or instance > outcome.last:
@@ -196,7 +200,8 @@ def _difference(rule: str, one: Tally, other: Tally) -> Difference:
     for key in dict.fromkeys(chain(mine, others)):
         alone = _match(mine.get(key, ()), others.get(key, ()), found)
         for side, spells in zip(only, alone, strict=True):
-            side += [_instance(rule, key, since) for since in spells]
+            named = one.named.get(key) or other.named[key]
+            side += [Instance(since, named.address, named.track) for since in spells]
     found.only = (len(only[0]), len(only[1]))
     found.examples = (sorted(only[0])[:EXAMPLES_MOST], sorted(only[1])[:EXAMPLES_MOST])
     return found
@@ -223,12 +228,6 @@ def _match(
     alone[0].extend(since for since, _ in mine[i:])
     alone[1].extend(since for since, _ in others[j:])
     return alone
-
-
-def _instance(rule: str, key: str, since: int) -> Instance:
-    """The key of an alarm is ``rule:site/kind/device`` and, for a track, ``/track`` after it."""
-    site, kind, device, *track = key.removeprefix(f"{rule}:").split("/", 3)
-    return Instance(since, Address(f"{site}/{kind}/{device}"), track[0] if track else None)
 
 
 def joined(parts: Iterable[Mapping[str, Outcome]]) -> dict[str, Outcome]:

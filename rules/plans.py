@@ -1,6 +1,6 @@
 """What has to be done for one kind of device: its rules, sorted by what can change their truth."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from devices.kinds import Kind, Limited, Rate
@@ -11,6 +11,9 @@ from rules.terms import Fading, Growing, Learning, Shown, Term
 
 SHAPES_MOST = 1_024
 """Combinations of points in one message that are remembered, for each kind."""
+
+Grows = tuple[int, Crossing]
+"""Where what grows crosses a bound, and which of `Plan.growing` that is."""
 
 Evaluate = Callable[[Points], bool | None]
 
@@ -36,11 +39,14 @@ class Plan:
     """By rule, what can change its truth without a message."""
     learning: Mapping[str, tuple[Learning, frozenset[str]]] = field(default_factory=dict)
     """By name, terms that learn, each with the rules whose alarms keep it from that."""
-    crossings: tuple[Crossing, ...] = ()
+    grow_as: tuple[str, ...] = ()
+    """The names of ``growing``."""
+    crossings: tuple[Grows, ...] = ()
     """All of them."""
     bounds: tuple[str, ...] = ()
     """Points that bounds of these follow from."""
     shapes: dict[tuple[str, ...], "Shape"] = field(default_factory=dict)
+    fading: tuple[Fading, ...] = ()
 
     @property
     def derives(self) -> bool:
@@ -68,7 +74,7 @@ class Plan:
         return Shape(
             names,
             tuple(term for term in fed if not isinstance(term, Shown)),
-            tuple(term for term in self.terms if isinstance(term, Fading) and term not in fed),
+            tuple(term for term in self.fading if term not in fed),
             tuple((rule, evaluate) for rule, evaluate in self.telemetry if said & names_of(rule)),
         )
 
@@ -90,9 +96,11 @@ class Shape:
 class Watched:
     """What can change the truth of one rule although nothing is said."""
 
-    crossings: tuple[Crossing, ...]
+    crossings: tuple[Grows, ...]
     fading: tuple[Fading, ...]
     """Looked at only while the rule's condition is under way."""
+    must_be_heard: bool = False
+    """Nothing of it is known while the gateway is away (`rules.terms.Growing`)."""
 
 
 def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
@@ -102,9 +110,10 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
     )
     terms = {name: term for rule in rules for name, term in rule.terms.items()}
     events = tuple(rule for rule in rules if rule.when is not None and rule.when.uses_event)
-    crossings = tuple(
-        crossing for rule in rules for condition in rule.conditions for crossing in condition.crossings
-    )
+    growing = tuple(term for term in terms.values() if isinstance(term, Growing))
+    grow_as = tuple(term.name for term in growing)
+    watched = {rule.id: found for rule in rules if (found := _watched(rule, grow_as)) is not None}
+    crossings = tuple(each for found in watched.values() for each in found.crossings)
     return Plan(
         kind,
         dict(kind.rates),
@@ -116,11 +125,13 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
         tuple(rule for rule in rules if rule.silent_for_ms is not None),
         frozenset(rule.id for rule in events if rule.clear is not None and not rule.clear.uses_event),
         tuple(terms.values()),
-        tuple(term for term in terms.values() if isinstance(term, Growing)),
-        {rule.id: found for rule in rules if (found := _watched(rule)) is not None},
+        growing,
+        watched,
         {term.name: (term, _spoilers(term, rules)) for term in terms.values() if isinstance(term, Learning)},
+        grow_as,
         crossings,
-        tuple(sorted(frozenset().union(*(crossing.rests_on for crossing in crossings)))),
+        tuple(sorted(frozenset().union(*(crossing.rests_on for _, crossing in crossings)))),
+        fading=tuple(term for term in terms.values() if isinstance(term, Fading)),
     )
 
 
@@ -141,11 +152,16 @@ def _looked_at(rule: Rule) -> frozenset[str]:
     return rule.when.names.union(*(term.feeds for term in rule.when.terms if len(term.feeds) == 1))
 
 
-def _watched(rule: Rule) -> Watched | None:
-    crossings = tuple(crossing for condition in rule.conditions for crossing in condition.crossings)
+def _watched(rule: Rule, growing: Sequence[str]) -> Watched | None:
+    crossings = tuple(
+        (growing.index(crossing.term.name), crossing)
+        for condition in rule.conditions
+        for crossing in condition.crossings
+    )
     terms = {term.name: term for condition in rule.conditions for term in condition.terms}
     fading = tuple(term for term in terms.values() if isinstance(term, Fading))
-    return Watched(crossings, fading) if crossings or fading else None
+    must_be_heard = any(getattr(crossing.term, "must_be_heard", False) for _, crossing in crossings)
+    return Watched(crossings, fading, must_be_heard) if crossings or fading else None
 
 
 def names_of(rule: Rule) -> frozenset[str]:

@@ -20,14 +20,14 @@ class Reach(IntEnum):
 
 
 def reach_of(rules: Iterable[Rule]) -> Reach:
-    """How far around a device the farthest of these rules looks, folds, explains or gives orders."""
-    farthest = Reach.DEVICE
-    for rule in rules:
-        if rule.flood is not None:
-            return Reach.SITE
-        for level in _levels(rule):
-            farthest = max(farthest, Reach.SITE if level is Level.SITE else Reach.BUILDING)
-    return farthest
+    """How far around a device the farthest of these rules looks or gives orders.
+
+    What only tells (folds, floods, what explains an alarm) raises nothing and clears nothing, so it counts for nothing.
+    """
+    levels = {level for rule in rules for level in _levels(rule)}
+    if Level.SITE in levels:
+        return Reach.SITE
+    return Reach.BUILDING if levels else Reach.DEVICE
 
 
 WINDOW_MOST_MS = 86_400_000
@@ -50,7 +50,4 @@ def _look_back_ms(rule: Rule) -> int:
 
 def _levels(rule: Rule) -> Iterator[Level]:
     yield from (term.same for term in rule.terms.values() if isinstance(term, Around))
-    yield from (cause.same for cause in rule.suppressed_by if cause.same is not None)
     yield from (action.to.same for action in rule.actions if action.to is not None)
-    if rule.fold is not None:
-        yield from rule.fold.same

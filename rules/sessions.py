@@ -119,6 +119,7 @@ class Lasting:
     point: Point
     read: Callable[[Course], int | None]
     look_back_ms: int = LOOK_BACK_MS
+    must_be_heard: bool = True
 
     @property
     def name(self) -> str:

@@ -35,6 +35,8 @@ class Clock(msgspec.Struct, array_like=True):
     newest_event: int = 0
     """The same of events: the two come in sessions of their own, and overtake each other."""
     newest_event_at: int = 0
+    told_at: int = 0
+    """Arrival of the message that gave ``told``."""
 
 
 class Lull(msgspec.Struct, array_like=True):
@@ -44,8 +46,9 @@ class Lull(msgspec.Struct, array_like=True):
     """Unix ms, the device's; the first at which it was so."""
     end: int
     """The first at which it is no longer."""
-    rests_on: tuple[Scalar | None, ...]
-    """Since when each has grown, and what bounds follow from: while these are the same."""
+    sinces: list[int | None]
+    """Since when each grows: while these are the same, and the points that bounds follow from."""
+    bounds: list[Scalar | None]
     ahead: int | None = None
     """The device's time less the gateway's (ms) for which the deadlines were found: later, they are early enough."""
 

@@ -76,6 +76,7 @@ def _shift_device(device: Device, by_ms: int) -> None:
         device.clock.at += by_ms
         device.clock.newest_at += by_ms
         device.clock.newest_event_at += by_ms
+        device.clock.told_at += by_ms
     device.past_at += by_ms
     device.rates = _shift_marks(device.rates, by_ms)
     device.cooling = {rule: (until + by_ms, count) for rule, (until, count) in device.cooling.items()}

@@ -8,7 +8,7 @@ What grows is brought up to date only where it is looked at. Between two crossin
 whatever the value, so nearly every message finds a *lull* (`is_calm`) and neither grows nor watches anything.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from heapq import heappush
 
 from devices.readings import Reading, Scalar
@@ -18,7 +18,21 @@ from rules.plans import Plan, Shape, Watched
 from rules.state import Device, Lull, State
 from rules.terms import Fading
 
+AFTER_STOP_MS = 600_000
+"""So long a device has to speak after a stop before what grew meanwhile is judged without it."""
+
 _NEVER = 2**62
+
+
+def put_off(state: State, device: Device, rule: str, due: int) -> bool:
+    """Whether a look that was due in a stop waits for the device to speak, and has a new deadline."""
+    heard_from = state.listening_since
+    if heard_from is None or device.last_seen >= heard_from or due > heard_from:
+        return False
+    device.armed[rule] = later = heard_from + AFTER_STOP_MS
+    device.changed, device.lull = True, None
+    heappush(state.deadlines, (later, key_of(rule, device), device.address, WATCH + rule))
+    return True
 
 
 def hear_terms(device: Device, plan: Plan, shape: Shape, reading: Reading, moment: int) -> None:
@@ -51,7 +65,22 @@ def look_anew(device: Device, plan: Plan, now: int) -> None:
         del device.points[name]
     device.armed.clear()
     grow(device, plan, now)
-    fade(device, [term for term in plan.terms if isinstance(term, Fading)], now)
+    fade(device, plan.fading, now)
+
+
+def give_up(state: State, device: Device, plan: Plan, rule: str, due: int) -> bool:
+    """Whether nobody knows by now what a deadline of ``rule`` rests on, which it then no longer has.
+
+    So it is where the gateway was away since it last heard the device; its next message is judged.
+    """
+    watched = plan.watched.get(rule)
+    if watched is None or not watched.must_be_heard or device.armed.get(rule) != due:
+        return False
+    if state.listening_since is not None and device.last_seen >= state.listening_since:
+        return False
+    del device.armed[rule]
+    device.changed, device.lull = True, None
+    return True
 
 
 def is_calm(device: Device, plan: Plan, now: int) -> bool:
@@ -62,16 +91,14 @@ def is_calm(device: Device, plan: Plan, now: int) -> bool:
     if lull is None or lull.ahead is None or clock is None:
         return False
     ahead = clock.moment - clock.at
-    return (
-        lull.begin <= now + ahead < lull.end and ahead <= lull.ahead and _rest(device, plan) == lull.rests_on
-    )
-
-
-def _rest(device: Device, plan: Plan) -> tuple[Scalar | None, ...]:
-    """What the crossings of a device follow from."""
-    points = device.points
+    if not (lull.begin <= now + ahead < lull.end and ahead <= lull.ahead):
+        return False
     sinces = [term.since(device) for term in plan.growing]
-    return (*sinces, *[points.get(name) for name in plan.bounds]) if plan.bounds else tuple(sinces)
+    return sinces == lull.sinces and (not plan.bounds or _bounds(device, plan) == lull.bounds)
+
+
+def _bounds(device: Device, plan: Plan) -> list[Scalar | None]:
+    return [device.points.get(name) for name in plan.bounds]
 
 
 def grow(device: Device, plan: Plan, now: int) -> None:
@@ -79,28 +106,32 @@ def grow(device: Device, plan: Plan, now: int) -> None:
     if not plan.growing:
         return
     moment, points = at_device(device, now), device.points
-    for name, value in grown(device, plan, now):
-        points[name] = value
+    sinces = [term.since(device) for term in plan.growing]
+    for name, since in zip(plan.grow_as, sinces, strict=True):
+        if since is not None:
+            points[name] = max(moment - since, 0) / 1000
     begin, end = -_NEVER, _NEVER
-    for crossing in plan.crossings:
-        since = crossing.term.since(device)
+    for at, crossing in plan.crossings:
+        since = sinces[at]
         if since is None or (lasting := crossing.lasting(points)) is None:
             continue
         crosses = since + lasting
-        if crosses <= moment:
-            begin = max(begin, crosses)
-        else:
+        if crosses > moment:
             end = min(end, crosses)
-    device.lull = Lull(begin, end, _rest(device, plan))
+        elif crosses > begin:
+            begin = crosses
+    device.lull = Lull(begin, end, sinces, _bounds(device, plan))
 
 
-def grown(device: Device, plan: Plan, now: int) -> Iterator[tuple[str, float]]:
-    """The growing terms of a device, each with its value at ``now`` (Unix ms)."""
-    moment = at_device(device, now)
+def grown(device: Device, plan: Plan) -> dict[str, Scalar]:
+    """The points of a device, with what grows as of its last message or the last look, whichever was later."""
+    points, moment = dict(device.points), at_device(device, device.last_seen)
     for term in plan.growing:
         since = term.since(device)
         if since is not None:
-            yield term.name, max(moment - since, 0) / 1000
+            looked = points.get(term.name, 0)
+            points[term.name] = max((moment - since) / 1000, looked if isinstance(looked, float) else 0.0)
+    return points
 
 
 def fade(device: Device, terms: Iterable[Fading], now: int) -> None:
@@ -115,15 +146,18 @@ def fade(device: Device, terms: Iterable[Fading], now: int) -> None:
 def watch(state: State, device: Device, plan: Plan, now: int) -> None:
     """Have a deadline for each rule whose truth can change after ``now`` without a message.
 
-    What grows is as of ``now`` or since the last look calm.
+    What grows is as of ``now``, or calm since the last look.
     """
     ahead, armed, points = at_device(device, now) - now, device.armed, device.points
+    sinces: list[int | None] = []
     if device.lull is not None:
-        device.lull.ahead = ahead
+        device.lull.ahead, sinces = ahead, device.lull.sinces
+    elif plan.growing:
+        sinces = [term.since(device) for term in plan.growing]
     for rule, watched in plan.watched.items():
         due = None
-        for crossing in watched.crossings:
-            since = crossing.term.since(device)
+        for at, crossing in watched.crossings:
+            since = sinces[at]
             if since is None or (lasting := crossing.lasting(points)) is None:
                 continue
             crosses = since + lasting - ahead

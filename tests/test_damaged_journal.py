@@ -66,7 +66,7 @@ def test_damage_that_a_reader_finds_is_mended_while_the_gateway_runs(tmp_path: P
             with closing(sqlite3.connect(tmp_path / FILE)) as harm:
                 harm.execute("UPDATE batches SET body = x'0100' WHERE seq = (SELECT min(seq) FROM batches)")
                 harm.commit()
-            await world.node.mend("batch 1 makes no sense")
+            await world.node.rebuilding.mend("batch 1 makes no sense")
             await until(lambda: world.played[Lane.SAFETY].reconnects)
             assert Code.STORE_DAMAGED in {reason.code for reason in world.node.troubles.reasons()}
             assert (tmp_path / "journal.damaged-1.db").exists()

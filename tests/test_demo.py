@@ -17,7 +17,7 @@ STORY = {
     "button-emergency of bt0042",
     "elevator-ebike of lift-3-2-a",
     "charger-hot of shed1-p07",
-    "charger-cut of shed1-p07",
+    "charger-fire of shed1-p07",
     "smoke-alarm of sm0001",
 }
 

@@ -398,7 +398,8 @@ def test_every_point_of_every_kind_is_known_to_rules() -> None:
         vocabulary = Vocabulary.of(kind)
         schemas = [kind.telemetry, *([kind.event] if kind.event is not None else [])]
         names = {name for schema in schemas for name in schema.__struct_fields__}
-        assert set(vocabulary.points) == names | set(kind.rates)
+        followed = {kind.following.point} if kind.following is not None else set()
+        assert set(vocabulary.points) == names | set(kind.rates) | followed
     assert CHARGER.points["status"].sort is Sort.CHOICE
     assert CHARGER.points["temperature_rate"].sort is Sort.NUMBER
     assert (CHARGER.points["voltage"].least, CHARGER.points["voltage"].most) == (0, 500)

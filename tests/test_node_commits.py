@@ -220,7 +220,7 @@ def test_a_batch_with_an_alarm_is_tried_once_more_as_it_is(
             await until(lambda: world.node.board)
             (alarm_id,) = world.node.board
             disk.fails = 1
-            acked = await world.node.acknowledge(alarm_id, "Li", "")
+            acked = await world.node.people.acknowledge(alarm_id, "Li", "")
             assert acked is not None
             assert (acked.acked_by, acked.version, acked.durable) == ("Li", 2, True)
             assert world.played[Lane.SAFETY].reconnects == []

@@ -228,7 +228,7 @@ def test_an_alarm_whose_rule_is_gone_stands_until_a_person_closes_it(tmp_path: P
             again.say("charger/p1/telemetry", b'{"temperature": 10}', 2)
             await settled(again)
             assert list(again.node.board) == [alarm_id]
-            closed = await again.node.close(alarm_id, "Li", "no such rule any more")
+            closed = await again.node.people.close(alarm_id, "Li", "no such rule any more")
             assert closed is not None
             assert closed.state == "normal"
             assert again.node.board == {}

@@ -12,17 +12,17 @@ GOOD = """
 name: good
 description: {en: It gets warm, zh: 变热了}
 devices: [{kind: charger, id: p1, building: shed-1}]
-timeline: [{at: 5s, as: hot, device: p1, set: {temperature: 70}, note: on purpose}]
-expect: [{alarm: charger-hot, device: p1, severity: high, within: 12s}]
+timeline: [{at: 5s, as: wet, device: p1, set: {leakage: 45}, note: on purpose}]
+expect: [{alarm: charger-leakage, device: p1, severity: high, within: 12s}]
 """
 WRONG = """
 name: wrong
 devices: [{kind: charger, id: p1, building: shed-1}]
-timeline: [{at: 5s, device: p1, set: {temperature: 70}}]
+timeline: [{at: 5s, device: p1, set: {leakage: 45}}]
 expect:
-  - {alarm: charger-hot, device: p1, within: 2s}
-  - {alarm: charger-hott, device: p1, within: 2s}
-never: [charger-warm]
+  - {alarm: charger-leakage, device: p1, within: 2s}
+  - {alarm: charger-leakag, device: p1, within: 2s}
+never: ["*-leakage"]
 only: expected
 duration: 20s
 """
@@ -55,9 +55,9 @@ def test_the_report_says_what_happened_what_was_expected_when_it_came_and_whethe
         "[1/1] good  PASS",
         "It gets warm",
         "stories/good.yaml · 1 devices · begins 2026-11-18 09:00 CST · lasts 0:00:27 · seed 0",
-        "0:00:05  09:00:05  * p1: reads temperature 70.0 (on purpose)",
-        "0:00:15  09:00:15    raised    charger-hot of p1 (high, unacked) Charging port p1 is hot: 70 °C",
-        "PASS  charger-hot of p1 raised by 17 s [severity high] → came at 15 s, after 10 s",
+        "0:00:05  09:00:05  * p1: reads leakage 45.0 (on purpose)",
+        "0:00:08  09:00:08    raised    charger-leakage of p1 (high, unacked) Leakage at charging port p1: 45 mA",
+        "PASS  charger-leakage of p1 raised by 17 s [severity high] → came at 8 s, after 3 s",
         "scenarios: 1 of 1 pass",
     ):
         assert told in out, out
@@ -70,9 +70,9 @@ def test_the_report_is_in_chinese_where_the_gateway_is(capsys: pytest.CaptureFix
         "报警规则测试报告",
         "变热了",
         "事件经过",
-        "p1：读数变为 temperature 70.0（on purpose）",
-        "报警 charger-hot / p1（高，未确认）充电口 p1 过热",
-        "通过  charger-hot / p1 在 17 s 前报警（级别 高） → 出现于 15 s，10 s 后",
+        "p1：读数变为 leakage 45.0（on purpose）",
+        "报警 charger-leakage / p1（高，未确认）充电口 p1 漏电",
+        "通过  charger-leakage / p1 在 17 s 前报警（级别 高） → 出现于 8 s，3 s 后",
     ):
         assert told in out, out
 
@@ -83,11 +83,11 @@ def test_what_fails_is_told_with_what_came_instead_and_ends_with_one(
     Path("stories/wrong.yaml").write_text(WRONG)
     code, out, err = said(capsys, "--scenario", "stories", "--config", "english.yaml", "--junit", "j.xml")
     assert code == 1
-    assert "FAIL  charger-hot of p1 raised by 7 s → charger-hot of p1 raised, too late at 15 s" in out
-    assert "FAIL  never charger-warm raised → charger-warm of p1 raised at 15 s" in out
-    assert "There is no rule charger-hott. Is charger-hot meant?" in out
+    assert "FAIL  charger-leakage of p1 raised by 7 s → charger-leakage of p1 raised, too late at 8 s" in out
+    assert "FAIL  never *-leakage raised → charger-leakage of p1 raised at 8 s" in out
+    assert "There is no rule charger-leakag. Is charger-leakage meant?" in out
     assert "scenarios: 1 of 2 pass\n  FAIL\n" in out
-    assert "wrong: charger-hot of p1 raised by 7 s: " in err
+    assert "wrong: charger-leakage of p1 raised by 7 s: " in err
     assert err.count("good:") == 0
     suites = ET.parse("j.xml").getroot()  # noqa: S314 - it is our own
     cases = {case.get("name"): case for case in suites.iter("testcase")}

@@ -20,7 +20,8 @@ import pytest
 from edge.checking import engine_of, load_registry, load_rules
 from edge.cli import main
 from edge.control_client import ControlError
-from edge.node import Node, UndecidedError
+from edge.node import Node
+from edge.people import UndecidedError
 from edge.rulebook import at_start, compiled, difference, on_disk, with_files
 from edge.settings import Config
 from edge.store.errors import StoreError
@@ -142,7 +143,7 @@ def test_other_rules_hold_from_one_batch_on_and_after_a_crash(tmp_path: Path) ->
             await world.node.commits.drain()
             smoke = next(iter(world.node.board.values()))
             due = due_of(world.node)
-            assert await world.node.succeed(new_engine, new_kept)
+            assert await world.node.people.succeed(new_engine, new_kept)
             assert world.node.rules.engine is new_engine
             assert next(iter(world.node.board.values())) == smoke
             assert due_of(world.node) > due + 3_000_000
@@ -180,10 +181,10 @@ def test_windows_of_a_new_rule_know_what_was_said_before_it(tmp_path: Path) -> N
             for number, degrees in enumerate((50, 50, 50, 25)):
                 world.say("charger/p1/telemetry", b'{"temperature": %d}' % degrees, 1 + number)
             await world.node.commits.drain()
-            recall = world.node.recall(new_engine)
+            recall = world.node.people.recall(new_engine)
             await asyncio.to_thread(recall.learn, world.node.clock.now_ms())
             world.say("charger/p2/telemetry", b'{"temperature": 50}', 9)
-            assert await world.node.succeed(new_engine, new_kept, recall)
+            assert await world.node.people.succeed(new_engine, new_kept, recall)
             raised = {alarm.device for alarm in world.node.board.values() if alarm.rule == "mean-warm"}
             assert raised == {"p1", "p2"}
 
@@ -214,13 +215,13 @@ def test_a_commit_that_fails_leaves_the_rules_that_held(
             board = dict(world.node.board)
             disk.fails = 2  # with an alarm in it, it is tried once more
             with pytest.raises(StoreError):
-                await world.node.succeed(new_engine, new_kept)
+                await world.node.people.succeed(new_engine, new_kept)
             await until(lambda: not world.node.deaf)
             assert world.node.intake.engine.rules.hash == kept.hash
             assert not world.node.rules.under_way
             assert dict(world.node.board) == board
             assert connection
-            assert await world.node.succeed(new_engine, new_kept)
+            assert await world.node.people.succeed(new_engine, new_kept)
             assert [alarm.superseded for alarm in world.node.board.values()] == ["changed"]
 
     asyncio.run(scene())
@@ -240,7 +241,7 @@ def test_a_commit_that_failed_and_is_on_disk_all_the_same_is_believed(
             await world.node.commits.drain()
             disk.fails, disk.after = 1, True
             with pytest.raises(StoreError):
-                await world.node.succeed(new_engine, new_kept)
+                await world.node.people.succeed(new_engine, new_kept)
             await until(lambda: not world.node.deaf)
             assert world.node.intake.engine.rules.hash == new_kept.hash
             assert world.node.rules.kept == new_kept
@@ -263,7 +264,7 @@ def test_a_full_disk_takes_no_other_rules(tmp_path: Path, monkeypatch: pytest.Mo
                 world.say(f"charger/p{number}/telemetry", b'{"temperature": 20}', 1 + number)
             await until(lambda: world.node.commits.storing != "all")
             with pytest.raises(StoreError):
-                await world.node.succeed(new_engine, new_kept)
+                await world.node.people.succeed(new_engine, new_kept)
             assert world.node.intake.engine.rules.hash == kept.hash
             disk.full = False
 
@@ -290,7 +291,7 @@ def test_an_engine_that_cannot_take_over_leaves_the_one_that_judged(
             await world.node.commits.drain()
             board = dict(world.node.board)
             with pytest.raises(UndecidedError):
-                await world.node.succeed(new_engine, new_kept)
+                await world.node.people.succeed(new_engine, new_kept)
             await until(lambda: not world.node.deaf)
             assert {alarm.id: alarm for alarm in world.node.intake.state.alarms.values()} == board
             assert world.node.intake.engine.rules.hash == kept.hash

@@ -280,7 +280,7 @@ def test_what_is_wrong_with_a_replay_is_one_line_with_the_remedy(
 def test_a_replay_that_is_interrupted_leaves_no_process(here: Path) -> None:
     said: list[Input] = [
         reading(T0 + number * 10, f"c1/charger/p{number % 50}", temperature=20 + number % 60)
-        for number in range(120_000)
+        for number in range(60_000)
     ]
     lived(here / "more", warm(), said, T0 + HOUR, size=500)
     (here / "anlin.yaml").write_text("data_dir: more\n", encoding="utf-8")

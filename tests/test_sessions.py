@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading, Scalar
-from rules.decisions import ClockStepped
+from rules.decisions import CatchingUp, ClockStepped, Listening
 from rules.engine import Engine
 from rules.files import parse
 from rules.state import State, freeze, thaw
@@ -65,7 +65,7 @@ class Port:
         self.engine.derive_deadlines(self.state)
 
     def point(self, name: str) -> Scalar | None:
-        return self.state.devices[PORT].points.get(f"{name}()")
+        return self.engine.points_of(self.state.devices[PORT]).get(f"{name}()")
 
     def _keep(self, changes: Sequence[object]) -> None:
         for change in changes:
@@ -256,6 +256,20 @@ def test_unheard_for_longer_than_any_charge_only_the_same_name_is_the_same_sessi
     assert round(float(named.point("session_energy") or 0), 3) == 0.6
     assert unnamed.point("session_age") == 60
     assert round(float(unnamed.point("session_energy") or 0), 3) == 0.1
+
+
+def test_over_a_stop_of_the_gateway_a_session_grows_only_once_its_port_is_heard_again() -> None:
+    port = Port()
+    port.says(0, status="Charging", power=200)
+    away, back = T0 + HOUR * 1000, T0 + 11 * HOUR * 1000
+    port.engine.step(port.state, Listening(on=False, at=away), away)
+    port.engine.step(port.state, CatchingUp(on=True, at=away), away)
+    port.engine.step(port.state, Listening(on=True, at=back), back)
+    port.engine.step(port.state, CatchingUp(on=False, at=back), back)
+    port.at(11.5 * HOUR)
+    assert port.state.alarms == {}
+    port.says(11.6 * HOUR, status="Charging", power=200)
+    assert ("raised", "long", 11.6 * HOUR) in port.said
 
 
 def test_a_step_of_the_clock_leaves_a_session_its_age() -> None:

@@ -425,7 +425,7 @@ def test_after_26_hours_8_000_devices_raise_no_storm_and_no_fire_is_forgotten() 
     kinds = ("charger", "smoke", "button", "elevator")
     fleet = [address_of("c1", kinds[number % 4], f"d{number}") for number in range(8_000)]
     word: dict[str, dict[str, Scalar]] = {
-        "charger": {"power": 100.0},
+        "charger": {"voltage": 230.0},
         "smoke": {"smoke": False},
         "button": {"battery": 90.0},
         "elevator": {"stream": "ok"},

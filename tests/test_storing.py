@@ -156,7 +156,7 @@ def test_without_a_store_alarms_are_told_people_act_and_all_of_it_is_stored_late
             assert told_of(world, "b1") == [(1, False, "unacked")]
             await until(lambda: acknowledged(world) == 54)
             (press,) = (alarm for alarm in node.board.values() if alarm.device == "b1")
-            acked = await node.acknowledge(press.id, "Li", "on my way")
+            acked = await node.people.acknowledge(press.id, "Li", "on my way")
             assert acked is not None
             assert (acked.acked_by, acked.durable) == ("Li", False)
             await until(lambda: told_of(world, "b1")[-1] == (2, False, "acked"))
@@ -322,7 +322,7 @@ def test_alarms_of_a_run_that_died_without_a_store_come_back_from_the_broker(
             (first,) = world.node.board
             world.node.commits.begin_without("no disk")
             disk.fails = ALWAYS
-            await world.node.acknowledge(first, "Li", "")
+            await world.node.people.acknowledge(first, "Li", "")
             world.say("button/b1/event", PRESS, 2)
             await until(lambda: told_of(world, "b1") and told_of(world, "sm1")[-1][2] == "acked")
             held = world.played[Lane.SAFETY].retained

@@ -114,8 +114,8 @@ def test_an_order_of_a_person_at_which_the_engine_fails_is_refused_and_not_journ
             with monkeypatch.context() as broken:
                 broken.setattr("rules.board.Board.acknowledge", failing)
                 with pytest.raises(Exception, match="the engine failed"):
-                    await world.node.acknowledge(alarm.id, "Wang", "on my way")
-            acked = await world.node.acknowledge(alarm.id, "Wang", "on my way")
+                    await world.node.people.acknowledge(alarm.id, "Wang", "on my way")
+            acked = await world.node.people.acknowledge(alarm.id, "Wang", "on my way")
             assert acked is not None
             assert acked.acked_by == "Wang"
 

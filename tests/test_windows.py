@@ -111,7 +111,7 @@ def hear(state: State, at: int, value: float, arrival: int, flags: int = 0) -> N
 
 
 def terms_of(device: Device) -> dict[str, Scalar]:
-    return {name: value for name, value in device.points.items() if "(" in name}
+    return {name: value for name, value in ENGINE.points_of(device).items() if "(" in name}
 
 
 def same(found: dict[str, Scalar], expected: dict[str, Scalar]) -> bool:
@@ -386,3 +386,15 @@ def test_what_would_have_crossed_its_bound_in_a_stop_is_judged_by_the_device_s_t
     assert [what for rule, what, _ in story.changes if rule == "long"] == told
     if told:
         assert story.changes[0][2] == 7_200.001
+
+
+def test_what_grew_in_a_stop_waits_for_the_device_to_speak_but_not_for_ever() -> None:
+    story = Story()
+    story.hear(0, status="Charging", power=7)
+    catch_up(story, 10, on=True)
+    catch_up(story, 50_000, on=False)
+    story.wait(50_500)
+    assert story.changes == []
+    story.restart()
+    story.wait(60_000)
+    assert story.changes == [("long", "raised", 50_600)]

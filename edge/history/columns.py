@@ -10,6 +10,7 @@ Promises: what comes back equals what was given, to the type of each number; eac
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -20,7 +21,7 @@ from msgspec import UnsetType
 from numpy.typing import NDArray
 
 from devices.kinds import KINDS, CommandResult
-from devices.readings import Address, Channel, Reading, Scalar
+from devices.readings import Address, Channel, Reading, Scalar, parts_of
 
 WORD = pa.dictionary(pa.int32(), pa.string())
 """Text of few different values, in memory; in the file it is text, whose dictionaries are Parquet's own."""
@@ -77,6 +78,14 @@ def _plain(hint: Any) -> type:  # noqa: ANN401 - a type is a value here
 POINTS: Mapping[str, pa.DataType] = _known()
 SCHEMA = pa.schema([*OWN.items(), *POINTS.items()])
 WORDS = tuple(field.name for field in SCHEMA if field.type == WORD)
+
+
+@cache
+def _usual_points(kind: str) -> frozenset[str]:
+    known = KINDS.get(kind)
+    structs = (known.telemetry, known.event, CommandResult) if known is not None else (CommandResult,)
+    names = {name for struct in structs if struct is not None for name in struct.__struct_fields__}
+    return frozenset({"state", *names} & POINTS.keys())
 
 
 class _Rest(msgspec.Struct, frozen=True, array_like=True):
@@ -217,6 +226,11 @@ def names_in(points: pa.ChunkedArray) -> list[str]:
     """The points that occur, given the column ``points``; what else of a table is all null."""
     shapes = points.unique().to_pylist()
     return sorted({name for shape in shapes if shape is not None for name in shape.split(",")})
+
+
+def usual_points(address: Address) -> frozenset[str]:
+    """The columns that hold nearly all of what a device of this kind says."""
+    return _usual_points(parts_of(address)[1])
 
 
 def readings_of(table: pa.Table) -> list[Reading]:

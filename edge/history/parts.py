@@ -90,12 +90,15 @@ def of_device(path: Path, address: Address, from_ms: int, to_ms: int) -> list[Re
         groups = _groups(file, address)
         if not groups:
             return []
-        found = file.read_row_groups(groups, ["address", "source_time", "points"], use_threads=False)
+        usual = columns.usual_points(address)
+        found = file.read_row_groups(groups, [*OWN, *usual], use_threads=False)
         begin, end = _rows_of(found, address, from_ms, to_ms)
         if begin == end:
             return []
-        names = columns.names_in(found["points"].slice(begin, end - begin))
-        rows = file.read_row_groups(groups, [*OWN, *names], use_threads=False).slice(begin, end - begin)
+        rows = found.slice(begin, end - begin)
+        names = columns.names_in(rows["points"])
+        if not usual.issuperset(names):
+            rows = file.read_row_groups(groups, [*OWN, *names], use_threads=False).slice(begin, end - begin)
         return columns.readings_of(rows)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from devices.readings import Address, Reading
 from edge.replay.source import ends_at, exact_from, told
 from edge.undecided import go_on
-from rules.decisions import NOTHING, Input
+from rules.decisions import NOTHING, Close, Decision, Input
 from rules.definitions import RuleSet
 from rules.engine import Engine
 from rules.outcomes import Difference, Outcome, Tally, differences
@@ -92,7 +92,7 @@ class _Run:
 
     def take(self, chunk: Sequence[Input]) -> None:
         """A piece of history, in order."""
-        step, state, tally = self.engine.step, self.state, self.tally
+        step, state = self.engine.step, self.state
         for given in chunk:
             now = given.received_at if type(given) is Reading else given.at  # type: ignore[union-attr]
             try:
@@ -101,12 +101,12 @@ class _Run:
                 self._go_on(given, now, failure)
                 continue
             if decision is not NOTHING:
-                tally.take(state, decision)
+                self._count(decision, now)
 
     def end(self, until: int) -> None:
         """Nothing more comes until then."""
         try:
-            self.tally.take(self.state, self.engine.tick(self.state, until))
+            self._count(self.engine.tick(self.state, until), until)
         except Exception as failure:  # noqa: BLE001 - as above
             self._go_on(None, until, failure)
         self.tally.end()
@@ -116,7 +116,13 @@ class _Run:
             log.error("the engine failed in replay; what it failed at is left out", exc_info=failure)
         self.failures += 1
         for decision in go_on(self.engine, self.state, given, now, failure).decisions:
-            self.tally.take(self.state, decision)
+            self._count(decision, now)
+
+    def _count(self, decision: Decision, now: int) -> None:
+        """Nobody acknowledges in a replay, so whatever has cleared is taken off the board."""
+        for alarm_id in self.tally.take(self.state, decision):
+            closed = self.engine.step(self.state, Close(alarm_id, "replay", "", now), now)
+            self.tally.take(self.state, closed)
 
 
 def run(trial: Trial, shard: int, tell: Callable[[Progress], None]) -> Found:
@@ -125,7 +131,9 @@ def run(trial: Trial, shard: int, tell: Callable[[Progress], None]) -> Found:
     runs = [
         _Run(
             trial.engine_of(rules),
-            Tally([rule.id for rule in rules.rules], span.from_ms, _days(trial.timezone)),
+            Tally(
+                [rule.id for rule in rules.rules if rule.flood is None], span.from_ms, _days(trial.timezone)
+            ),
         )
         for rules in trial.rule_sets
     ]

@@ -16,6 +16,7 @@ from typing import cast
 
 import msgspec
 
+from edge.history.errors import HistoryError
 from edge.replay.failure import ReplayError
 from edge.replay.trial import Found, Progress, Trial, run
 from edge.store.errors import StoreError
@@ -37,7 +38,10 @@ def run_all(trial: Trial, watch: Watch) -> list[Found]:
     """What each shard has found. Raises `StoreError` and `ReplayError`."""
     if trial.shards == 1:
         begins = trial.span.begins_ms
-        return [run(trial, 0, lambda progress: watch(progress.readings, max(begins, progress.at)))]
+        try:
+            return [run(trial, 0, lambda progress: watch(progress.readings, max(begins, progress.at)))]
+        except HistoryError as error:
+            raise ReplayError(str(error)) from error
     context = multiprocessing.get_context("fork")
     progress = [Progress(0, trial.span.begins_ms)] * trial.shards
     found: dict[int, Found] = {}
@@ -103,7 +107,7 @@ def _work(trial: Trial, shard: int, answers: Connection, parent: int) -> None:
 
     try:
         answer: Found | str = run(trial, shard, tell)
-    except (StoreError, OSError) as error:
+    except (StoreError, HistoryError, OSError) as error:
         answer = str(error)
     with suppress(OSError):
         answers.send_bytes(msgspec.msgpack.encode((answer,)))
