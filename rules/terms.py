@@ -41,8 +41,10 @@ class Term(Protocol):
     def look_back_ms(self) -> int:
         """Zero: a few messages are enough."""
 
-    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+    def hear(self, device: Device, reading: Reading, moment: int) -> bool | None:
         """Take a message said at ``moment`` (Unix ms, the device's time; `Reading.received_at` is the arrival).
+
+        True where `Growing.since` of this term, or of one that it shows, is another now.
 
         The device's points are as after it. Where ``device.clock.unsure`` the moment is a guess: the message may
         have waited in the broker, and gave no time that is believed.

@@ -47,7 +47,8 @@ def hear_terms(device: Device, plan: Plan, shape: Shape, reading: Reading, momen
             if _is_spoiled(device, spoilers):
                 learner.disregard(device, reading, moment)
                 continue
-        term.hear(device, reading, moment)
+        if term.hear(device, reading, moment):
+            device.lull = None
     if shape.fading:
         fade(device, shape.fading, reading.received_at)
 
@@ -84,17 +85,17 @@ def give_up(state: State, device: Device, plan: Plan, rule: str, due: int) -> bo
 
 
 def is_calm(device: Device, plan: Plan, now: int) -> bool:
-    """Whether since the last look nothing that grows has begun anew or crossed a bound by ``now`` (Unix ms), and every
-    deadline is early enough.
-    """  # noqa: D205
+    """Whether nothing that grows has crossed a bound by ``now`` (Unix ms), and every deadline is early enough.
+
+    Unless `hear_terms` has said that it is not.
+    """
     lull, clock = device.lull, device.clock
     if lull is None or lull.ahead is None or clock is None:
         return False
     ahead = clock.moment - clock.at
     if not (lull.begin <= now + ahead < lull.end and ahead <= lull.ahead):
         return False
-    sinces = [term.since(device) for term in plan.growing]
-    return sinces == lull.sinces and (not plan.bounds or _bounds(device, plan) == lull.bounds)
+    return not plan.bounds or _bounds(device, plan) == lull.bounds
 
 
 def _bounds(device: Device, plan: Plan) -> list[Scalar | None]:
@@ -120,7 +121,7 @@ def grow(device: Device, plan: Plan, now: int) -> None:
             end = min(end, crosses)
         elif crosses > begin:
             begin = crosses
-    device.lull = Lull(begin, end, sinces, _bounds(device, plan))
+    device.lull = Lull(begin, end, _bounds(device, plan))
 
 
 def grown(device: Device, plan: Plan) -> dict[str, Scalar]:
@@ -149,11 +150,9 @@ def watch(state: State, device: Device, plan: Plan, now: int) -> None:
     What grows is as of ``now``, or calm since the last look.
     """
     ahead, armed, points = at_device(device, now) - now, device.armed, device.points
-    sinces: list[int | None] = []
+    sinces = [term.since(device) for term in plan.growing]
     if device.lull is not None:
-        device.lull.ahead, sinces = ahead, device.lull.sinces
-    elif plan.growing:
-        sinces = [term.since(device) for term in plan.growing]
+        device.lull.ahead = ahead
     for rule, watched in plan.watched.items():
         due = None
         for at, crossing in watched.crossings:
