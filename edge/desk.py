@@ -329,7 +329,8 @@ class Desk:
     def _view(self, address: Address) -> DeviceView:
         _, kind, name = parts_of(address)
         entry = self._registry.device(address)
-        device = self._node.intake.state.devices.get(address) or Device(address, kind, {})
+        intake = self._node.intake
+        device = intake.state.devices.get(address) or Device(address, kind, {})
         return DeviceView(
             address=address,
             kind=kind,
@@ -339,7 +340,7 @@ class Desk:
             last_seen=device.last_seen or None,
             registered=entry is not None,
             place=dict(entry.place) if entry is not None else {},
-            points=device.points,
+            points=intake.engine.points_of(device),
             flags=device.flags,
         )
 

@@ -76,9 +76,10 @@ class InactiveFor:
         """Motion, presses, and whether it is worn."""
         return self.activity.points
 
-    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+    def hear(self, device: Device, reading: Reading, moment: int) -> bool:
         """Begin anew with every sign of life."""
         sign = self._sign_of(device)
+        before = sign.last if sign.still else None
         if _shows_life(self.activity, device, reading):
             sign.last, sign.still = moment, False
         elif device.points.get(self.activity.worn) is False:
@@ -89,10 +90,14 @@ class InactiveFor:
         device.memory[self.name] = sign
         if not sign.still:
             device.points[self.name] = 0.0
+            return before is not None
+        return sign.last != before
 
     def since(self, device: Device) -> int | None:
         """See `rules.terms.Growing`."""
-        sign = self._sign_of(device)
+        sign = device.memory.get(self.point.name)
+        if type(sign) is not Sign:
+            sign = self._sign_of(device)
         return sign.last if sign.still else None
 
     def _sign_of(self, device: Device) -> Sign:

@@ -20,6 +20,7 @@ from devices.kinds import KINDS
 from devices.readings import Address, Reading, Scalar
 from rules.calls import Call, Maker
 from rules.definitions import Condition, Points, Rule
+from rules.guards import Guard, guard_of
 from rules.places import Level, Neighbourhood, Place
 from rules.standing import Marked
 from rules.state import Deadline, Device, State
@@ -118,6 +119,9 @@ class Surroundings:
                 if isinstance(term, Around):
                     self._terms.setdefault(rule.kind, {})[term.name] = term
         self._watches = _watches(self._terms)
+        self._guards: Mapping[str, Guard] = {
+            kind: guard_of([watch.condition for watch in watches]) for kind, watches in self._watches.items()
+        }
         self.watched = frozenset(self._watches)
         """Kinds whose devices others look at."""
         self._counted: dict[str, list[Level]] = {}
@@ -150,7 +154,10 @@ class Surroundings:
         ``names`` are the points or event fields that were said.
         """
         changed: list[Changed] = []
-        for watch in self._watches.get(device.kind, ()):
+        watches = self._watches.get(device.kind)
+        if watches is None or (not device.marks and not self._guards[device.kind](view)):
+            return changed  # nearly every message
+        for watch in watches:
             if watch.said.isdisjoint(names):
                 continue
             before = device.marks.get(watch.name)

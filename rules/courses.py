@@ -22,6 +22,8 @@ from devices.readings import Scalar
 IDLE, STARTING, CHARGING, TAPER, FULL = "idle", "starting", "charging", "taper", "full"
 PHASES = frozenset({IDLE, STARTING, CHARGING, TAPER, FULL})
 
+_NUMBER = (int, float)
+"""`int | float` would be made anew for every message."""
 _HOUR_MS = 3_600_000
 _J_PER_KWH = 3_600_000_000
 """Watt milliseconds of a kWh."""
@@ -78,12 +80,13 @@ def hear(
     """The course after a message; ``points`` are the port's last values. None before anything told of a session."""
     if course is not None and course.began is None and values.get(session.status) in session.free:
         power = values.get(session.power)
-        if not isinstance(power, int | float) or power < session.least_w:
+        if not isinstance(power, _NUMBER) or power < session.least_w:
             return _stay_idle(course, session, values, moment)
     first = course is None
     course = course or Course()
-    gap_ms = max(moment - course.said, 0)
-    moment = max(moment, course.said)
+    gap_ms = moment - course.said
+    if gap_ms < 0:
+        gap_ms, moment = 0, course.said
     under_way = _tells(course, session, values, points, moment)
     if first and under_way is None:
         return None
@@ -96,11 +99,12 @@ def hear(
         course = _begun(course, moment)
     _count(course, session, values, moment)
     if course.began is not None:
-        course.id = str(values.get(session.id) or course.id)
+        if name := values.get(session.id):
+            course.id = str(name)
         _draw(course, session, values, points, moment)
         _warm(course, session, values, moment)
     power = values.get(session.power)
-    if isinstance(power, int | float):
+    if isinstance(power, _NUMBER):
         course.power, course.power_at = float(power), moment
     course.said = moment
     return course
@@ -110,11 +114,11 @@ def warming(course: Course, session: Session) -> float | None:
     """°C an hour, once it has been measured for long enough; zero where nothing is under way."""
     if course.began is None:
         return 0.0
+    if course.heat_at - course.heat_since < session.warm_up_s * 1000:
+        return None
     n, x, y, xx, xy = course.heat
     spread = n * xx - x * x
-    if course.heat_at - course.heat_since < session.warm_up_s * 1000 or spread <= 0:
-        return None
-    return (n * xy - x * y) / spread
+    return (n * xy - x * y) / spread if spread > 0 else None
 
 
 # When it begins and ends
@@ -123,7 +127,7 @@ def warming(course: Course, session: Session) -> float | None:
 def _stay_idle(course: Course, session: Session, values: Mapping[str, Scalar], moment: int) -> Course:
     """What nearly every message of a free port is."""
     register = values.get(session.energy)
-    if isinstance(register, int | float):
+    if isinstance(register, _NUMBER):
         course.register = float(register)
     elif moment - course.said > session.lost_s * 1000:
         course.register = None
@@ -136,7 +140,7 @@ def _tells(
 ) -> bool | None:
     """Whether a message says that a session is under way, that none is, or neither."""
     power, status, name = values.get(session.power), values.get(session.status), values.get(session.id)
-    draws = isinstance(power, int | float) and power >= session.least_w
+    draws = isinstance(power, _NUMBER) and power >= session.least_w
     if draws or status in session.under_way:
         course.quiet_since = None
         return True
@@ -146,7 +150,7 @@ def _tells(
         return None
     if isinstance(name, str):
         return bool(name)
-    if not isinstance(power, int | float) or session.id in points:
+    if not isinstance(power, _NUMBER) or session.id in points:
         return None
     if power >= session.unplugged_w:
         course.quiet_since = None
@@ -192,11 +196,11 @@ def _ended(course: Course, *, seen: bool) -> Course:
 def _count(course: Course, session: Session, values: Mapping[str, Scalar], moment: int) -> None:
     """Energy by the register where there is one, else by power over time."""
     register, power = values.get(session.energy), values.get(session.power)
-    if isinstance(register, int | float):
+    if isinstance(register, _NUMBER):
         if course.began is not None and course.energy is not None and course.register is not None:
             course.energy += max(register - course.register, 0.0)  # below: it was set back
         course.register = float(register)
-    elif course.register is None and course.began is not None and isinstance(power, int | float):
+    elif course.register is None and course.began is not None and isinstance(power, _NUMBER):
         passed_ms = moment - course.power_at
         if course.power is None or course.energy is None:
             return
@@ -218,7 +222,7 @@ def _draw(
         )
     elif status in session.done and course.full_since is None:
         course.phase, course.full_since = FULL, moment
-    if not isinstance(power, int | float):
+    if not isinstance(power, _NUMBER):
         if status in session.sated and course.power is None:
             _fill(course, session, moment)
         return
@@ -298,9 +302,9 @@ def _flatten(course: Course, session: Session, power: float, moment: int) -> Non
 def _warm(course: Course, session: Session, values: Mapping[str, Scalar], moment: int) -> None:
     """Weighted sums for a straight line through the temperatures, of which each counts half after a while."""
     temperature = values.get(session.temperature)
-    if not isinstance(temperature, int | float) or course.began is None:
+    if course.began is None or moment - course.began < session.warm_up_s * 1000:
         return
-    if moment - course.began < session.warm_up_s * 1000 or course.phase not in (CHARGING, TAPER):
+    if not isinstance(temperature, _NUMBER) or course.phase not in (CHARGING, TAPER):
         return
     course.heat_since = course.heat_since or moment
     x = (moment - course.began) / _HOUR_MS

@@ -34,6 +34,8 @@ class Crossing:
     """It changes only just after the bound."""
     lasts_ms: int | None = None
     """From the beginning to the change, where the bound is a constant."""
+    rests_on: frozenset[str] = frozenset()
+    """Points that the bound follows from."""
 
     def lasting(self, points: Points) -> int | None:
         """From the beginning to the change (ms); None where the bound is unknown."""

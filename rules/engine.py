@@ -10,7 +10,7 @@ and judged by the times of the devices (`rules.backlog`). What needs no delay is
 One engine serves live traffic, rule examples, recovery and backtests. It knows no kind by name.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from heapq import heappop, heappush
 
 from devices.kinds import KINDS, Kind
@@ -44,14 +44,14 @@ from rules.limits import limit
 from rules.meeting import meet
 from rules.moments import at_device, at_gateway, is_overtaken, tell_time
 from rules.places import Neighbourhood, PlaceOf
-from rules.plans import Plan, is_over, names_of, plan_of, truth_of
+from rules.plans import Plan, Shape, is_over, names_of, plan_of, truth_of
 from rules.rates import measure_rates
 from rules.state import Deadline, Device, Ongoing, State
 from rules.steps import shift
 from rules.succession import retire
 from rules.suppression import causes_first
 from rules.tracks import LOST, Told, expire, hear, move, release, show
-from rules.watches import fade, give_up, grow, hear_terms, look_anew, put_off, watch
+from rules.watches import fade, give_up, grow, grown, hear_terms, is_calm, look_anew, put_off, watch
 from rules.withholding import earliest, is_withheld, look_again, opens
 
 TRACKS_MOST = 64
@@ -140,6 +140,10 @@ class Engine:
         """When `tick` has something to do at the earliest (Unix ms)."""
         return state.deadlines[0][0] if state.deadlines else None
 
+    def points_of(self, device: Device) -> dict[str, Scalar]:
+        """What is known of a device, for people: what grows is as of its last message, not as last looked at."""
+        return grown(device, self._plans[device.kind])
+
     # What a device says
 
     def _hear(self, state: State, reading: Reading, now: int) -> None:
@@ -173,8 +177,6 @@ class Engine:
         around += self._take_in(state, device, plan, reading, moment, now)
         if around:
             self._look(state, around, now)
-        if plan.watched:
-            watch(state, device, plan, now)
 
     def _take_in(
         self, state: State, device: Device, plan: Plan, reading: Reading, moment: int, now: int
@@ -183,7 +185,8 @@ class Engine:
         values, channel, around = reading.values, reading.channel, list[Changed]()
         waited = state.catching_up and plan.kind.on_wire
         said_at = tell_time(device, reading, waited=waited) if channel in _TIMED else now
-        keep_times(device, values)
+        shape = plan.shape_of(values)
+        keep_times(device, shape.names)
         device.source_time = reading.source_time
         if channel is Channel.TELEMETRY:
             points = device.points
@@ -191,18 +194,34 @@ class Engine:
             if device.incidents:
                 self._follow_car(state, device, plan, values, moment, now)
             if plan.derives:
-                self._derive_points(state, device, plan, reading, moment, said_at)
+                self._derive_points(state, device, plan, shape, reading, moment, said_at)
             if device.kind in self._around.watched:
                 around = self._around.notice(state, device, values, points, moment)
+            moved = bool(plan.watched) and self._is_moved(state, device, plan, now)
+            if moved:
+                grow(device, plan, now)
             if device.ongoing or plan.can_hold(points):
-                self._judge_points(state, device, plan, values, now)
+                if not moved:
+                    grow(device, plan, now)
+                self._judge_points(state, device, plan, shape, now)
+                moved = True
+            if moved:
+                watch(state, device, plan, now)
         elif channel is Channel.EVENT:
             around = self._around.notice(state, device, values, {**device.points, **values}, moment)
-            if plan.fed_by(values):
-                hear_terms(device, plan, reading, said_at)
-                self._judge_points(state, device, plan, values, now)
+            hear_terms(device, plan, shape, reading, said_at)
+            grow(device, plan, now)
+            if shape.hearing:
+                self._judge_points(state, device, plan, shape, now)
             self._hear_event(state, device, plan, values, moment, now)
+            watch(state, device, plan, now)
         return around
+
+    def _is_moved(self, state: State, device: Device, plan: Plan, now: int) -> bool:
+        """Whether what changes without a message must be looked at: nearly always nothing has crossed a bound."""
+        if device.ongoing or state.catching_up:
+            return True
+        return bool(plan.growing) and not is_calm(device, plan, now)
 
     def _hear_late(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> None:
         """What a device said before something that was heard already."""
@@ -227,7 +246,14 @@ class Engine:
         return self._plans[parts_of(reading.address)[1]].kind
 
     def _derive_points(
-        self, state: State, device: Device, plan: Plan, reading: Reading, moment: int, said_at: int
+        self,
+        state: State,
+        device: Device,
+        plan: Plan,
+        shape: Shape,
+        reading: Reading,
+        moment: int,
+        said_at: int,
     ) -> None:
         """What follows from a message's points: rates, limited points, terms."""
         if plan.rates:
@@ -235,16 +261,14 @@ class Engine:
         if plan.limited:
             limit(state, device, plan.limited, reading.values, moment)
         if plan.terms:
-            hear_terms(device, plan, reading, said_at)
+            hear_terms(device, plan, shape, reading, said_at)
 
     # Conditions
 
-    def _judge_points(
-        self, state: State, device: Device, plan: Plan, values: Mapping[str, Scalar], now: int
-    ) -> None:
-        """Move on the conditions that ``values`` touch."""
+    def _judge_points(self, state: State, device: Device, plan: Plan, said: Shape, now: int) -> None:
+        """Move on the conditions that what was ``said`` touches."""
         points, ongoing = device.points, device.ongoing
-        for rule, evaluate in plan.touched_by(values):
+        for rule, evaluate in said.touched:
             truth = evaluate(points)
             if truth or ongoing:
                 self._judge(state, device, rule, truth, points, None, now)
@@ -289,7 +313,8 @@ class Engine:
         show(device, following)
         push_lost(state, device, following)
         if device.points[following.point] != before:
-            self._judge_points(state, device, plan, {following.point: device.points[following.point]}, now)
+            shown = {following.point: device.points[following.point]}
+            self._judge_points(state, device, plan, plan.shape_of(shown), now)
 
     def _judge(
         self,
@@ -381,6 +406,8 @@ class Engine:
         """Judge what looks at other devices, where these have changed."""
         for device, name in changed:
             plan = self._plans[device.kind]
+            if not state.catching_up:
+                grow(device, plan, now)
             for rule, evaluate in plan.telemetry if device.last_seen else ():
                 if name in names_of(rule):
                     device.changed = True
@@ -468,7 +495,8 @@ class Engine:
         device.points[name] = False
         if plan.terms:
             ended = Reading(Channel.TELEMETRY, device.address, {name: False}, due, due)
-            hear_terms(device, plan, ended, at_device(device, due))
+            hear_terms(device, plan, plan.shape_of(ended.values), ended, at_device(device, due))
+            grow(device, plan, due)
         around = self._around.notice(state, device, (name,), device.points, due)
         for rule, evaluate in plan.telemetry:
             self._judge(state, device, rule, evaluate(device.points), device.points, None, due)
@@ -568,6 +596,7 @@ class Engine:
         if really > due:
             heappush(state.deadlines, (really, key_of(rule.id, device), device.address, rule.id))
             return
+        grow(device, self._plans[device.kind], due)
         ongoing = device.ongoing[rule.id] = Ongoing(rule.id)
         device.silences = (*device.silences, rule.id)
         device.changed = True
@@ -649,12 +678,14 @@ class Engine:
                 return
             plan = self._plans[device.kind]
             said_at = tell_time(device, given, waited=state.catching_up)
-            keep_times(device, given.values)
+            shape = plan.shape_of(given.values)
+            keep_times(device, shape.names)
             device.source_time = given.source_time
             if given.channel is Channel.TELEMETRY:
                 device.points.update(given.values)
                 limit(state, device, plan.limited, given.values, given.received_at)
-            hear_terms(device, plan, given, said_at)
+            hear_terms(device, plan, shape, given, said_at)
+            grow(device, plan, given.received_at)
 
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""

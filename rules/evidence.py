@@ -53,9 +53,8 @@ def evidence(
     )
 
 
-def keep_times(device: Device, values: Mapping[str, Scalar]) -> None:
-    """The device says ``values``; `Device.source_time` is still that of its last message."""
-    shape = tuple(values)
+def keep_times(device: Device, shape: tuple[str, ...]) -> None:
+    """The device says these points; `Device.source_time` is still that of its last message."""
     if shape != device.shape:
         device.told.update(dict.fromkeys(device.shape, device.source_time))
         device.shape = shape

@@ -9,7 +9,7 @@ time that is believed can be late, and only for `BACK_MS` after something newer 
 no more than the intake believes makes what a device says look late for that long, and not for ever.
 """
 
-from devices.readings import Channel, Reading
+from devices.readings import Channel, Flag, Reading
 from rules.backlog import time_told
 from rules.state import Clock, Device
 
@@ -40,8 +40,13 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
     ``waited``: the arrival tells nothing, because the reading may have waited in the broker.
     """
     now, moment = reading.received_at, reading.source_time
-    told = time_told(moment, now, reading.flags)
     clock = device.clock
+    if clock is not None and _goes_on(clock, reading):  # nearly every message
+        clock.moment = clock.told = clock.newest = moment
+        clock.at = clock.newest_at = clock.told_at = now
+        clock.unsure = False
+        return moment
+    told = time_told(moment, now, reading.flags)
     if clock is None:
         clock = device.clock = Clock(moment, now)
     elif told is None or (told == clock.told and now > clock.told_at):
@@ -59,6 +64,18 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
         elif told >= clock.newest or now - clock.newest_at > BACK_MS:
             clock.newest, clock.newest_at = told, now
     return moment
+
+
+def _goes_on(clock: Clock, reading: Reading) -> bool:
+    """Telemetry of a time that is believed and newer than all before."""
+    moment = reading.source_time
+    return (
+        moment > clock.newest
+        and moment >= clock.moment
+        and moment not in (clock.told, reading.received_at)
+        and not reading.flags & Flag.CLOCK_DOUBTED
+        and reading.channel is Channel.TELEMETRY
+    )
 
 
 def at_gateway(device: Device, moment: int) -> int:

@@ -40,17 +40,19 @@ class SinceEvent:
         """The event's fields; whatever the device says, where it counts from the first message."""
         return self.fed
 
-    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+    def hear(self, device: Device, reading: Reading, moment: int) -> bool:
         """It happens, or the device is heard for the first time."""
         happened = reading.channel is Channel.EVENT and self.condition.evaluate(
             {**device.points, **reading.values}
         )
         if happened or (self.from_heard and self.name not in device.memory):
             device.memory[self.name] = moment
+            return True
+        return False
 
     def since(self, device: Device) -> int | None:
         """See `rules.terms.Growing`."""
-        moment: int | None = device.memory.get(self.name)
+        moment: int | None = device.memory.get(self.point.name)
         return moment
 
 

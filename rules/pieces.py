@@ -106,7 +106,7 @@ def compared(operation: ast.cmpop, left: Part, right: Part) -> Part:
         strict = sign in (ast.Gt, ast.LtE)
         bound = other.constant
         fixed_at = change_after(bound, strict=strict) if isinstance(bound, int | float) else None
-        crossing = Crossing(one.growing, other.evaluate, strict, fixed_at)
+        crossing = Crossing(one.growing, other.evaluate, strict, fixed_at, other.names)
         made = replace(made, crossings=(*made.crossings, crossing))
     compare = COMPARISONS[sign]
     if isinstance(one.tree, ast.Name) and other.constant is not None:

@@ -1,16 +1,19 @@
 """What has to be done for one kind of device: its rules, sorted by what can change their truth."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from devices.kinds import Kind, Limited, Rate
 from devices.readings import Scalar
 from rules.definitions import Crossing, Points, Rule
 from rules.guards import Guard, guard_of
-from rules.terms import Fading, Growing, Learning, Term
+from rules.terms import Fading, Growing, Learning, Shown, Term
 
 SHAPES_MOST = 1_024
 """Combinations of points in one message that are remembered, for each kind."""
+
+Grows = tuple[int, Crossing]
+"""Where what grows crosses a bound, and which of `Plan.growing` that is."""
 
 Evaluate = Callable[[Points], bool | None]
 
@@ -36,8 +39,13 @@ class Plan:
     """By rule, what can change its truth without a message."""
     learning: Mapping[str, tuple[Learning, frozenset[str]]] = field(default_factory=dict)
     """By name, terms that learn, each with the rules whose alarms keep it from that."""
-    touched: dict[tuple[str, ...], tuple[tuple[Rule, Evaluate], ...]] = field(default_factory=dict)
-    heard: dict[tuple[str, ...], tuple[tuple[Term, ...], tuple[Fading, ...]]] = field(default_factory=dict)
+    grow_as: tuple[str, ...] = ()
+    """The names of ``growing``."""
+    crossings: tuple[Grows, ...] = ()
+    """All of them."""
+    bounds: tuple[str, ...] = ()
+    """Points that bounds of these follow from."""
+    shapes: dict[tuple[str, ...], "Shape"] = field(default_factory=dict)
     fading: tuple[Fading, ...] = ()
 
     @property
@@ -46,40 +54,49 @@ class Plan:
         return bool(self.rates or self.limited or self.terms)
 
     def touched_by(self, values: Mapping[str, Scalar]) -> tuple[tuple[Rule, Evaluate], ...]:
-        """The rules whose truth can be another now that these points were said; remembered in ``touched``."""
-        rules = self.touched.get(tuple(values))
-        if rules is not None:
-            return rules
-        if len(self.touched) >= SHAPES_MOST:
-            self.touched.clear()
-        rates = {name for name, rate in self.rates.items() if rate.of in values}
-        names = rates.union(values, (term.name for term in self.fed_by(values)))
-        rules = tuple((rule, evaluate) for rule, evaluate in self.telemetry if names & names_of(rule))
-        self.touched[tuple(values)] = rules
-        return rules
+        """The rules whose truth can be another now that these points were said."""
+        return self.shape_of(values).touched
 
-    def fed_by(self, values: Mapping[str, Scalar]) -> tuple[Term, ...]:
-        """The terms that hear a message with these points or fields."""
-        return self.hearing(values)[0]
+    def shape_of(self, values: Mapping[str, Scalar]) -> "Shape":
+        """What a message with these points or fields can change; remembered in ``shapes``."""
+        names = tuple(values)
+        shape = self.shapes.get(names)
+        if shape is None:
+            if len(self.shapes) >= SHAPES_MOST:
+                self.shapes.clear()
+            shape = self.shapes[names] = self._shape_of(names)
+        return shape
 
-    def hearing(self, values: Mapping[str, Scalar]) -> tuple[tuple[Term, ...], tuple[Fading, ...]]:
-        """The terms that a message feeds, and those of the others that fade; remembered in ``heard``."""
-        known = self.heard.get(tuple(values))
-        if known is not None:
-            return known
-        if len(self.heard) >= SHAPES_MOST:
-            self.heard.clear()
-        fed = tuple(term for term in self.terms if not term.feeds.isdisjoint(values))
-        found = (fed, tuple(term for term in self.fading if term not in fed))
-        self.heard[tuple(values)] = found
-        return found
+    def _shape_of(self, names: tuple[str, ...]) -> "Shape":
+        fed = tuple(term for term in self.terms if not term.feeds.isdisjoint(names))
+        derived = [name for name, rate in self.rates.items() if rate.of in names]
+        said = frozenset(names).union(derived, (term.name for term in fed))
+        return Shape(
+            names,
+            tuple(term for term in fed if not isinstance(term, Shown)),
+            tuple(term for term in self.fading if term not in fed),
+            tuple((rule, evaluate) for rule, evaluate in self.telemetry if said & names_of(rule)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a message that holds certain points or fields can change."""
+
+    names: tuple[str, ...]
+    hearing: tuple[Term, ...]
+    """Terms that hear it."""
+    fading: tuple[Fading, ...]
+    """Terms that do not, and forget what is too old."""
+    touched: tuple[tuple[Rule, Evaluate], ...]
+    """Rules whose truth can be another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
     """What can change the truth of one rule although nothing is said."""
 
-    crossings: tuple[Crossing, ...]
+    crossings: tuple[Grows, ...]
     fading: tuple[Fading, ...]
     """Looked at only while the rule's condition is under way."""
     must_be_heard: bool = False
@@ -93,6 +110,10 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
     )
     terms = {name: term for rule in rules for name, term in rule.terms.items()}
     events = tuple(rule for rule in rules if rule.when is not None and rule.when.uses_event)
+    growing = tuple(term for term in terms.values() if isinstance(term, Growing))
+    grow_as = tuple(term.name for term in growing)
+    watched = {rule.id: found for rule in rules if (found := _watched(rule, grow_as)) is not None}
+    crossings = tuple(each for found in watched.values() for each in found.crossings)
     return Plan(
         kind,
         dict(kind.rates),
@@ -104,9 +125,12 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
         tuple(rule for rule in rules if rule.silent_for_ms is not None),
         frozenset(rule.id for rule in events if rule.clear is not None and not rule.clear.uses_event),
         tuple(terms.values()),
-        tuple(term for term in terms.values() if isinstance(term, Growing)),
-        {rule.id: found for rule in rules if (found := _watched(rule)) is not None},
+        growing,
+        watched,
         {term.name: (term, _spoilers(term, rules)) for term in terms.values() if isinstance(term, Learning)},
+        grow_as,
+        crossings,
+        tuple(sorted(frozenset().union(*(crossing.rests_on for _, crossing in crossings)))),
         fading=tuple(term for term in terms.values() if isinstance(term, Fading)),
     )
 
@@ -128,11 +152,15 @@ def _looked_at(rule: Rule) -> frozenset[str]:
     return rule.when.names.union(*(term.feeds for term in rule.when.terms if len(term.feeds) == 1))
 
 
-def _watched(rule: Rule) -> Watched | None:
-    crossings = tuple(crossing for condition in rule.conditions for crossing in condition.crossings)
+def _watched(rule: Rule, growing: Sequence[str]) -> Watched | None:
+    crossings = tuple(
+        (growing.index(crossing.term.name), crossing)
+        for condition in rule.conditions
+        for crossing in condition.crossings
+    )
     terms = {term.name: term for condition in rule.conditions for term in condition.terms}
     fading = tuple(term for term in terms.values() if isinstance(term, Fading))
-    must_be_heard = any(getattr(crossing.term, "must_be_heard", False) for crossing in crossings)
+    must_be_heard = any(getattr(crossing.term, "must_be_heard", False) for _, crossing in crossings)
     return Watched(crossings, fading, must_be_heard) if crossings or fading else None
 
 

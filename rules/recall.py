@@ -42,7 +42,7 @@ def hand_over(past: State, state: State, known: frozenset[str]) -> None:
             continue
         for name in before.memory.keys() - known:
             device.memory[name] = before.memory[name]
-            device.changed = True
+            device.changed, device.lull = True, None
             if name in before.points:
                 device.points[name] = before.points[name]
             else:

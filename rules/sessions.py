@@ -56,32 +56,35 @@ class Phase:
         """Whatever tells of a session."""
         return self.session.points
 
-    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+    def hear(self, device: Device, reading: Reading, moment: int) -> bool:
         """Begin a session, go on with it, or end it; all figures of it are shown at once."""
         before = course_of(device)
+        sinces = None if before is None else (before.began, before.full_since, before.flat_since)
         course = hear(before, self.session, reading.values, device.points, moment)
         if course is None or (course is before and course.began is None):
-            return
+            return False
         points = device.points
-        device.memory[PHASE] = course
+        if course is not before:
+            device.memory[PHASE] = course
         points[PHASE] = course.phase
         points["session_peak()"] = course.peak
         points["session_restarted()"] = course.restarted
         points["session_rising()"] = course.rising
-        for name, value in (
-            ("session_energy()", course.energy),
-            ("session_warming()", warming(course, self.session)),
-        ):
-            if value is not None:
-                points[name] = value
-            else:
-                points.pop(name, None)
+        if course.energy is not None:
+            points["session_energy()"] = course.energy
+        else:
+            points.pop("session_energy()", None)
+        if (warms := warming(course, self.session)) is not None:
+            points["session_warming()"] = warms
+        else:
+            points.pop("session_warming()", None)
         if course.began is None:
             points["session_age()"] = 0.0
         if course.full_since is None:
             points["session_full_for()"] = 0.0
         if course.flat_since is None:
             points["session_flat_for()"] = 0.0
+        return sinces != (course.began, course.full_since, course.flat_since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,11 @@ class Figure:
     def feeds(self) -> frozenset[str]:
         """Whatever tells of a session."""
         return self.session.points
+
+    @property
+    def kept_by(self) -> str:
+        """See `rules.terms.Shown`."""
+        return PHASE
 
     def hear(self, device: Device, reading: Reading, moment: int) -> None:
         """`Phase` shows it."""
@@ -125,6 +133,11 @@ class Lasting:
     def feeds(self) -> frozenset[str]:
         """Whatever tells of a session."""
         return self.session.points
+
+    @property
+    def kept_by(self) -> str:
+        """See `rules.terms.Shown`."""
+        return PHASE
 
     def hear(self, device: Device, reading: Reading, moment: int) -> None:
         """`Phase` shows it where it does not last."""

@@ -39,6 +39,19 @@ class Clock(msgspec.Struct, array_like=True):
     """Arrival of the message that gave ``told``."""
 
 
+class Lull(msgspec.Struct, array_like=True):
+    """Between which moments of a device's time nothing that grows crosses a bound (`rules.watches`)."""
+
+    begin: int
+    """Unix ms, the device's; the first at which it was so."""
+    end: int
+    """The first at which it is no longer."""
+    bounds: list[Scalar | None]
+    """The points that bounds follow from, while they are the same."""
+    ahead: int | None = None
+    """The device's time less the gateway's (ms) for which the deadlines were found: later, they are early enough."""
+
+
 class Ongoing(msgspec.Struct, array_like=True):
     """A rule's condition that is not idle for one device (or one track of it)."""
 
@@ -132,6 +145,8 @@ class Device(msgspec.Struct, array_like=True):
     """Conditions that chatter, and until when their alarms are shelved."""
     marks: dict[str, int] = {}
     """Conditions about this device that others look at: 0 = holds, else when it last held; absent = long ago."""
+    lull: Lull | None = None
+    """None: not known, look."""
 
     @property
     def silent(self) -> bool:

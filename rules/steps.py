@@ -71,6 +71,7 @@ def _shift_device(device: Device, by_ms: int) -> None:
         incident.lost = None if incident.lost is None else incident.lost + by_ms
         incident.shut = None if incident.shut is None else incident.shut + by_ms
     device.armed = {rule: due + by_ms for rule, due in device.armed.items()}
+    device.lull = None
     if device.clock is not None:
         device.clock.at += by_ms
         device.clock.newest_at += by_ms

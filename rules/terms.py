@@ -41,8 +41,10 @@ class Term(Protocol):
     def look_back_ms(self) -> int:
         """Zero: a few messages are enough."""
 
-    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+    def hear(self, device: Device, reading: Reading, moment: int) -> bool | None:
         """Take a message said at ``moment`` (Unix ms, the device's time; `Reading.received_at` is the arrival).
+
+        True where `Growing.since` of this term, or of one that it shows, is another now.
 
         The device's points are as after it. Where ``device.clock.unsure`` the moment is a guess: the message may
         have waited in the broker, and gave no time that is believed.
@@ -50,12 +52,26 @@ class Term(Protocol):
 
 
 @runtime_checkable
+class Shown(Term, Protocol):
+    """A term that another one keeps and shows, so its own `hear` has nothing to do and is not called."""
+
+    @property
+    def kept_by(self) -> str:
+        """The name of that term: it hears whatever feeds this one."""
+
+
+@runtime_checkable
 class Growing(Term, Protocol):
     """A term whose value is how long something has lasted, so it grows without a message.
 
+    <<<<<<< HEAD
+    The engine brings the value up to date where it is looked at; `hear` keeps only what `since` needs. Where `since`
+    gives None, the value is what `hear` left (0 where it does not last; absent where that is unknown).
+    =======
     The engine keeps the value; `hear` keeps only what `since` needs. Where `since` gives None, the value is what
     `hear` left (0 where it does not last; absent where that is unknown). One with a true ``must_be_heard`` goes on
     over a stop of the gateway only once its device has been heard again: nobody knows what it did meanwhile.
+    >>>>>>> e41363b91e2e54ff6dbcbcf56b5eeea310b8ab8a
     """
 
     def since(self, device: Device) -> int | None:

@@ -3,20 +3,25 @@
 The engine keeps one deadline for each rule and device, at the earliest moment at which the truth can change; when it
 comes, the condition is looked at and the next moment is found. A bound is watched always, a window only while the
 condition is under way.
+
+What grows is brought up to date only where it is looked at. Between two crossings the truth of a condition is the same
+whatever the value, so nearly every message finds a *lull* (`is_calm`) and neither grows nor watches anything.
 """
 
 from collections.abc import Iterable
 from heapq import heappush
 
-from devices.readings import Reading
+from devices.readings import Reading, Scalar
 from rules.deadlines import WATCH, key_of
 from rules.moments import at_device
-from rules.plans import Plan, Watched
-from rules.state import Device, State
+from rules.plans import Plan, Shape, Watched
+from rules.state import Device, Lull, State
 from rules.terms import Fading
 
 AFTER_STOP_MS = 600_000
 """So long a device has to speak after a stop before what grew meanwhile is judged without it."""
+
+_NEVER = 2**62
 
 
 def put_off(state: State, device: Device, rule: str, due: int) -> bool:
@@ -25,29 +30,27 @@ def put_off(state: State, device: Device, rule: str, due: int) -> bool:
     if heard_from is None or device.last_seen >= heard_from or due > heard_from:
         return False
     device.armed[rule] = later = heard_from + AFTER_STOP_MS
-    device.changed = True
+    device.changed, device.lull = True, None
     heappush(state.deadlines, (later, key_of(rule, device), device.address, WATCH + rule))
     return True
 
 
-def hear_terms(device: Device, plan: Plan, reading: Reading, moment: int) -> None:
+def hear_terms(device: Device, plan: Plan, shape: Shape, reading: Reading, moment: int) -> None:
     """Let the terms that a message feeds hear it; ``moment`` as `rules.moments.tell_time` gave it.
 
     The others forget what is too old by then, so that a condition never sees what no longer is.
     """
-    fed, rest = plan.hearing(reading.values)
     learning = plan.learning if device.ongoing else None
-    for term in fed:
+    for term in shape.hearing:
         if learning and term.name in learning:
             learner, spoilers = learning[term.name]
             if _is_spoiled(device, spoilers):
                 learner.disregard(device, reading, moment)
                 continue
-        term.hear(device, reading, moment)
-    if rest:
-        fade(device, rest, reading.received_at)
-    if plan.growing:
-        grow(device, plan, reading.received_at)
+        if term.hear(device, reading, moment):
+            device.lull = None
+    if shape.fading:
+        fade(device, shape.fading, reading.received_at)
 
 
 def _is_spoiled(device: Device, rules: frozenset[str]) -> bool:
@@ -77,17 +80,59 @@ def give_up(state: State, device: Device, plan: Plan, rule: str, due: int) -> bo
     if state.listening_since is not None and device.last_seen >= state.listening_since:
         return False
     del device.armed[rule]
-    device.changed = True
+    device.changed, device.lull = True, None
     return True
 
 
+def is_calm(device: Device, plan: Plan, now: int) -> bool:
+    """Whether nothing that grows has crossed a bound by ``now`` (Unix ms), and every deadline is early enough.
+
+    Unless `hear_terms` has said that it is not.
+    """
+    lull, clock = device.lull, device.clock
+    if lull is None or lull.ahead is None or clock is None:
+        return False
+    ahead = clock.moment - clock.at
+    if not (lull.begin <= now + ahead < lull.end and ahead <= lull.ahead):
+        return False
+    return not plan.bounds or _bounds(device, plan) == lull.bounds
+
+
+def _bounds(device: Device, plan: Plan) -> list[Scalar | None]:
+    return [device.points.get(name) for name in plan.bounds]
+
+
 def grow(device: Device, plan: Plan, now: int) -> None:
-    """Bring the values of growing terms up to ``now`` (Unix ms)."""
+    """Bring the values of growing terms up to ``now`` (Unix ms); `watch` is to follow."""
+    if not plan.growing:
+        return
     moment, points = at_device(device, now), device.points
+    sinces = [term.since(device) for term in plan.growing]
+    for name, since in zip(plan.grow_as, sinces, strict=True):
+        if since is not None:
+            points[name] = max(moment - since, 0) / 1000
+    begin, end = -_NEVER, _NEVER
+    for at, crossing in plan.crossings:
+        since = sinces[at]
+        if since is None or (lasting := crossing.lasting(points)) is None:
+            continue
+        crosses = since + lasting
+        if crosses > moment:
+            end = min(end, crosses)
+        elif crosses > begin:
+            begin = crosses
+    device.lull = Lull(begin, end, _bounds(device, plan))
+
+
+def grown(device: Device, plan: Plan) -> dict[str, Scalar]:
+    """The points of a device, with what grows as of its last message or the last look, whichever was later."""
+    points, moment = dict(device.points), at_device(device, device.last_seen)
     for term in plan.growing:
         since = term.since(device)
         if since is not None:
-            points[term.name] = max(moment - since, 0) / 1000
+            looked = points.get(term.name, 0)
+            points[term.name] = max((moment - since) / 1000, looked if isinstance(looked, float) else 0.0)
+    return points
 
 
 def fade(device: Device, terms: Iterable[Fading], now: int) -> None:
@@ -100,12 +145,18 @@ def fade(device: Device, terms: Iterable[Fading], now: int) -> None:
 
 
 def watch(state: State, device: Device, plan: Plan, now: int) -> None:
-    """Have a deadline for each rule whose truth can change after ``now`` without a message."""
+    """Have a deadline for each rule whose truth can change after ``now`` without a message.
+
+    What grows is as of ``now``, or calm since the last look.
+    """
     ahead, armed, points = at_device(device, now) - now, device.armed, device.points
+    sinces = [term.since(device) for term in plan.growing]
+    if device.lull is not None:
+        device.lull.ahead = ahead
     for rule, watched in plan.watched.items():
         due = None
-        for crossing in watched.crossings:
-            since = crossing.term.since(device)
+        for at, crossing in watched.crossings:
+            since = sinces[at]
             if since is None or (lasting := crossing.lasting(points)) is None:
                 continue
             crosses = since + lasting - ahead

@@ -94,19 +94,20 @@ class Lasting:
     condition: Condition
     look_back_ms: int = 0
 
-    def hear(self, device: Device, reading: Reading, moment: int) -> None:
+    def hear(self, device: Device, reading: Reading, moment: int) -> bool:
         """Place what the message says of the condition."""
         truth = _truth(self.condition, device, reading)
         if truth is None:
-            return
+            return False
         memory = device.memory.get(self.name)
         if memory is None:
             memory = device.memory[self.name] = [None, [], None]
-        recent = memory[1]
+        before, recent = memory[0], memory[1]
         newest = recent[-1][0] if recent else moment
         if moment >= newest:
             recent.append([moment, truth])
-            memory[0] = _begun(memory[0], moment, truth)
+            if truth or memory[0] is not None:
+                memory[0] = _begun(memory[0], moment, truth)
         else:
             if _place(recent, moment, truth):  # what has lasted so far still has
                 memory[2] = None if memory[0] is None else memory[0] + moment - newest
@@ -115,9 +116,12 @@ class Lasting:
                 since = _begun(since, then, was)
             memory[0] = since
         while _settles(recent):
-            memory[2] = _begun(memory[2], *recent.pop(0))
+            then, was = recent.pop(0)
+            if was or memory[2] is not None:
+                memory[2] = _begun(memory[2], then, was)
         if memory[0] is None:
             device.points[self.name] = 0.0
+        return bool(memory[0] != before)
 
     def since(self, device: Device) -> int | None:
         """The first true one after the last false one."""

@@ -65,7 +65,7 @@ class Port:
         self.engine.derive_deadlines(self.state)
 
     def point(self, name: str) -> Scalar | None:
-        return self.state.devices[PORT].points.get(f"{name}()")
+        return self.engine.points_of(self.state.devices[PORT]).get(f"{name}()")
 
     def _keep(self, changes: Sequence[object]) -> None:
         for change in changes:

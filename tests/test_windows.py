@@ -111,7 +111,7 @@ def hear(state: State, at: int, value: float, arrival: int, flags: int = 0) -> N
 
 
 def terms_of(device: Device) -> dict[str, Scalar]:
-    return {name: value for name, value in device.points.items() if "(" in name}
+    return {name: value for name, value in ENGINE.points_of(device).items() if "(" in name}
 
 
 def same(found: dict[str, Scalar], expected: dict[str, Scalar]) -> bool:
