@@ -64,6 +64,10 @@ class RecentMessages:
             del seen[oldest]
         return False
 
+    def held(self) -> list[tuple[str, int, int]]:
+        """All that is remembered: id, fingerprint and when it came (Unix ms), oldest first."""
+        return [(message_id, print_, at) for (message_id, print_), at in self._seen.items()]
+
     def shift(self, by_ms: int) -> None:
         """The clock was set: what was heard was heard as long ago as before."""
         for key in self._seen:

@@ -91,6 +91,7 @@ class Timekeeper:
         batch.clock_sets.append(ClockSet(step.by_ms, postpone_ms, since))
         self._told.append((batch.seq, step))
         intake.recent.shift(step.by_ms)
+        intake.batch.recent[:] = intake.recent.held()  # what the journal has of them tells the time before
         intake.tell(ClockStepped(step.by_ms, step.at))
         log.warning(
             "the clock was set; what is under way keeps its remaining time",
