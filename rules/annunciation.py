@@ -176,14 +176,14 @@ class Annunciation:
     # Folding
 
     def _fold(self, state: State, rule: Rule, alarm: Alarm, at: int) -> Alarm:
-        """Into the fold of the farthest place that has one, or is due one by this alarm."""
-        for level, place in self._folds.placed(rule.id, alarm.address):
-            key = self._folds.key(rule.id, place)
-            standing = state.alarms.get(key)
+        """Into the fold of the farthest place that has one, or is due one by this alarm: no farther than it reaches."""
+        for level, farthest in self._folds.placed(rule.id, alarm.address):
+            others = self._folds.gathering(state, alarm, level, farthest, at)
+            place = farthest if others is None else self._folds.reach(state, alarm, others, farthest, at)
+            standing = state.alarms.get(self._folds.key(rule.id, place))
             if standing is not None and standing.active:
                 self._tell_later(state, standing, at)
                 return replace(alarm, folded_into=standing.id)
-            others = self._folds.gathering(state, alarm, level, place, at)
             if others is not None:
                 telling = self._folds.told(state, rule.id, place, len(others) + 1)
                 fold = self._raise_fold(state, rule, place, alarm, others, telling, at)

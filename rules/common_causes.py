@@ -8,7 +8,7 @@ those that end leave, and when fewer than ``least`` are left the fold ends and t
 Nothing here ends an alarm: a fold only says what is told by itself.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from devices.kinds import Kind
@@ -18,7 +18,7 @@ from rules.definitions import Fold, Rule, Text
 from rules.entries import Entry
 from rules.places import Level, Neighbourhood, Place, level_of, name_of
 from rules.state import Device, State
-from rules.texts import read_texts
+from rules.texts import EVERYWHERE, read_texts
 from rules.vocabulary import Point, Sort, Vocabulary
 
 LEAST_LEAST, LEAST_DEFAULT, LEAST_MOST = 2, 3, 1_000
@@ -75,6 +75,18 @@ class Folds:
             return None
         return fresh
 
+    def reach(self, state: State, come: Alarm, others: Sequence[Alarm], farthest: Place, at: int) -> Place:
+        """The nearest place that holds all of these: what is silent in one building alone is not the site's."""
+        nearest, kind = farthest, come.kind
+        for level, place in self.placed(come.rule, come.address):
+            smaller = len(self._around.members(place, level, kind)) < self._count(nearest, kind)
+            if smaller and self.gathering(state, come, level, place, at) == others:
+                nearest = place
+        return nearest
+
+    def _count(self, place: Place, kind: str) -> int:
+        return len(self._around.members(place, level_of(place), kind))
+
     def _is_share(
         self, state: State, come: Alarm, where: tuple[Level, Place], fresh: tuple[Alarm, ...], at: int
     ) -> bool:
@@ -124,6 +136,7 @@ def rendered(
     """The text of an alarm of the gateway about a place."""
     site, kind, name = parts_of(gateway)
     names: dict[str, Scalar] = {**place, **values, "device": name, "kind": kind, "site": site}
+    names[EVERYWHERE] = not place
     if "floor" in place:
         names["place_floor"] = place["floor"]
     return {language: each.render(names) for language, each in text.items()}

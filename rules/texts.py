@@ -52,6 +52,9 @@ _UNITS = {
     Language.ZH: ((86_400, "天"), (3_600, "小时"), (60, "分"), (1, "秒")),
 }
 _UNPLACED = {Language.EN: "place not registered", Language.ZH: "位置未登记"}
+EVERYWHERE = "everywhere"
+"""A name that says of an alarm without a place that it is about all places."""
+_EVERYWHERE = {Language.EN: "the whole site", Language.ZH: "整个小区"}
 _PLACES = {
     Language.EN: (
         ("building", "building {}"),
@@ -251,6 +254,7 @@ def _place(language: Language) -> _Piece:
             if value is not None:
                 text = _short(str(value))
                 told.append((phrase if text[:1].isdigit() else bare).format(text))
-        return separator.join(told).rstrip() or _UNPLACED[language]
+        unplaced = _EVERYWHERE if values.get(EVERYWHERE) else _UNPLACED
+        return separator.join(told).rstrip() or unplaced[language]
 
     return place

@@ -165,6 +165,17 @@ def test_when_a_whole_shed_falls_silent_one_alarm_names_them_all() -> None:
     assert {alarm.device for alarm in alone} == {"shed-1-p001", "shed-1-p002", "gw-1"}
 
 
+def test_what_is_silent_in_one_building_alone_is_not_the_sites() -> None:
+    rule = SILENT.replace("same: [group, building]", "same: [building, site]")
+    world = Community(rule, SHED + '  - {id: far, kind: charger, building: "3"}\n')
+    for number, name in enumerate(ports(10)):
+        world.hear(number, "charger", name, voltage=230)
+    world.hear(500, "charger", "far", voltage=230)
+    world.at(900)
+    assert world.alarm("silent", "building=shed-1").place == {"building": "shed-1"}
+    assert {alarm.track for alarm in world.state.alarms.values() if alarm.members} == {"building=shed-1"}
+
+
 def test_a_few_silent_devices_among_many_that_speak_stand_alone() -> None:
     world = Community(SILENT, SHED)
     shed_goes_dark(world, 4, alive=6)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytest
 
@@ -97,11 +97,6 @@ def gateways_own(gateway: Gateway) -> int:
     return 20 + int(float(gateway.ask("health")["uptime_s"]) // 50)
 
 
-def of_devices(gateway: Gateway) -> dict[str, dict[str, Any]]:
-    """The board without what the gateway says of itself."""
-    return {name: alarm for name, alarm in gateway.board().items() if alarm["kind"] != "gateway"}
-
-
 def ledger_is_right(gateway: Gateway, said: int) -> None:
     """Stored and lost are what was said."""
     eventually(lambda: said <= len(gateway.readings()) + lost(gateway) <= said + gateways_own(gateway))
@@ -146,13 +141,13 @@ def test_an_emergency_is_told_within_a_second_and_everything_runs_on_afterwards(
         ledger_is_right(gateway, chargers.said + presses)
         assert chargers.acknowledged == chargers.said
         eventually(lambda: gateway.get("/healthz")[0] == 200)
-        board = of_devices(gateway)
+        board = gateway.of_devices()
         assert len(board) == presses
         assert all(each["durable"] for each in board.values())
         eventually(lambda: retained_alarms(broker.port) == gateway.board())
         gateway.kill9()
         gateway.start()
-        assert of_devices(gateway) == board
+        assert gateway.of_devices() == board
         assert "could not be rebuilt" not in gateway.stderr
         (gateway.folder / "stderr").write_text("")  # commits that fail are told with their traceback
 
@@ -230,7 +225,7 @@ def test_on_a_full_disk_the_ballast_carries_the_alarms_and_it_ends_by_itself(
         ledger_is_right(gateway, chargers.said + presses)
         assert lost(gateway) > 0
         eventually(lambda: retained_alarms(broker.port) == gateway.board())
-        assert len(of_devices(gateway)) == presses
+        assert len(gateway.of_devices()) == presses
         gateway.kill9()
         (gateway.folder / "stderr").write_text("")  # commits that fail are told with their traceback
 
@@ -272,7 +267,7 @@ def test_on_a_read_only_disk_it_starts_and_tells_of_alarms(
             gateway.wait_listening()
             eventually(lambda: takes_all(gateway), 40)
             eventually(lambda: retained_alarms(broker.port) == gateway.board())
-            assert {each["device"] for each in of_devices(gateway).values()} == {"before", "meanwhile"}
+            assert {each["device"] for each in gateway.of_devices().values()} == {"before", "meanwhile"}
         finally:
             gateway.kill9()
 
