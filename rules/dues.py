@@ -108,7 +108,7 @@ class Dues:
         for device, name in changed:
             plan = self._plans[device.kind]
             if not state.catching_up:
-                grow(device, plan, now)
+                grow(state, device, plan, now)
             for rule, evaluate in plan.telemetry if device.last_seen else ():
                 if name in names_of(rule):
                     device.changed = True
@@ -128,7 +128,7 @@ class Dues:
         watched = plan.watched.get(rule_id)
         if watched is None:
             return
-        grow(device, plan, due)
+        grow(state, device, plan, due)
         fade(device, watched.fading, due)
         rule = plan.rules[rule_id]
         if rule.when is not None and not rule.when.uses_event:
@@ -150,7 +150,7 @@ class Dues:
         if plan.terms:
             ended = Reading(Channel.TELEMETRY, device.address, {name: False}, due, due)
             hear_terms(device, plan, plan.shape_of(ended.values), ended, at_device(device, due))
-            grow(device, plan, due)
+            grow(state, device, plan, due)
         around = self._around.notice(state, device, (name,), device.points, due)
         for rule, evaluate in plan.telemetry:
             self._judge.judge(state, device, rule, evaluate(device.points), device.points, None, due)
@@ -167,7 +167,7 @@ class Dues:
         if really > due:
             heappush(state.deadlines, (really, key_of(rule.id, device), device.address, rule.id))
             return
-        grow(device, self._plans[device.kind], due)
+        grow(state, device, self._plans[device.kind], due)
         ongoing = device.ongoing[rule.id] = Ongoing(rule.id)
         device.silences = (*device.silences, rule.id)
         device.changed = True

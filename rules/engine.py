@@ -192,10 +192,10 @@ class Engine:
                 around = self._around.notice(state, device, values, points, moment)
             moved = bool(plan.watched) and self._is_moved(state, device, plan, now)
             if moved:
-                grow(device, plan, now)
+                grow(state, device, plan, now)
             if device.ongoing or plan.can_hold(points):
                 if not moved:
-                    grow(device, plan, now)
+                    grow(state, device, plan, now)
                 self._judge.judge_points(state, device, plan, shape, now)
                 moved = True
             if moved:
@@ -203,7 +203,7 @@ class Engine:
         elif channel is Channel.EVENT:
             around = self._around.notice(state, device, values, {**device.points, **values}, moment)
             hear_terms(device, plan, shape, reading, said_at)
-            grow(device, plan, now)
+            grow(state, device, plan, now)
             if shape.hearing:
                 self._judge.judge_points(state, device, plan, shape, now)
             self._judge.hear_event(state, device, plan, values, moment, now)
@@ -333,7 +333,7 @@ class Engine:
                 device.points.update(given.values)
                 limit(state, device, plan.limited, given.values, given.received_at)
             hear_terms(device, plan, shape, given, said_at)
-            grow(device, plan, given.received_at)
+            grow(state, device, plan, given.received_at)
 
     def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
@@ -358,7 +358,7 @@ class Engine:
         self._around.refresh(state)
         for device in list(state.devices.values()):
             plan = self._plans[device.kind]
-            look_anew(device, plan, state.now)
+            look_anew(state, device, plan, state.now)
             for condition, ongoing in list(device.ongoing.items()):
                 if ongoing.due is not None and (among is None or ongoing.rule in among):
                     del device.ongoing[condition]
