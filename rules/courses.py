@@ -24,6 +24,7 @@ PHASES = frozenset({IDLE, STARTING, CHARGING, TAPER, FULL})
 
 _NUMBER = (int, float)
 """`int | float` would be made anew for every message."""
+_STEADY = (None,) * 5
 _HOUR_MS = 3_600_000
 _J_PER_KWH = 3_600_000_000
 """Watt milliseconds of a kWh."""
@@ -82,6 +83,12 @@ def hear(
         power = values.get(session.power)
         if not isinstance(power, _NUMBER) or power < session.least_w:
             return _stay_idle(course, session, values, moment)
+    if (
+        course is not None
+        and course.phase == CHARGING
+        and _charges_on(course, session, values, points, moment)
+    ):
+        return course
     first = course is None
     course = course or Course()
     gap_ms = moment - course.said
@@ -133,6 +140,30 @@ def _stay_idle(course: Course, session: Session, values: Mapping[str, Scalar], m
         course.register = None
     course.said = max(moment, course.said)
     return course
+
+
+def _charges_on(
+    course: Course, session: Session, values: Mapping[str, Scalar], points: Mapping[str, Scalar], moment: int
+) -> bool:
+    """Take what nearly every message of a charging port is; False: it is something else, and nothing was taken."""
+    power, before, status = values.get(session.power), course.power, points.get(session.status)
+    if before is None or not isinstance(power, _NUMBER) or power < session.least_w:
+        return False
+    peak = max(course.peak, min(power, before))
+    if power <= session.taper_share * (peak or power) or status in session.cut or status in session.done:
+        return False
+    if (course.quiet_since, course.low_since, course.high_since, course.full_since, course.least) != _STEADY:
+        return False
+    if course.register is None or values.get(session.id, course.id) != course.id:
+        return False
+    if not 0 <= moment - course.said <= session.lost_s * 1000:
+        return False
+    course.peak = peak
+    _count(course, session, values, moment)
+    _flatten(course, session, float(power), moment)
+    _warm(course, session, values, moment)
+    course.power, course.power_at, course.said = float(power), moment, moment
+    return True
 
 
 def _tells(

@@ -46,10 +46,10 @@ class Lull(msgspec.Struct, array_like=True):
     """Unix ms, the device's; the first at which it was so."""
     end: int
     """The first at which it is no longer."""
+    ahead: int
+    """The device's time less the gateway's (ms) for which the deadlines were found: later, they are early enough."""
     bounds: list[Scalar | None]
     """The points that bounds follow from, while they are the same."""
-    ahead: int | None = None
-    """The device's time less the gateway's (ms) for which the deadlines were found: later, they are early enough."""
 
 
 class Ongoing(msgspec.Struct, array_like=True):

@@ -14,7 +14,7 @@ from heapq import heappush
 from devices.readings import Reading, Scalar
 from rules.deadlines import WATCH, key_of
 from rules.moments import at_device
-from rules.plans import Plan, Shape, Watched
+from rules.plans import Plan, Shape
 from rules.state import Device, Lull, State
 from rules.terms import Fading
 
@@ -57,7 +57,7 @@ def _is_spoiled(device: Device, rules: frozenset[str]) -> bool:
     return any(ongoing.due is None and ongoing.rule in rules for ongoing in device.ongoing.values())
 
 
-def look_anew(device: Device, plan: Plan, now: int) -> None:
+def look_anew(state: State, device: Device, plan: Plan, now: int) -> None:
     """Terms as they are at ``now`` (Unix ms) under changed rules, and nothing of those that are no more."""
     names = {term.name for term in plan.terms}
     for name in device.memory.keys() - names:
@@ -65,7 +65,7 @@ def look_anew(device: Device, plan: Plan, now: int) -> None:
     for name in [each for each in device.points if not each.isidentifier() and each not in names]:
         del device.points[name]
     device.armed.clear()
-    grow(device, plan, now)
+    grow(state, device, plan, now)
     fade(device, plan.fading, now)
 
 
@@ -90,7 +90,7 @@ def is_calm(device: Device, plan: Plan, now: int) -> bool:
     Unless `hear_terms` has said that it is not.
     """
     lull, clock = device.lull, device.clock
-    if lull is None or lull.ahead is None or clock is None:
+    if lull is None or clock is None:
         return False
     ahead = clock.moment - clock.at
     if not (lull.begin <= now + ahead < lull.end and ahead <= lull.ahead):
@@ -102,26 +102,31 @@ def _bounds(device: Device, plan: Plan) -> list[Scalar | None]:
     return [device.points.get(name) for name in plan.bounds]
 
 
-def grow(device: Device, plan: Plan, now: int) -> None:
-    """Bring the values of growing terms up to ``now`` (Unix ms); `watch` is to follow."""
+def grow(state: State, device: Device, plan: Plan, now: int) -> None:
+    """Bring what grows up to ``now`` (Unix ms), and have a deadline for the next bound of each rule."""
     if not plan.growing:
         return
     moment, points = at_device(device, now), device.points
     sinces = [term.since(device) for term in plan.growing]
     for name, since in zip(plan.grow_as, sinces, strict=True):
         if since is not None:
-            points[name] = max(moment - since, 0) / 1000
-    begin, end = -_NEVER, _NEVER
-    for at, crossing in plan.crossings:
-        since = sinces[at]
-        if since is None or (lasting := crossing.lasting(points)) is None:
-            continue
-        crosses = since + lasting
-        if crosses > moment:
-            end = min(end, crosses)
-        elif crosses > begin:
-            begin = crosses
-    device.lull = Lull(begin, end, _bounds(device, plan))
+            points[name] = (moment - since) / 1000 if moment > since else 0.0
+    begin, end, ahead = -_NEVER, _NEVER, moment - now
+    for rule, watched in plan.watched.items():
+        first = _NEVER
+        for at, crossing in watched.crossings:
+            since, lasting = sinces[at], crossing.lasts_ms
+            if since is None or (lasting is None and (lasting := crossing.lasting(points)) is None):
+                continue
+            crosses = since + lasting
+            if crosses > moment:
+                first = min(first, crosses)
+            elif crosses > begin:
+                begin = crosses
+        if first < _NEVER:
+            end = min(end, first)
+            _arm(state, device, rule, first - ahead)
+    device.lull = Lull(begin, end, ahead, _bounds(device, plan) if plan.bounds else [])
 
 
 def grown(device: Device, plan: Plan) -> dict[str, Scalar]:
@@ -145,34 +150,20 @@ def fade(device: Device, terms: Iterable[Fading], now: int) -> None:
 
 
 def watch(state: State, device: Device, plan: Plan, now: int) -> None:
-    """Have a deadline for each rule whose truth can change after ``now`` without a message.
-
-    What grows is as of ``now``, or calm since the last look.
-    """
-    ahead, armed, points = at_device(device, now) - now, device.armed, device.points
-    sinces = [term.since(device) for term in plan.growing]
-    if device.lull is not None:
-        device.lull.ahead = ahead
+    """Have a deadline for what fades next after ``now`` (Unix ms) of each rule that is under way."""
+    if not plan.fading or not device.ongoing:
+        return
+    ahead = at_device(device, now) - now
     for rule, watched in plan.watched.items():
-        due = None
-        for at, crossing in watched.crossings:
-            since = sinces[at]
-            if since is None or (lasting := crossing.lasting(points)) is None:
-                continue
-            crosses = since + lasting - ahead
-            if crosses > now and (due is None or crosses < due):
-                due = crosses
         if watched.fading and rule in device.ongoing:
-            due = _fades_next(device, watched, now, due, ahead)
-        if due is None or due >= armed.get(rule, due + 1):
-            continue  # one that comes too early looks again
-        armed[rule] = due
+            dues = [term.fades_at(device) for term in watched.fading]
+            ahead_of = [due - ahead for due in dues if due is not None and due - ahead > now]
+            if ahead_of:
+                _arm(state, device, rule, min(ahead_of))
+
+
+def _arm(state: State, device: Device, rule: str, due: int) -> None:
+    """One that comes too early looks again."""
+    if due < device.armed.get(rule, _NEVER):
+        device.armed[rule] = due
         heappush(state.deadlines, (due, key_of(rule, device), device.address, WATCH + rule))
-
-
-def _fades_next(device: Device, watched: Watched, now: int, due: int | None, ahead: int) -> int | None:
-    for term in watched.fading:
-        fades = term.fades_at(device)
-        if fades is not None and fades - ahead > now and (due is None or fades - ahead < due):
-            due = fades - ahead
-    return due

@@ -7,7 +7,8 @@ import pytest
 
 from edge.store.reader import JournalReader
 from rules.definitions import Rule
-from rules.engine import Engine
+from rules.dues import Dues
+from rules.judge import Judge
 from rules.state import Device, State
 from tests.node_world import World, ahead, node_world, until
 
@@ -19,16 +20,16 @@ class Faulty:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.on = True
-        judge = Engine._judge  # noqa: SLF001 - the fault is put where a rule's own would be
+        judge = Judge.judge
 
         def failing(
-            engine: Engine, state: State, device: Device, rule: Rule, *args: object, **named: object
+            judging: Judge, state: State, device: Device, rule: Rule, *args: object, **named: object
         ) -> None:
-            judge(engine, state, device, rule, *args, **named)  # type: ignore[arg-type]
+            judge(judging, state, device, rule, *args, **named)  # type: ignore[arg-type]
             if self.on and device.points.get("temperature") == POISON:
                 raise ZeroDivisionError("a fault of the engine")
 
-        monkeypatch.setattr(Engine, "_judge", failing)
+        monkeypatch.setattr(Judge, "judge", failing)
 
 
 def smoke(value: float) -> bytes:
@@ -72,14 +73,14 @@ def test_a_message_at_which_the_engine_fails_is_kept_whole_and_the_rest_goes_on(
 def test_a_delay_at_which_the_engine_fails_costs_neither_the_message_after_it_nor_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take_due = Engine._check_silence  # noqa: SLF001 - as above
+    take_due = Dues._check_silence  # noqa: SLF001 - the fault is put where the rule's own would be
 
-    def failing(engine: Engine, state: State, device: Device, rule: Rule, due: int) -> None:
+    def failing(dues: Dues, state: State, device: Device, rule: Rule, due: int) -> None:
         if device.address.endswith("/broken"):
             raise ZeroDivisionError("a fault of the engine")
-        take_due(engine, state, device, rule, due)
+        take_due(dues, state, device, rule, due)
 
-    monkeypatch.setattr(Engine, "_check_silence", failing)
+    monkeypatch.setattr(Dues, "_check_silence", failing)
 
     async def story() -> None:
         async with node_world(tmp_path) as world:

@@ -1,0 +1,105 @@
+"""Between two crossings nothing that grows is looked at: no decision is another one for it."""
+
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.documents import parse_yaml
+from devices.readings import Address, Channel, Reading, Scalar
+from rules.engine import Engine
+from rules.files import parse
+from rules.state import freeze, thaw
+
+RULES = """
+rules:
+  - id: long
+    kind: charger
+    when: session_age >= '20s' and power >= 100
+    severity: low
+    text: {en: "{session_age}", zh: "{session_age}"}
+  - id: hot
+    kind: charger
+    when: duration(temperature > 50) > '7s'
+    clear: temperature < 40
+    for: 2s
+    severity: high
+    text: {en: hot, zh: 热}
+  - id: unusual
+    kind: charger
+    let: {floating: "duration(power < 100)", recent: "max(temperature, '10s')"}
+    when: floating > recent * '1s' / 5
+    severity: low
+    text: {en: "{floating}", zh: "{floating}"}
+"""
+PORT = Address("c1/charger/p1")
+T0 = 1_790_000_000_000
+ENGINE = Engine(parse([("rules.yaml", parse_yaml(RULES, "rules.yaml"))]), site="c1", node="gw-1")
+
+Message = tuple[int, int, dict[str, Scalar]]
+
+MESSAGES = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 500, 1_000, 5_000, 9_999]),
+        st.integers(-3_000, 3_000),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "power": st.sampled_from([0.0, 90.0, 150.0]),
+                "temperature": st.sampled_from([20.0, 45.0, 60.0]),
+                "status": st.sampled_from(["Charging", "Available"]),
+            },
+        ),
+    ),
+    min_size=5,
+    max_size=40,
+)
+
+
+def told(messages: Sequence[Message], *, always: bool, restarts: bool = False) -> list[object]:
+    """Every decision; ``always`` looks at what grows at every message, as if there were no lulls."""
+    state, now, decisions = ENGINE.new_state(), T0, list[object]()
+    for passed, behind, values in messages:
+        now += passed
+        if restarts:
+            state = thaw(*freeze(state))
+            ENGINE.derive_deadlines(state)
+        if always:
+            for device in state.devices.values():
+                device.lull = None
+        reading = Reading(Channel.TELEMETRY, PORT, dict(values), now - behind, now)
+        decisions.append(ENGINE.step(state, reading, now))
+    decisions.append(ENGINE.tick(state, now + 60_000))
+    return decisions
+
+
+@settings(max_examples=150, deadline=None)
+@given(MESSAGES)
+def test_what_is_not_looked_at_in_a_lull_decides_nothing(messages: Sequence[Message]) -> None:
+    assert told(messages, always=False) == told(messages, always=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(MESSAGES)
+def test_a_lull_goes_on_over_a_restart(messages: Sequence[Message]) -> None:
+    assert told(messages, always=False, restarts=True) == told(messages, always=False)
+
+
+def test_most_messages_find_a_lull() -> None:
+    state, lulls = ENGINE.new_state(), list[object]()
+    for second in range(10):
+        now = T0 + second * 1_000
+        reading = Reading(Channel.TELEMETRY, PORT, {"power": 150.0, "status": "Charging"}, now, now)
+        ENGINE.step(state, reading, now)
+        lulls.append(state.devices[PORT].lull)
+    assert lulls[1] is not None
+    assert all(lull is lulls[1] for lull in lulls[1:])
+
+
+def test_people_see_how_long_it_has_lasted_by_the_last_message() -> None:
+    state = ENGINE.new_state()
+    for second in range(0, 15, 5):
+        now = T0 + second * 1_000
+        reading = Reading(Channel.TELEMETRY, PORT, {"power": 150.0, "status": "Charging"}, now, now)
+        ENGINE.step(state, reading, now)
+    assert ENGINE.points_of(state.devices[PORT])["session_age()"] == 10.0
