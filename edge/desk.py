@@ -285,12 +285,19 @@ class Desk:
         return {"text": exposition(self.health(), counts, node.replayed)}
 
     async def _status(self, _line: bytes) -> object:
-        silent = [address for address, device in self._node.intake.state.devices.items() if device.silent]
+        heard = self._node.intake.state.devices
+        silent = [address for address, device in heard.items() if device.silent]
+        unheard = [
+            address
+            for address in self._registry.addresses
+            if address not in heard or not heard[address].last_seen
+        ]
         standing = sorted(self._node.board.values(), key=lambda alarm: (alarm.severity.rank, alarm.raised_at))
         return {
             "health": self.health(),
             "standing": [msgspec.Raw(alarm.wire()) for alarm in standing],
             "silent": sorted(silent)[:LIMIT_MOST],
+            "unheard": sorted(unheard)[:LIMIT_MOST],
             "rules": None if self._rules is None else self._rules.report(),
         }
 

@@ -148,7 +148,15 @@ class _Told:
         alarm, say = self._alarm, self._say
         yield alarm.text.get(self._language) or next(iter(alarm.text.values()), alarm.rule)
         times = say("times", count=alarm.occurrences) if alarm.occurrences > 1 else ""
-        yield say("raised", at=self._at(alarm.raised_at), severity=alarm.severity, state=alarm.state) + times
+        yield (
+            say(
+                "raised",
+                at=self._at(alarm.raised_at),
+                severity=self._word(alarm.severity),
+                state=self._word(alarm.state),
+            )
+            + times
+        )
         why = alarm.why
         if alarm.members is not None:
             yield say("together", count=len(alarm.members))
@@ -192,7 +200,7 @@ class _Told:
         if why.active is not None:
             yield "  " + say("active", hours=why.active)
         for after_ms, severity in why.escalate:
-            yield "  " + say("rises", after=write_duration(after_ms), severity=severity)
+            yield "  " + say("rises", after=write_duration(after_ms), severity=self._word(severity))
 
     def _since(self, why: Explanation) -> Iterator[str]:
         say, alarm = self._say, self._alarm
@@ -208,7 +216,7 @@ class _Told:
     def _since_then(self, why: Explanation) -> Iterator[str]:
         say, alarm = self._say, self._alarm
         for rise in why.rises:
-            yield say("rose", at=self._at(rise.at), severity=rise.severity)
+            yield say("rose", at=self._at(rise.at), severity=self._word(rise.severity))
         if why.withheld:
             yield say("withheld", count=why.withheld, cooldown=write_duration(why.cooldown_ms or 0))
         for each in why.influences:
@@ -243,6 +251,10 @@ class _Told:
     def _say(self, key: str, **values: object) -> str:
         return self._words[key].format(**values)
 
+    def _word(self, code: str) -> str:
+        """A severity or a state: in English its code is a word already."""
+        return _CODES.get(code, code) if self._language == "zh" else code
+
     def _at(self, at_ms: int | None) -> str:
         if at_ms is None:
             return "–"
@@ -266,6 +278,24 @@ class _Told:
                 parts.append(f"{count}{unit}")
         return " ".join(parts[:2]) or "0s"
 
+
+_CODES: Mapping[str, str] = {
+    Severity.CRITICAL: "紧急",
+    Severity.HIGH: "重要",
+    Severity.MEDIUM: "中等",
+    Severity.LOW: "较低",
+    Severity.INFO: "提示",
+    AlarmState.NORMAL: "已恢复",
+    AlarmState.UNACKED: "未确认",
+    AlarmState.ACKED: "已确认",
+    AlarmState.RTN_UNACKED: "已恢复，待确认",
+    AlarmState.LATCHED_UNACKED: "已恢复，锁定，待确认和复位",
+    AlarmState.LATCHED_ACKED: "已恢复，锁定，待复位",
+    AlarmState.SHELVED: "已搁置",
+    AlarmState.SUPPRESSED: "被抑制",
+    AlarmState.OUT_OF_SERVICE: "停用",
+}
+"""In Chinese, in the words of the board."""
 
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {

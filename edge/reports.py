@@ -13,6 +13,9 @@ from edge.store.records import Gap, GapReason
 GAPS_SHOWN = 10
 """Lines about losses."""
 
+UNHEARD_SHOWN = 10
+"""Lines about registered devices that never spoke."""
+
 
 class AlarmLine(msgspec.Struct, frozen=True):
     """As much of an alarm on the wire (contract, section 3) as a line shows."""
@@ -47,6 +50,8 @@ class StatusReport(msgspec.Struct, frozen=True):
     standing: list[AlarmLine]
     silent: list[str]
     rules: RulesInForce | None = None
+    unheard: list[str] = []
+    """Registered, and never heard: no rule can know of its silence."""
 
     @property
     def well(self) -> bool:
@@ -98,6 +103,15 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
     yield f"silent: {len(report.silent) or 'nobody'}"
     for address in report.silent:
         yield f"  {address}"
+    if report.unheard:
+        yield (
+            f"never heard: {len(report.unheard)} of the registry, so nobody watches over them; check the device, "
+            f"the broker and that it says the site {health.site}"
+        )
+        for address in report.unheard[:UNHEARD_SHOWN]:
+            yield f"  {address}"
+        if len(report.unheard) > UNHEARD_SHOWN:
+            yield "  … the rest: GET /api/v1/devices"
     if report.rules is not None:
         yield rules_line(report.rules, zone)
     yield _cloud(health.cloud)

@@ -24,6 +24,7 @@ from rules.definitions import Condition, Let
 from rules.entries import read_duration
 from rules.logic import computed, negated, negative
 from rules.pieces import COMPARISONS, Made, Part, compared, fixed, joined, of_point
+from rules.slips import slip
 from rules.terms import Growing
 from rules.vocabulary import Point, Sort, Vocabulary
 
@@ -128,7 +129,8 @@ class _Compiler:
                 warnings.simplefilter("error")
                 tree = ast.parse(self._source, mode="eval").body
         except SyntaxError as error:
-            raise ExpressionError(max(error.offset or 1, 1), f"cannot be read: {error.msg}") from error
+            reason = f"cannot be read: {slip(self._source) or error.msg}"
+            raise ExpressionError(max(error.offset or 1, 1), reason) from error
         except ValueError as error:
             raise ExpressionError(1, f"cannot be read: {error}") from error
         except (RecursionError, MemoryError) as error:
@@ -238,6 +240,8 @@ class _Compiler:
         reason = f"{self.vocabulary.kind.name} has no point of this name"
         if name in self._functions:
             reason = f"a function: write {name}(…)"
+        elif any(name in point.choices for point in self.vocabulary.points.values()):
+            reason += f"; a word stands in quotes: '{name}'"
         raise self.error(
             node, reason, value=name[:64], near=nearest(name, {*self.vocabulary.points, *self._lets})
         )

@@ -110,7 +110,12 @@ def check_causes(rules: Sequence[Rule], entries: Mapping[str, Entry], faults: li
             if found is None:
                 if not faults:  # else its rule may only have a fault of its own
                     near = nearest(cause.rule, known)
-                    entry.fault("suppressed_by", "no rule of this id", value=cause.rule, nearest=near)
+                    entry.fault(
+                        "suppressed_by",
+                        "no rule of this id in the files that are read",
+                        value=cause.rule,
+                        nearest=near,
+                    )
             elif cause.same is None and found.kind != rule.kind:
                 reason = f"is about {found.kind}, never about the same device; say `same:`"
                 entry.fault("suppressed_by", reason, value=cause.rule)

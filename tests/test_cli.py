@@ -472,6 +472,15 @@ def test_status_names_what_stands_who_is_silent_and_what_to_do() -> None:
     ]
 
 
+def test_status_names_registered_devices_that_never_spoke() -> None:
+    never = [f"c1/smoke/sm{number:04}" for number in range(12)]
+    report = msgspec.convert(status(unheard=never), StatusReport)
+    lines = list(status_lines(report, "en", "Asia/Shanghai"))
+    assert lines[3].startswith("never heard: 12 of the registry")
+    assert lines[4:14] == [f"  {address}" for address in never[:10]]
+    assert lines[14].startswith("  … the rest")
+
+
 def test_an_alarm_without_a_text_in_the_language_shows_the_one_it_has() -> None:
     line = msgspec.json.decode(alarm(1, text={"en": "Smoke"}).wire(), type=AlarmLine)
     assert next(alarm_lines([line], "zh", "Asia/Shanghai")).endswith("  Smoke")

@@ -23,6 +23,7 @@ REGISTRY = {
     ],
     "devices": [
         {"id": "sm0007", "kind": "smoke", "building": "3", "unit": "2", "floor": "11", "room": "1102"},
+        {"id": "sm0099", "kind": "smoke", "building": "3", "unit": "2", "floor": "12", "room": "1201"},
         {"id": "shed1-p07", "kind": "charger", "building": "shed-1", "group": "shed-1"},
     ],
 }
@@ -67,6 +68,14 @@ def points(store: VictoriaMetrics, selector: str, **window: str) -> list[dict[st
         return [json.loads(line) for line in connection.getresponse().read().splitlines()]
     finally:
         connection.close()
+
+
+def test_a_registered_device_is_told_as_never_heard_until_it_speaks(world: World) -> None:
+    broker, _, gateway = world
+    assert "c1/smoke/sm0099" in gateway.ask("status")["unheard"]
+    with Wire(broker.port) as device:
+        device.publish("smoke/sm0099/telemetry", {"smoke": False})
+        eventually(lambda: "c1/smoke/sm0099" not in gateway.ask("status")["unheard"])
 
 
 def test_a_message_becomes_an_alarm_on_its_topic_in_the_api_in_the_stream_and_in_the_store(

@@ -11,10 +11,10 @@ import pytest
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading, Scalar
 from edge.cli import main
-from edge.explaining import _WORDS, explain, view_of
+from edge.explaining import _CODES, _WORDS, explain, view_of
 from edge.store import codec
 from edge.web.models import ExplanationModel
-from rules.alarms import Alarm, AlarmChange, Transition
+from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Transition
 from rules.engine import Engine
 from rules.explanation import Sway
 from rules.files import parse
@@ -109,10 +109,14 @@ def test_an_explanation_in_chinese_says_the_same() -> None:
     assert len(told) == len(list(explain(one, "en", "Asia/Shanghai")))
     assert told[:3] == [
         "充电口 p1 功率 2500.5 W",
-        "2026-09-21 22:13:35 触发，当前级别 high，状态 unacked",
+        "2026-09-21 22:13:35 触发，当前级别 重要，状态 未确认",
         "当时看到：",
     ]
     assert told[-2] == "以下条件持续 1m 后解除：power < 2000"
+
+
+def test_every_severity_and_state_has_a_chinese_word() -> None:
+    assert _CODES.keys() == {*Severity, *AlarmState}
 
 
 def test_both_languages_have_the_same_words_with_the_same_gaps() -> None:

@@ -174,6 +174,33 @@ def test_a_fault_tells_column_reason_and_what_was_meant(
 
 
 @pytest.mark.parametrize(
+    ("source", "remedy"),
+    [
+        ("power \u2265 5", "write >="),
+        ("\uff08power > 5\uff09 and leakage > 3", "write ("),
+        ("status == \u2018Charging\u2019", "write '"),
+        ("rise(temperature, 5m) >= 3", "a duration stands in quotes: '5m'"),
+        ("session_age > 10h", "a duration stands in quotes: '10h'"),
+        ("status = 'Charging'", "write =="),
+        ("power > 5 && leakage > 3", "write and"),
+        ("power > 5 || leakage > 3", "write or"),
+        ("temperature >= 65\u2103", "leave \u2103 out"),
+        ("power > 600 W", "leave W out"),
+    ],
+)
+def test_a_slip_is_told_with_what_to_write(source: str, remedy: str) -> None:
+    with pytest.raises(ExpressionError) as told:
+        compile_condition(source, CHARGER)
+    assert told.value.reason.startswith("cannot be read: ")
+    assert told.value.reason.endswith(remedy)
+
+
+def test_a_word_without_quotes_is_told_with_its_quotes() -> None:
+    with pytest.raises(ExpressionError, match="a word stands in quotes: 'Charging'"):
+        compile_condition("status == Charging", CHARGER)
+
+
+@pytest.mark.parametrize(
     "source",
     [
         "power > 1" + " " * LENGTH_LIMIT,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from devices.readings import Address
 from edge.cli import main
 from edge.replay.moments import moment, span
-from edge.replay.report import Report
+from edge.replay.report import Report, lines_of
 from edge.replay.trial import Found, Progress, Span, Trial, run
 from edge.replay.workers import run_all
 from edge.store.schema import FILE
@@ -173,6 +173,28 @@ def test_rules_of_one_version_only_are_named(tmp_path: Path) -> None:
     assert report.only_in(0) == ["hot", "quiet", "press", "ebike", "fire"]
     assert report.only_in(1) == []
     assert report.outcomes[0]["hot"].orders == {"cut_power": 1}
+
+
+SIREN = """
+rules:
+  - id: loud
+    kind: charger
+    when: temperature >= 80
+    severity: critical
+    text: {en: hot, zh: 热}
+    actions: [{command: sound, to: {kind: siren, same: building}, args: {tone: fire, seconds: 60}}]
+"""
+
+
+@pytest.mark.parametrize(("language", "told"), [("en", "nobody there to obey"), ("zh", "没有可执行的设备")])
+def test_an_order_without_anybody_to_obey_is_not_told_as_unsafe_alone(
+    tmp_path: Path, language: str, told: str
+) -> None:
+    lived(tmp_path, SIREN, [reading(T0, "c1/charger/p1", temperature=90)], T0 + HOUR)
+    parts = [run(trial(tmp_path, rules(SIREN)), 0, ignored)]
+    report = Report.of(Span(T0, T0 + HOUR, 0), ["siren"], parts, 1.0)
+    assert report.outcomes[0]["loud"].withheld == 1
+    assert told in "\n".join(lines_of(report, language, "Asia/Shanghai"))
 
 
 def test_what_rules_look_at_together_stays_together() -> None:
