@@ -379,3 +379,32 @@ def test_a_clock_that_was_set_back_leaves_the_newest_batch_the_newest(tmp_path: 
             assert again.node.intake.counts["duplicates"] == 2
 
     asyncio.run(scene())
+
+
+def test_a_message_is_known_as_said_before_after_a_step_of_the_clock_and_a_restart(tmp_path: Path) -> None:
+    hands = Hands(wall=NOW)
+    said = b'{"smoke": true, "id": "m1"}'
+
+    async def before() -> None:
+        async with node_world(tmp_path, clock=hands.clock()) as world:
+            world.connect()
+            world.say("smoke/sm1/telemetry", said, 1)
+            await settled(world)
+            hands.pass_(10_000)
+            hands.wall += HOUR
+            world.node.look_at_clock()
+            world.say("smoke/sm2/telemetry", b'{"smoke": false}', 2)
+            await settled(world)
+            await world.kill()
+
+    async def after() -> None:
+        hands.pass_(10_000)
+        async with node_world(tmp_path, clock=hands.clock()) as world:
+            world.connect()
+            world.say("smoke/sm1/telemetry", said, 3)
+            await settled(world)
+            assert world.node.intake.counts["duplicates"] == 1
+            assert len([each for each in world.readings() if each.id == "m1"]) == 1
+
+    asyncio.run(before())
+    asyncio.run(after())
