@@ -22,6 +22,16 @@ in [rules.md](rules.md). Letters and digits such as C2 name sections of the coll
 charging and lifts (with their sources); G are the design goals derived from them.
 
 Each rule carries examples of when it is raised, when it is not and how it ends: `anlin rules test` runs them.
+
+## What these rules cannot see
+
+- **A fall without a press.** Nothing here detects a fall. Who lies still is found by inactivity: once a week of habits
+  is learnt, after half as long again as usual (three hours at least), and only while the button is worn. In the first
+  week, and with the button on the table, nobody is told but of the button that is not worn. Visit or call meanwhile.
+- **A device that was never heard.** Silence counts from the first message. `anlin status` names registered devices
+  that never spoke; look at it after an installation.
+- **A runaway between two reports.** A port that reports every five minutes has no slope: there the heat limits and the
+  smoke sensor in the shed are what is left.
 """
 
 
