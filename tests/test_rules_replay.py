@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from zlib import crc32
@@ -17,8 +19,10 @@ from hypothesis import strategies as st
 
 from devices.readings import Address
 from edge.cli import main
+from edge.history.compaction import Limits, compact
 from edge.replay.moments import moment, span
 from edge.replay.report import Report, lines_of
+from edge.replay.source import exact_from
 from edge.replay.trial import Found, Progress, Span, Trial, run
 from edge.replay.workers import run_all
 from edge.store.schema import FILE
@@ -329,3 +333,32 @@ def test_found_values_survive_the_way_between_processes(tmp_path: Path) -> None:
     assert isinstance(two[0], Found)
     assert sum(each.readings for each in two) == one[0].readings
     assert joined(each.outcomes[0] for each in two) == one[0].outcomes[0]
+
+
+def test_what_the_journal_has_dropped_is_replayed_from_the_parts_and_runs_on_into_the_journal(
+    tmp_path: Path,
+) -> None:
+    said: list[Input] = []
+    for number in range(40):
+        at = T0 + number * MINUTE
+        said.append(reading(at, f"c1/charger/p{number % 7}", temperature=61 + number % 3 * 5))
+        said.append(reading(at + 30_000, f"c1/charger/p{number % 7}", temperature=20))
+    lived(tmp_path, warm(), said, T0 + HOUR)
+    chosen = rules(warm(limit=65, delay="5s"))
+    whole = run(trial(tmp_path, chosen), 0, ignored)
+    exact = whole.outcomes[0]["warm"]
+    assert exact.raised > 20
+
+    compact(tmp_path, Limits(max_days=90, max_bytes=2**30))
+    with closing(sqlite3.connect(tmp_path / FILE)) as journal, journal:
+        (last,) = journal.execute("SELECT max(seq) FROM batches").fetchone()
+        journal.execute("DELETE FROM batches WHERE seq <= ?", (last // 2,))
+    begins = exact_from(tmp_path)
+    assert begins is not None
+    assert begins > T0
+    for shards in (1, 2):
+        parts = [run(trial(tmp_path, chosen, shards=shards), shard, ignored) for shard in range(shards)]
+        assert sum(part.readings for part in parts) == whole.readings
+        found = [part.outcomes[0]["warm"] for part in parts]
+        assert sum(each.raised for each in found) == exact.raised
+        assert sum(each.cleared for each in found) == exact.cleared
