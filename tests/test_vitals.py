@@ -16,7 +16,7 @@ from edge.refusals import Refusals
 from edge.store.records import Batch, Outgoing, OutgoingKind
 from edge.storing import Flight
 from edge.vitals import OVERDUE_MS, STALL_S, STUCK_S, Vitals
-from rules.engine import Engine
+from rules.judge import Judge
 from tests.node_world import TOPICS, PlayedLink, World, ahead, node_world, until
 
 
@@ -163,7 +163,7 @@ def test_a_failure_of_the_engine_is_a_reason_for_a_minute_and_an_alarm_until_som
         async with vital(tmp_path) as (world, vitals, desk):
             vitals.look()
             with monkeypatch.context() as broken:
-                broken.setattr(Engine, "_judge", failing)
+                broken.setattr(Judge, "judge", failing)
                 world.say("smoke/sm1/telemetry", b'{"smoke": true}', 1)
             vitals.look()
             (found,) = desk.reasons()
