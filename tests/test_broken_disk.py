@@ -203,7 +203,7 @@ def test_on_a_full_disk_the_ballast_carries_the_alarms_and_it_ends_by_itself(
                 eventually((data / "ballast").exists)
                 fill(data)
                 eventually(lambda: "store_reduced" in gateway.reasons(), 60)
-                assert not (data / "ballast").exists()
+                eventually(lambda: not (data / "ballast").exists())
                 assert gateway.ask("health")["status"] == "degraded"
                 assert press(device, watch, "full", durable=True) < 1.0
             else:
