@@ -75,8 +75,12 @@ def _kind(name: str) -> Kind:
 
 def _names_of(kind: Kind) -> frozenset[str]:
     """All that a reading of the kind can hold."""
-    structs = (kind.telemetry, CommandResult, *([] if kind.event is None else [kind.event]))
-    return frozenset({STATE}.union(*(struct.__struct_fields__ for struct in structs)))
+    structs: list[type[msgspec.Struct]] = [
+        kind.telemetry,
+        CommandResult,
+        *([] if kind.event is None else [kind.event]),
+    ]
+    return frozenset({STATE, *(field.name for each in structs for field in msgspec.structs.fields(each))})
 
 
 def _meant(near: str | None) -> str:
