@@ -289,7 +289,7 @@ class Desk:
         silent = [address for address, device in heard.items() if device.silent]
         unheard = [
             address
-            for address in self._registry.addresses
+            for address in self._registry.mounted
             if address not in heard or not heard[address].last_seen
         ]
         standing = sorted(self._node.board.values(), key=lambda alarm: (alarm.severity.rank, alarm.raised_at))
