@@ -21,9 +21,9 @@ from edge.intake import Intake
 from edge.need import Need
 from edge.owed import Owed, extend
 from edge.snapshots import Snapshots
+from edge.store.damage import is_damage
 from edge.store.errors import StoreError
 from edge.store.records import Batch, Committed, no_marks
-from edge.store.salvage import is_damage
 from edge.storing import Flight, Follower, Store, Storing, is_full, resolve, worth_writing
 
 log = logging.getLogger("anlin.commits")

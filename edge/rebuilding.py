@@ -11,9 +11,9 @@ from typing import Protocol
 
 from edge.commits import Commits
 from edge.health import Code, Troubles
+from edge.store.damage import is_damage
 from edge.store.errors import JournalDamaged, StoreError
 from edge.store.journal import Journal
-from edge.store.salvage import is_damage
 from edge.storing import Storing
 
 log = logging.getLogger("anlin.rebuilding")
