@@ -193,7 +193,7 @@ class Desk:
         return f"{status_of(reasons)}{wrong}, {len(self._node.board)} alarms stand"
 
     def figures(self, reasons: Sequence[Reason]) -> dict[str, bool | int | float | str]:
-        """What goes into the journal as the gateway's own telemetry (`devices.kinds.GatewayTelemetry`)."""
+        """What goes into the journal as the gateway's own telemetry (`devices.kinds.gateway`)."""
         counts = self._counts()
         behind = sum(self.cloud.behind.values()) if self.cloud is not None else 0
         wrong = {each.code for each in reasons}

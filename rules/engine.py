@@ -12,7 +12,8 @@ One engine serves live traffic, rule examples, recovery and backtests. It knows 
 
 from collections.abc import Container, Iterable
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm
 from rules.annunciation.suppression import causes_first

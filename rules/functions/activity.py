@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from devices.kinds import Activity
+from devices.kinds.traits import Activity
 from devices.readings import Channel, Reading, Scalar
 from rules.functions.sketches import Bins, add, halve, quantile
 from rules.language.calls import Call, Maker

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from devices.kinds import Session
+from devices.kinds.traits import Session
 from devices.readings import Scalar
 
 IDLE, STARTING, CHARGING, TAPER, FULL = "idle", "starting", "charging", "taper", "full"

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from devices.kinds import Session
+from devices.kinds.traits import Session
 from devices.readings import Reading, Scalar
 from rules.functions.courses import CHARGING, PHASES, TAPER, Course, hear, warming
 from rules.language.calls import Call, Maker
