@@ -277,9 +277,9 @@ class Node:
             if since != ALL_KNOWN:
                 self.lost(READINGS, 0, since, now, GapReason.STORE_FAILED)
             self.advance(UNSTORED_SINCE, 0)
-            self.commits.begin_reduced("there was no room when the gateway ended")
+            self.commits.ladder.begin_reduced("there was no room when the gateway ended")
         if self.journal.unwritable is not None:
-            self.commits.begin_without(self.journal.unwritable)
+            self.commits.ladder.begin_without(self.journal.unwritable)
 
     def stop(self) -> None:
         """End in good order."""

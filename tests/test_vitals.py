@@ -268,14 +268,14 @@ def test_the_watchdog_starves_at_a_hanging_commit_and_not_at_a_store_that_is_kno
         async with vital(tmp_path) as (world, vitals, _):
             assert vitals.blocked() is None
             commits = world.node.commits
-            commits._writing = Flight(Batch(1))  # noqa: SLF001 - given to a store that never answers
-            commits._since = asyncio.get_running_loop().time() - STALL_S - 1  # noqa: SLF001 - as above
+            commits.writing = Flight(Batch(1))  # given to a store that never answers
+            commits.since = asyncio.get_running_loop().time() - STALL_S - 1
             blocked = vitals.blocked()
             assert blocked is not None
             assert "commit" in blocked
             world.node.store_error = "no space left on device"
             assert vitals.blocked() is None  # it still evaluates and warns; a restart would take that away
-            world.node.store_error = commits._writing = None  # noqa: SLF001 - as above
+            world.node.store_error = commits.writing = None
             await world.journal.close()
             assert vitals.blocked() == "the journal's writer has ended"
             await world.journal.open()
