@@ -238,7 +238,7 @@ def _links(config: Config, topics: Topics, node: Node) -> dict[Lane, Link]:
     mqtt = config.mqtt
     tls = Tls(mqtt.tls.ca, mqtt.tls.cert, mqtt.tls.key) if mqtt.tls.on else None
     make = mqtt5_link if mqtt.spoken == "5" else mqtt311_link
-    bulk_waits = SafetyFirst(node.online, node.safety_read)
+    bulk_waits = SafetyFirst(node.ingest.online, node.ingest.safety_read)
     links: dict[Lane, Link] = {}
     for lane in Lane:
         will = Will(topics.gateway(config.node, "status"), b"offline") if lane is Lane.SAFETY else None
@@ -254,5 +254,5 @@ def _links(config: Config, topics: Topics, node: Node) -> dict[Lane, Link]:
             will=will,
             farewell=node.presence.farewell if lane is Lane.BULK else None,
         )
-        links[lane] = make(lane, settings, node, turn=bulk_waits.turn if lane is Lane.BULK else None)
+        links[lane] = make(lane, settings, node.ingest, turn=bulk_waits.turn if lane is Lane.BULK else None)
     return links

@@ -17,12 +17,15 @@ from devices.topics import Lane
 from edge.condition import Condition
 from edge.health import ALARMING, Code, Lately, Reason
 from edge.mqtt.link import NotConnected, PublishRefusedError
-from edge.node import HEALTH_S, Node
+from edge.node import Node
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.vitals")
 
 LOOK_S = 1.0
+HEALTH_S = 60.0
+"""Between two reports without news."""
+
 UNDECIDED_MS = 60_000
 """A failure of the engine is a reason for so long after the last one; its alarm waits for a person."""
 
@@ -140,7 +143,7 @@ class Vitals:
         """Health onto its topic, every minute and when a reason has come or gone."""
         topic = self._node.who.topics.gateway(self._node.who.node, "health")
         while True:
-            await self._node.online.wait()
+            await self._node.ingest.online.wait()
             self._news.clear()
             payload = msgspec.json.encode(self._condition.health())
             try:

@@ -12,11 +12,10 @@ from edge.condition import CloudReport, Condition
 from edge.desk import Desk
 from edge.health import ALARMING, Code
 from edge.mqtt.link import PublishRefusedError
-from edge.node import HEALTH_S
 from edge.refusals import Refusals
 from edge.store.records import Batch, Outgoing, OutgoingKind
 from edge.storing import Flight
-from edge.vitals import OVERDUE_MS, STALL_S, STUCK_S, Vitals
+from edge.vitals import HEALTH_S, OVERDUE_MS, STALL_S, STUCK_S, Vitals
 from rules.judge import Judge
 from tests.node_world import TOPICS, PlayedLink, World, ahead, node_world, until
 
@@ -58,7 +57,7 @@ def pass_time(world: World, seconds: float) -> None:
     """The node's clock goes ahead, and delays run out."""
     node = world.node
     ahead(node.clock, int(seconds * 1000))
-    node._tick()  # noqa: SLF001 - its timer counts real seconds
+    node.waking.tick()  # its timer counts real seconds
 
 
 SAID = [
