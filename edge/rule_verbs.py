@@ -66,7 +66,7 @@ def _add_replay(below: "Verbs") -> None:
         " (2026-11-20T08:00, RFC 3339). Reads only, beside a running gateway or on a copied data directory."
     )
     parser.add_argument(
-        "--rules", nargs="+", type=Path, metavar="FILE", help="exactly these files (the rules in force)"
+        "--rules", nargs="+", type=Path, metavar="FILE", help="these files (the rules in force)"
     )
     parser.add_argument(
         "--compare", nargs="+", type=Path, metavar="FILE", help="another version, to show the difference"

@@ -24,6 +24,7 @@ from rules.definitions import Ack, Action, Condition, Let, Rule, RuleSet, Target
 from rules.examples import read_examples
 from rules.functions import FUNCTIONS
 from rules.hours import PLAIN, Calendar
+from rules.language.endings import check_truths
 from rules.language.entries import Entry
 from rules.language.expressions import ExpressionError, compile_condition
 from rules.language.texts import read_texts
@@ -146,6 +147,7 @@ class _RuleEntry:
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)
             check_endings(entry, when, clear)
+            check_truths(entry, vocabulary, when, clear, cancel)
         named = vocabulary.with_points(let.point for let in lets.values())
         if flood is not None:
             texts = read_texts(entry, flood_vocabulary())
