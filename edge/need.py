@@ -70,7 +70,8 @@ class Need:
             inputs, batch.inputs = batch.inputs, Inputs()
             extend(batch, own)
             inputs.join(own.inputs)
-            batch.inputs, batch.recent, batch.quarantined = inputs, own.recent, own.quarantined
+            batch.inputs, batch.quarantined = inputs, own.quarantined
+            batch.recent = self._intake.recent.held()  # what was judged and not stored may be said again
             self._snapshots.add(batch, whole=self.whole)
             self._add_gaps(flight, 0)
             return
