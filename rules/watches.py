@@ -15,13 +15,11 @@ from devices.readings import Reading, Scalar
 from rules.deadlines import WATCH, key_of
 from rules.moments import at_device
 from rules.plans import Plan, Shape
-from rules.state import Device, Lull, State
-from rules.terms import Fading
+from rules.state import NEVER, Device, Lull, State
+from rules.terms import Fading, Moved
 
 AFTER_STOP_MS = 600_000
 """So long a device has to speak after a stop before what grew meanwhile is judged without it."""
-
-_NEVER = 2**62
 
 
 def put_off(state: State, device: Device, rule: str, due: int) -> bool:
@@ -47,7 +45,8 @@ def hear_terms(device: Device, plan: Plan, shape: Shape, reading: Reading, momen
             if _is_spoiled(device, spoilers):
                 learner.disregard(device, reading, moment)
                 continue
-        if term.hear(device, reading, moment):
+        moved = term.hear(device, reading, moment)
+        if moved is not None and (moved is not Moved.LATER or device.lull is None or device.lull.crossed):
             device.lull = None
     if shape.fading:
         fade(device, shape.fading, reading.received_at)
@@ -111,9 +110,9 @@ def grow(state: State, device: Device, plan: Plan, now: int) -> None:
     for name, since in zip(plan.grow_as, sinces, strict=True):
         if since is not None:
             points[name] = (moment - since) / 1000 if moment > since else 0.0
-    begin, end, ahead = -_NEVER, _NEVER, moment - now
+    begin, end, ahead = -NEVER, NEVER, moment - now
     for rule, watched in plan.watched.items():
-        first = _NEVER
+        first = NEVER
         for at, crossing in watched.crossings:
             since, lasting = sinces[at], crossing.lasts_ms
             if since is None or (lasting is None and (lasting := crossing.lasting(points)) is None):
@@ -123,7 +122,7 @@ def grow(state: State, device: Device, plan: Plan, now: int) -> None:
                 first = min(first, crosses)
             elif crosses > begin:
                 begin = crosses
-        if first < _NEVER:
+        if first < NEVER:
             end = min(end, first)
             _arm(state, device, rule, first - ahead)
     device.lull = Lull(begin, end, ahead, _bounds(device, plan) if plan.bounds else [])
@@ -164,6 +163,6 @@ def watch(state: State, device: Device, plan: Plan, now: int) -> None:
 
 def _arm(state: State, device: Device, rule: str, due: int) -> None:
     """One that comes too early looks again."""
-    if due < device.armed.get(rule, _NEVER):
+    if due < device.armed.get(rule, NEVER):
         device.armed[rule] = due
         heappush(state.deadlines, (due, key_of(rule, device), device.address, WATCH + rule))
