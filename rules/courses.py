@@ -236,9 +236,7 @@ def _count(
 # How it goes
 
 
-def _draw(
-    course: Course, session: Session, power: float | None, status: Scalar | None, moment: int
-) -> None:
+def _draw(course: Course, session: Session, power: float | None, status: Scalar | None, moment: int) -> None:
     before, peak = course.power, course.peak
     if power is not None and before is not None and power > peak and before > peak:
         course.peak = min(power, before)

@@ -88,17 +88,15 @@ def is_calm(device: Device, plan: Plan, now: int) -> bool:
 
     Unless `hear_terms` has said that it is not.
     """
+    if not plan.growing:
+        return True
     lull, clock = device.lull, device.clock
     if lull is None or clock is None:
         return False
     ahead = clock.moment - clock.at
     if not (lull.begin <= now + ahead < lull.end and ahead <= lull.ahead):
         return False
-    return not plan.bounds or _bounds(device, plan) == lull.bounds
-
-
-def _bounds(device: Device, plan: Plan) -> list[Scalar | None]:
-    return [device.points.get(name) for name in plan.bounds]
+    return not plan.bounds or list(map(device.points.get, plan.bounds)) == lull.bounds
 
 
 def grow(state: State, device: Device, plan: Plan, now: int) -> None:
@@ -125,7 +123,7 @@ def grow(state: State, device: Device, plan: Plan, now: int) -> None:
         if first < NEVER:
             end = min(end, first)
             _arm(state, device, rule, first - ahead)
-    device.lull = Lull(begin, end, ahead, _bounds(device, plan) if plan.bounds else [])
+    device.lull = Lull(begin, end, ahead, list(map(points.get, plan.bounds)))
 
 
 def grown(device: Device, plan: Plan) -> dict[str, Scalar]:
