@@ -432,7 +432,7 @@ class Node:
         if batch.outgoing:
             outgoing = batch.outgoing
             if late or flight.told:
-                outgoing, done = self._telling.not_overtaken(flight)
+                outgoing, done = self._telling.not_overtaken(flight, late=late)
                 if done:
                     self._sent(done, [])
             self.outbox.add(self.timekeeper.postponed(outgoing))
