@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench chaos lock servers clean
+.PHONY: help setup demo test test-timed test-others check bench chaos lock servers clean
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,14 @@ demo: $(STAMP) ## Show it: a simulated community, its alarms, the board (SECONDS
 	@$(BIN)/anlin demo $(if $(SECONDS),--seconds "$(SECONDS)")
 
 test: servers $(if $(T),,check) ## Check, then run every test against real servers (T=tests/test_x.py: only that)
-	$(BIN)/python -m pytest $(T)
+	$(if $(T),$(BIN)/python -m pytest $(T),@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync test-timed test-others)
+
+# The tests in two halves, side by side: one waits for servers and clocks, the other mostly computes and gives way.
+test-timed:
+	$(BIN)/python -m pytest -m timed
+
+test-others:
+	nice -n 5 $(BIN)/python -m pytest -m "not timed"
 
 check: $(STAMP) ## Lint, format, types and layers
 	$(BIN)/ruff check

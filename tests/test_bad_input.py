@@ -10,9 +10,12 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from tests.gateway import Gateway, eventually
+from tests.gateway import Gateway
 from tests.servers import Mosquitto
+from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire
+
+pytestmark = pytest.mark.timed
 
 FLOOD = 100_000
 GROWTH_MAX_BYTES = 12 * 1024 * 1024

@@ -16,10 +16,13 @@ from typing import Self
 
 import pytest
 
-from tests.gateway import ANLIN, Gateway, eventually
+from tests.gateway import ANLIN, Gateway
 from tests.servers import Mosquitto
+from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire, retained_alarms
 from tools.servers import locate
+
+pytestmark = pytest.mark.timed
 
 RATE_HZ = 500
 SMOKE = {"smoke": True}

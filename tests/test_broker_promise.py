@@ -14,10 +14,13 @@ import pytest
 
 from devices.readings import Channel
 from edge.broker_watch import LEAST_RECEIVE_MAXIMUM
-from tests.gateway import ROOT, Gateway, eventually
-from tests.node_world import FullDisk, node_world, rows, until
+from tests.gateway import ROOT, Gateway
+from tests.node_world import FullDisk, node_world, rows
 from tests.servers import SHIPPED, Mosquitto
+from tests.waiting import eventually, until
 from tests.wire import AlarmWatch, Wire
+
+pytestmark = pytest.mark.timed
 
 UNCONFIGURED = """
 listener {port} 127.0.0.1

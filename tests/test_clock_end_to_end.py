@@ -8,12 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edge import RELEASED_MS
-from tests.gateway import ANLIN, Gateway, eventually
+from tests.gateway import ANLIN, Gateway
 from tests.servers import Mosquitto, VictoriaMetrics
 from tests.test_end_to_end import points
+from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire
 from tools.servers import BUILD, locate
+
+pytestmark = pytest.mark.timed
 
 HOUR_S = 3_600
 DELAY_S = 3

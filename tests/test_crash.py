@@ -19,10 +19,13 @@ import pytest
 from devices.readings import Channel
 from edge.store.reader import JournalReader
 from rules.alarms import AlarmChange
-from tests.gateway import ANLIN, Gateway, eventually, gone
+from tests.gateway import ANLIN, Gateway, gone
 from tests.servers import Mosquitto
+from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire, retained_alarms
 from tools.servers import locate
+
+pytestmark = pytest.mark.timed
 
 KILLS = 7
 RATE_PER_S = 1_000

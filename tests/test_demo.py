@@ -10,8 +10,10 @@ import pytest
 
 from edge.demo.stage import BOARD_PORT, BROKER_PORT
 from tests.demo_run import Demo
-from tests.gateway import eventually
 from tests.servers import HOST
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timed
 
 STORY = {
     "button-emergency of bt0042",

@@ -34,9 +34,11 @@ from edge.mqtt.link import (
 )
 from edge.mqtt.session import Session
 from edge.mqtt.three import mqtt311_link
-from tests.node_world import until as soon
 from tests.servers import HOST, OPEN, Mosquitto, free_port
+from tests.waiting import until as soon
 from tests.wire import Wire
+
+pytestmark = pytest.mark.timed
 
 TIMEOUT_S = 15.0
 FILTERS = ("community/c1/charger/+/telemetry", "community/c1/charger/+/status")

@@ -17,8 +17,8 @@ from edge.children import Child, answers_http
 from edge.control import BACKLOG_MAX, CLIENTS_MAX, ControlServer, Refused, Request
 from edge.control_client import ControlClient, NodeAwayError, OrderRefusedError
 from tests.gateway import gone
-from tests.node_world import until
 from tests.servers import HOST, free_port
+from tests.waiting import until
 
 SAYS_ITS_PID = "import os, sys; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); "
 WAITS = SAYS_ITS_PID + "sys.stdin.buffer.read()"
@@ -139,7 +139,7 @@ def test_a_child_that_hangs_is_killed_and_started_again(
     async def scene() -> None:
         running = asyncio.create_task(one.run())
         await until(lambda: pids(file))
-        await until_answers(port)
+        assert await answers_http(HOST, port)
         looks = 5
         with pytest.raises(TimeoutError):  # as long as it answers, it is left alone
             await until(lambda: one.restarts, children.LOOK_S * looks)
@@ -147,10 +147,6 @@ def test_a_child_that_hangs_is_killed_and_started_again(
         await until(lambda: len(pids(file)) == 2 and one.up)
         assert gone(pids(file)[:1])
         await ended(running)
-
-    async def until_answers(port: int) -> None:
-        while not await answers_http(HOST, port):
-            await asyncio.sleep(0.01)
 
     asyncio.run(scene())
 

@@ -12,7 +12,8 @@ from devices.topics import Lane
 from edge.backlog import Backlog
 from edge.clock import Clock
 from edge.mqtt.link import Delivery
-from tests.node_world import PATIENCE_S, FastClock, World, ahead, node_world, until
+from tests.node_world import FastClock, World, ahead, node_world
+from tests.waiting import PATIENCE_S, until
 
 HOUR_MS = 3_600_000
 

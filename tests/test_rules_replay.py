@@ -32,8 +32,9 @@ from rules.definitions import RuleSet
 from rules.engine import Engine
 from rules.outcomes import joined
 from rules.reach import Reach, look_back_ms, reach_of
-from tests.gateway import ANLIN, ROOT, eventually, gone
+from tests.gateway import ANLIN, ROOT, gone
 from tests.rule_world import MINUTE, STORY, T0, lived, reading, rules, warm
+from tests.waiting import eventually
 
 HOUR = 60 * MINUTE
 

@@ -10,9 +10,12 @@ import pytest
 from edge import safety_first
 from edge.safety_first import BACKLOG_MOST_S, SafetyFirst
 from tests.gateway import Gateway
-from tests.node_world import node_world, until
+from tests.node_world import node_world
 from tests.servers import Mosquitto
+from tests.waiting import until
 from tests.wire import Wire
+
+pytestmark = pytest.mark.timed
 
 
 def waited_s(first: SafetyFirst) -> float:

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from edge.watchdog import Notifier, Watchdog
-from tests.gateway import Gateway, eventually
+from tests.gateway import Gateway
 from tests.servers import Mosquitto
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timed
 
 WATCHDOG_S = 0.15
 

@@ -14,7 +14,8 @@ from edge.web.models import AlarmModel, DeviceModel, GapModel, HealthModel, Page
 from edge.web.settings import SettingsError, WebSettings
 from rules.alarms import Severity, Transition, WireAlarm
 from tests.fake_node import FakeNode
-from tests.web_world import PATIENCE_S, ROOT, START_MS, Book, alarm, changed, raised, web
+from tests.waiting import PATIENCE_S
+from tests.web_world import ROOT, START_MS, Book, alarm, changed, raised, web
 
 RSS_MAX = 75 * 2**20
 
