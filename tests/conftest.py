@@ -3,6 +3,7 @@
 The demo takes its two minutes: it plays beside the other tests, and is looked at after them.
 """
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from tests.demo_run import Demo
 settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("repeatable", settings.get_profile("exploring"), derandomize=True)
 settings.load_profile("repeatable")  # a run says the same twice, on a slow machine too
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a job in the background: what tests start would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MODULE = "test_demo.py"
 WHOLE = "test_the_demo_raises_and_ends_everything_as_its_story_says"
