@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -269,6 +270,12 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[Mapping[str, str]]:
         elif fields:
             yield fields
             fields = {}
+
+
+def said_at(log: str, words: str) -> float:
+    """The time of the first line with these words (Unix seconds)."""
+    line = next(line for line in log.splitlines() if words in line)
+    return datetime.fromisoformat(line.split()[0].removeprefix("ts=")).timestamp()
 
 
 def gone(pids: Sequence[int]) -> bool:

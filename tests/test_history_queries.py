@@ -158,8 +158,11 @@ def test_the_helper_goes_when_nobody_asks_and_its_death_costs_one_question(tmp_p
             assert not helpers(board)
             assert await items(board, f"from={START}")
             await until(lambda: not helpers(board))
+            assert await items(board, f"from={START}")  # and it comes again
+        async with web(tmp_path) as board:
             assert await items(board, f"from={START}")
-            helpers(board)[0].kill()
+            (helper,) = helpers(board)
+            helper.kill()
             answers = [await board.get(f"{PATH}?from={START}") for _ in range(2)]
             assert answers[-1].status == 200
             if answers[0].status != 200:

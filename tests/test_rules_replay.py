@@ -321,10 +321,10 @@ def test_a_replay_that_is_interrupted_leaves_no_process(here: Path) -> None:
         try:
             workers = eventually(lambda: [each.pid for each in psutil.Process(replay.pid).children()])
             replay.send_signal(signal.SIGINT)
-            _, said = replay.communicate(timeout=PATIENCE_S)
+            _, told = replay.communicate(timeout=PATIENCE_S)
         finally:
             replay.kill()
-    assert (replay.returncode, said) == (130, b"")
+    assert (replay.returncode, told) == (130, b"")
     eventually(lambda: gone(workers))
 
 
