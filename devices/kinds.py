@@ -220,7 +220,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """How a session shows in the points of a kind, and its figures (`rules.courses`; domain.md C2).
+    """How a session shows in the points of a kind, and its figures (`rules.functions.courses`; domain.md C2).
 
     Each port reports as often as it likes, at least every ``gap_s`` where energy is to be summed up from power.
     """
@@ -271,7 +271,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """How a kind tells that a person is alive and well (`rules.activity`); its events are presses."""
+    """How a kind tells that a person is alive and well (`rules.functions.activity`); its events are presses."""
 
     of: str
     """A count of motions since the last message."""

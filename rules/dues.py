@@ -10,8 +10,7 @@ from heapq import heappop, heappush
 from devices.readings import Channel, Reading
 from rules import course
 from rules.alarms import alarm_key
-from rules.annunciation import DEADLINES as ANNUNCIATION
-from rules.around import AROUND, Changed, Surroundings
+from rules.annunciation.annunciator import DEADLINES as ANNUNCIATION
 from rules.backlog import had_run_out, time_told, was_missed
 from rules.board import Board
 from rules.deadlines import LIMITED, WATCH, key_of, push_silences
@@ -19,6 +18,7 @@ from rules.decisions import (
     CatchingUp,
 )
 from rules.definitions import Rule
+from rules.functions.around import AROUND, Changed, Surroundings
 from rules.judge import Judge
 from rules.moments import at_device, at_gateway
 from rules.plans import Plan, names_of

@@ -15,7 +15,7 @@ from collections.abc import Container, Iterable
 from devices.kinds import KINDS, Kind
 from devices.readings import Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm
-from rules.around import Changed, Surroundings
+from rules.annunciation.suppression import causes_first
 from rules.board import Board
 from rules.deadlines import derive, push_silences
 from rules.decisions import (
@@ -35,6 +35,7 @@ from rules.definitions import RuleSet
 from rules.dues import Dues
 from rules.evidence import keep_times
 from rules.facts import adopt, learn_of_gateway
+from rules.functions.around import Changed, Surroundings
 from rules.instructions import instruct
 from rules.judge import Judge
 from rules.lateness import judge_past
@@ -47,7 +48,6 @@ from rules.rates import measure_rates
 from rules.state import Device, State
 from rules.steps import shift
 from rules.succession import retire
-from rules.suppression import causes_first
 from rules.tracks import release
 from rules.watches import grow, grown, hear_terms, is_calm, look_anew, watch
 from rules.withholding import look_again

@@ -17,8 +17,8 @@ from rules.alarms import AlarmChange, AlarmState, Transition
 from rules.casts import Cast, kind_of_line, read_devices
 from rules.definitions import Example, Expected, Rule, RuleSet, Step
 from rules.engine import Engine
-from rules.entries import Entry, read_duration, write_duration
 from rules.hours import Calendar
+from rules.language.entries import Entry, read_duration, write_duration
 from rules.state import Device
 from rules.terms import Learning
 

@@ -15,19 +15,19 @@ from devices.faults import ConfigurationError, Fault, nearest
 from devices.kinds import KINDS, Command, Kind
 from devices.readings import Scalar
 from rules.alarms import Severity
-from rules.common_causes import read_fold
+from rules.annunciation.common_causes import read_fold
+from rules.annunciation.floods import check_floods, flood_vocabulary, read_flood
+from rules.annunciation.suppression import check_causes, read_causes
 from rules.definitions import Ack, Action, Condition, Let, Rule, RuleSet, Target
-from rules.entries import Entry
 from rules.examples import read_examples
-from rules.expressions import ExpressionError, compile_condition
-from rules.floods import check_floods, flood_vocabulary, read_flood
 from rules.functions import FUNCTIONS
 from rules.hours import PLAIN, Calendar
+from rules.language.entries import Entry
+from rules.language.expressions import ExpressionError, compile_condition
+from rules.language.texts import read_texts
+from rules.language.timing import TIMING_KEYS, check_endings, read_timing
 from rules.lets import read_lets, spoken_of
 from rules.places import Level
-from rules.suppression import check_causes, read_causes
-from rules.texts import read_texts
-from rules.timing import TIMING_KEYS, check_endings, read_timing
 from rules.vocabulary import Vocabulary
 
 _KEYS = frozenset(

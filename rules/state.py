@@ -216,7 +216,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
 
 _NUMBERS = 1
-"""Extension type of a row of numbers, which windows keep (`rules.folds`): all first bytes, all second …
+"""Extension type of a row of numbers, which windows keep (`rules.functions.folds`): all first bytes, all second …
 
 Neighbours in time are much alike in all but their last bytes; so laid out they take a fifth when compressed.
 """

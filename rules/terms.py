@@ -64,14 +64,10 @@ class Shown(Term, Protocol):
 class Growing(Term, Protocol):
     """A term whose value is how long something has lasted, so it grows without a message.
 
-    <<<<<<< HEAD
     The engine brings the value up to date where it is looked at; `hear` keeps only what `since` needs. Where `since`
-    gives None, the value is what `hear` left (0 where it does not last; absent where that is unknown).
-    =======
-    The engine keeps the value; `hear` keeps only what `since` needs. Where `since` gives None, the value is what
-    `hear` left (0 where it does not last; absent where that is unknown). One with a true ``must_be_heard`` goes on
-    over a stop of the gateway only once its device has been heard again: nobody knows what it did meanwhile.
-    >>>>>>> e41363b91e2e54ff6dbcbcf56b5eeea310b8ab8a
+    gives None, the value is what `hear` left (0 where it does not last; absent where that is unknown). One with a true
+    ``must_be_heard`` goes on over a stop of the gateway only once its device has been heard again: nobody knows what it
+    did meanwhile.
     """
 
     def since(self, device: Device) -> int | None:

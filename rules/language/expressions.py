@@ -7,7 +7,7 @@ size are bounded; so evaluating a condition cannot fail, nor be slow.
 
 A call is a point that the engine keeps (`rules.terms`); to a compiled condition it is a name like any other.
 A point that is absent is unknown, and so is arithmetic with it, a division by zero and a result that is no
-finite number (`rules.logic`).
+finite number (`rules.language.logic`).
 """
 
 import ast
@@ -19,12 +19,12 @@ from types import MappingProxyType
 from typing import Any
 
 from devices.faults import nearest
-from rules.calls import Call, Maker
 from rules.definitions import Condition, Let
-from rules.entries import read_duration
-from rules.logic import computed, negated, negative
-from rules.pieces import COMPARISONS, Made, Part, compared, fixed, joined, of_point
-from rules.slips import slip
+from rules.language.calls import Call, Maker
+from rules.language.entries import read_duration
+from rules.language.logic import computed, negated, negative
+from rules.language.pieces import COMPARISONS, Made, Part, compared, fixed, joined, of_point
+from rules.language.slips import slip
 from rules.terms import Growing
 from rules.vocabulary import Point, Sort, Vocabulary
 

@@ -1,6 +1,6 @@
 """What is usual for one device, learnt from what it says: ``usual(power)``, ``usual(power, 0.9)``.
 
-A habit is a quantile over the last weeks, by `rules.sketches`; unknown until it is learnt (`LEARNT`), which takes at
+A habit is a quantile over the last weeks, by `sketches`; unknown until it is learnt (`LEARNT`), which takes at
 least three days. A point teaches at most once in five minutes, so a device that says much does not teach more. At a
 port with sessions only what is said while one charges teaches. Nothing teaches during a test, nor while an alarm stands
 that is critical or high or whose rule looks at the same point. A step of the clock moves nothing that was learnt.
@@ -13,9 +13,9 @@ from types import MappingProxyType
 import msgspec
 
 from devices.readings import Reading, Scalar
-from rules.calls import Call, Maker
-from rules.sessions import LOOK_BACK_MS, course_of, is_charging, session_of
-from rules.sketches import Bins, add, halve, quantile
+from rules.functions.sessions import LOOK_BACK_MS, course_of, is_charging, session_of
+from rules.functions.sketches import Bins, add, halve, quantile
+from rules.language.calls import Call, Maker
 from rules.state import Device
 from rules.vocabulary import Point, Sort
 

@@ -11,7 +11,7 @@ from devices.faults import Fault, nearest
 from devices.readings import Address
 from rules.alarms import Alarm, Severity
 from rules.definitions import Cause, Rule
-from rules.entries import Entry
+from rules.language.entries import Entry
 from rules.places import Level, Neighbourhood
 from rules.state import State
 

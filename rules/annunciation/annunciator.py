@@ -1,9 +1,9 @@
 """Annunciation: of which alarms people are told by themselves, and which stand quietly on the board.
 
 Called by `rules.board` at each change of what stands. It sets facts of alarms and nothing else: what explains them
-(`rules.suppression`), what tells of them together with others (`rules.common_causes`, `rules.floods`), until when
-they are shelved (`rules.chattering`). It never ends an alarm and withholds no order, and a critical alarm is never
-quiet, whatever its facts (`rules.alarms.Alarm.state`).
+(`suppression`), what tells of them together with others (`common_causes`, `floods`), until when they are shelved
+(`chattering`). It never ends an alarm and withholds no order, and a critical alarm is never quiet, whatever its facts
+(`rules.alarms.Alarm.state`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,15 +13,15 @@ from msgspec.structs import replace
 
 from devices.readings import Address, address_of, parts_of
 from rules.alarms import Alarm, Severity, Transition, alarm_key
-from rules.chattering import SHELF_MS, chatters, may_shelve
-from rules.common_causes import Folds, Telling
+from rules.annunciation.chattering import SHELF_MS, chatters, may_shelve
+from rules.annunciation.common_causes import Folds, Telling
+from rules.annunciation.floods import KIND, Floods
+from rules.annunciation.suppression import Suppression
 from rules.definitions import Rule
-from rules.floods import KIND, Floods
 from rules.ids import ulid
 from rules.places import Level, Neighbourhood, Place
 from rules.standing import Standing
 from rules.state import Deadline, Device, State
-from rules.suppression import Suppression
 
 FOLD, FLOOD, SHELF = "fold:", "flood:", "shelf:"
 """Begin the conditions of our deadlines; the key of an alarm follows."""

@@ -15,10 +15,10 @@ from devices.kinds import Kind
 from devices.readings import Address, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
 from rules.definitions import Fold, Rule, Text
-from rules.entries import Entry
+from rules.language.entries import Entry
+from rules.language.texts import EVERYWHERE, read_texts
 from rules.places import Level, Neighbourhood, Place, level_of, name_of
 from rules.state import Device, State
-from rules.texts import EVERYWHERE, read_texts
 from rules.vocabulary import Point, Sort, Vocabulary
 
 LEAST_LEAST, LEAST_DEFAULT, LEAST_MOST = 2, 3, 1_000

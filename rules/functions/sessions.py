@@ -1,6 +1,6 @@
 """Functions over the session of a port: how long, how much, how it goes.
 
-``session_phase()`` keeps the course (`rules.courses`), the others each show one figure of it. Before anything told of a
+``session_phase()`` keeps the course (`courses`), the others each show one figure of it. Before anything told of a
 session they are unknown; between sessions they are zero or false, and the phase is ``idle``.
 """
 
@@ -13,8 +13,8 @@ import msgspec
 
 from devices.kinds import Session
 from devices.readings import Reading, Scalar
-from rules.calls import Call, Maker
-from rules.courses import CHARGING, PHASES, TAPER, Course, hear, warming
+from rules.functions.courses import CHARGING, PHASES, TAPER, Course, hear, warming
+from rules.language.calls import Call, Maker
 from rules.state import Device
 from rules.vocabulary import Point, Sort
 

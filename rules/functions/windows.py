@@ -5,7 +5,7 @@ where it belongs; one that comes later than that never gets here (`rules.latenes
 back means that the device's clock was set back, and a window begins anew. A window at a moment holds what was said
 after that moment less its length, up to it. An empty window is unknown: silence tells nothing.
 
-`FUNCTIONS` holds the makers; what a window remembers is in `rules.folds`.
+`FUNCTIONS` holds the makers; what a window remembers is in `rules.functions.folds`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 from devices.readings import Channel, Reading, Scalar
-from rules.calls import Call, Maker
 from rules.definitions import Condition, Points
-from rules.folds import CELLS_MOST, Count, Delta, Extreme, Fold, Mean, Rise
+from rules.functions.folds import CELLS_MOST, Count, Delta, Extreme, Fold, Mean, Rise
+from rules.language.calls import Call, Maker
 from rules.moments import TOLERANCE_MS
 from rules.state import Device
 from rules.vocabulary import Point, Sort

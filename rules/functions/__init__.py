@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from rules import activity, around, habits, occurrences, sessions, windows
-from rules.calls import Call, Maker
+from rules.functions import activity, around, habits, occurrences, sessions, windows
+from rules.language.calls import Call, Maker
 from rules.terms import Term
 
 _FAMILIES: tuple[Mapping[str, Maker], ...] = tuple(

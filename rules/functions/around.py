@@ -18,9 +18,9 @@ from types import MappingProxyType
 
 from devices.kinds import KINDS
 from devices.readings import Address, Reading, Scalar
-from rules.calls import Call, Maker
 from rules.definitions import Condition, Points, Rule
-from rules.guards import Guard, guard_of
+from rules.language.calls import Call, Maker
+from rules.language.guards import Guard, guard_of
 from rules.places import Level, Neighbourhood, Place
 from rules.standing import Marked
 from rules.state import Deadline, Device, State

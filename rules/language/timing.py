@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from devices.faults import nearest
 from rules.alarms import Severity
 from rules.definitions import Condition, Rise
-from rules.entries import Entry
 from rules.hours import DAYS, MIDNIGHT, Holidays, Hours, read_window
+from rules.language.entries import Entry
 
 TIMING_KEYS = frozenset({"clear_for", "clear_after", "cooldown", "escalate", "active", "safety"})
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from devices.readings import Channel, Reading
-from rules.calls import Call, Maker
 from rules.definitions import Condition
+from rules.language.calls import Call, Maker
 from rules.state import Device
 from rules.vocabulary import Point, Sort
 

@@ -1,7 +1,7 @@
 """Pieces of a condition: what each gives, how it is evaluated, and what it is made of.
 
 A piece keeps its syntax as checked, in which a term is a name and what `let` names is written out; of that
-`rules.guards` writes code.
+`rules.language.guards` writes code.
 """
 
 import ast
@@ -12,8 +12,8 @@ from typing import Any
 
 from devices.readings import Scalar
 from rules.definitions import Crossing, change_after
-from rules.logic import Evaluate, all_of, any_of, point_against
-from rules.logic import compared as comparison
+from rules.language.logic import Evaluate, all_of, any_of, point_against
+from rules.language.logic import compared as comparison
 from rules.terms import Growing, Term
 from rules.vocabulary import Point, Sort
 

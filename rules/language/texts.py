@@ -17,7 +17,7 @@ from string import Formatter
 from devices.faults import nearest
 from devices.readings import Scalar
 from rules.definitions import Points, Text
-from rules.entries import Entry
+from rules.language.entries import Entry
 from rules.vocabulary import Point, Sort, Vocabulary
 
 

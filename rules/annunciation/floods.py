@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from devices.kinds import KINDS, Kind
 from devices.readings import Address, Scalar
 from rules.alarms import Alarm, Severity
-from rules.common_causes import Telling, rendered
+from rules.annunciation.common_causes import Telling, rendered
 from rules.definitions import Flood, Rule
-from rules.entries import Entry
+from rules.language.entries import Entry
 from rules.state import State
 from rules.vocabulary import Point, Sort, Vocabulary
 

@@ -19,8 +19,8 @@ import msgspec
 
 from devices.kinds import Activity
 from devices.readings import Channel, Reading, Scalar
-from rules.calls import Call, Maker
-from rules.sketches import Bins, add, halve, quantile
+from rules.functions.sketches import Bins, add, halve, quantile
+from rules.language.calls import Call, Maker
 from rules.state import Device
 from rules.vocabulary import Point, Sort
 

@@ -1,9 +1,9 @@
 """One function for all conditions of a kind that says, in one call, that none of them can be true.
 
 Nearly every message leaves every condition false, so this is asked first; where the answer is no, nothing
-else is. It may say yes too often, never too seldom: the closures of `rules.expressions` alone decide.
+else is. It may say yes too often, never too seldom: the closures of `rules.language.expressions` alone decide.
 
-Its code is written from syntax trees that `rules.expressions` has checked: names of points, operators and
+Its code is written from syntax trees that `rules.language.expressions` has checked: names of points, operators and
 constants, each spelled anew here; no text of a rule file gets into it.
 """
 
