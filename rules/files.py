@@ -12,7 +12,9 @@ from hashlib import sha256
 
 from devices.documents import Tree
 from devices.faults import ConfigurationError, Fault, nearest
-from devices.kinds import KINDS, Command, Kind
+from devices.kinds import KINDS
+from devices.kinds.commands import Command
+from devices.kinds.traits import Kind
 from devices.readings import Scalar
 from rules.alarms import Severity
 from rules.annunciation.common_causes import read_fold

@@ -8,7 +8,9 @@ import msgspec
 from fastapi import HTTPException
 
 from devices.faults import nearest
-from devices.kinds import KINDS, CommandResult, Kind
+from devices.kinds import KINDS
+from devices.kinds.commands import CommandResult
+from devices.kinds.traits import Kind
 from edge.control_client import ControlClient, NodeAwayError, OrderRefusedError
 
 NEIGHBOURS = 500
