@@ -89,7 +89,7 @@ class Effects:
         if batch.outgoing:
             outgoing = batch.outgoing
             if late or flight.told:
-                outgoing, done = self._telling.not_overtaken(flight)
+                outgoing, done = self._telling.not_overtaken(flight, late=late)
                 if done:
                     self.sent(done, [])
             node.outbox.add(self._timekeeper.postponed(outgoing))

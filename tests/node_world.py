@@ -3,10 +3,9 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -26,13 +25,11 @@ from edge.store.schema import FILE
 from edge.store.writer import Writer
 from rules.definitions import RuleSet
 from rules.engine import Engine
+from tests.waiting import PATIENCE_S
 
 TOPICS = Topics("community", "c1")
-PATIENCE_S = 15.0
 NO_LIMIT = 1_073_741_823
 BALLAST = 1024 * 1024
-
-T = TypeVar("T")
 
 
 class PlayedLink:
@@ -131,14 +128,6 @@ class World:
 
     async def kill(self) -> None:
         """End without a word, as after kill -9: what is not on the disk is lost."""
-
-
-async def until(condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
-    """What ``condition`` gives as soon as it is true, looked at while the loop goes on."""
-    async with asyncio.timeout(timeout_s):
-        while not (found := condition()):
-            await asyncio.sleep(0.005)
-    return found
 
 
 class FastClock(Clock):

@@ -7,17 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from devices.readings import Channel
 from edge.broker_watch import LEAST_RECEIVE_MAXIMUM
-from tests.gateway import ROOT, Gateway, eventually
-from tests.node_world import FullDisk, node_world, rows, until
+from tests.gateway import ROOT, Gateway, said_at
+from tests.node_world import FullDisk, node_world, rows
 from tests.servers import SHIPPED, Mosquitto
+from tests.waiting import eventually, until
 from tests.wire import AlarmWatch, Wire
+
+pytestmark = pytest.mark.timed
 
 UNCONFIGURED = """
 listener {port} 127.0.0.1
@@ -314,10 +316,10 @@ def test_a_press_behind_200_000_readings_is_an_alarm_within_a_second_of_the_reco
         watch.wait_for("bt1")
         heard = time.time()
         eventually(lambda: "msg=connected lane=safety" in gateway.stderr[told:])
-        connected = at(gateway.stderr[told:], "msg=connected lane=safety")
+        connected = said_at(gateway.stderr[told:], "msg=connected lane=safety")
         assert heard - connected < 1, heard - connected
         eventually(lambda: gateway.count("anlin_messages_received_total") > 1_000)
-        assert at(gateway.stderr[told:], "msg=connected lane=bulk") > connected
+        assert said_at(gateway.stderr[told:], "msg=connected lane=bulk") > connected
 
 
 FLOOD = """
@@ -346,9 +348,3 @@ with Wire(port, "flood") as wire:
 def flood(port: int, count: int) -> None:
     """Readings of chargers at QoS 1 that the broker has acknowledged, as fast as it takes them."""
     subprocess.run([sys.executable, "-c", FLOOD, str(port), str(count)], cwd=ROOT, check=True, timeout=60)
-
-
-def at(log: str, words: str) -> float:
-    """The time of the first line with these words (Unix seconds)."""
-    line = next(line for line in log.splitlines() if words in line)
-    return datetime.fromisoformat(line.split()[0].removeprefix("ts=")).timestamp()

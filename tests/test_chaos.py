@@ -20,6 +20,8 @@ from tests.chaos.plan import Fault, faults_of, make_plan, target_of
 from tests.chaos.proxy import HOST, Proxy, Weather
 from tests.chaos.traffic import Traffic
 
+pytestmark = pytest.mark.timed
+
 STORM_MINUTES = 0.4
 STORM_FAULTS = (
     Fault.GATEWAY_KILLED,

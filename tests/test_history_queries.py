@@ -14,6 +14,7 @@ from edge.history.compaction import compact
 from edge.web.models import Page, ProblemModel, ReadingModel, StepModel
 from tests.fake_node import FakeNode
 from tests.history_world import PLENTY, START, Told, said, spoken
+from tests.waiting import until
 from tests.web_world import Web, web
 
 MINUTE = 60_000
@@ -158,11 +159,12 @@ def test_the_helper_goes_when_nobody_asks_and_its_death_costs_one_question(tmp_p
         async with web(tmp_path, history_idle_s=0.5) as board:
             assert not helpers(board)
             assert await items(board, f"from={START}")
-            async with asyncio.timeout(10):
-                while helpers(board):
-                    await asyncio.sleep(0.02)
+            await until(lambda: not helpers(board))
+            assert await items(board, f"from={START}")  # and it comes again
+        async with web(tmp_path) as board:
             assert await items(board, f"from={START}")
-            helpers(board)[0].kill()
+            (helper,) = helpers(board)
+            helper.kill()
             answers = [await board.get(f"{PATH}?from={START}") for _ in range(2)]
             assert answers[-1].status == 200
             if answers[0].status != 200:

@@ -22,8 +22,9 @@ from edge.store.writer import Writer
 from rules.alarms import rfc3339
 from rules.decisions import ClockStepped, ClockUntrusted
 from rules.files import parse
-from tests.node_world import World, node_world, rows, until
+from tests.node_world import World, node_world, rows
 from tests.test_node_recovery import settled
+from tests.waiting import until
 
 HOUR = 3_600_000
 DAY = 24 * HOUR

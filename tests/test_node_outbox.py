@@ -13,8 +13,8 @@ from edge.mqtt.link import LinkError, NotConnected, PublishRefusedError
 from edge.outbox import Outbox
 from edge.store.records import OrderStatus, Outgoing, OutgoingKind
 from rules.alarms import Alarm
-from tests.node_world import until
 from tests.store_samples import alarm as sample
+from tests.waiting import until
 
 TOPICS = Topics("community", "c1")
 NOW = 1_000_000

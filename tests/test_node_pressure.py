@@ -16,10 +16,13 @@ from edge.mqtt.link import Delivery
 from edge.store.records import Batch, Committed
 from edge.store.writer import Writer
 from edge.throttle import STATES_MOST
-from tests.gateway import Gateway, eventually
-from tests.node_world import node_world, rows, until
+from tests.gateway import Gateway
+from tests.node_world import node_world, rows
 from tests.servers import Mosquitto
+from tests.waiting import eventually, until
 from tests.wire import AlarmWatch, Wire
+
+pytestmark = pytest.mark.timed
 
 PER_S = 1_000
 BABBLER = "smoke/babbler"

@@ -18,7 +18,8 @@ from edge.control_client import SOCKET_NAME
 from edge.desk import Desk
 from edge.refusals import Refusals
 from rules.instructions import InstructionError, command_of
-from tests.node_world import World, node_world, until
+from tests.node_world import World, node_world
+from tests.waiting import until
 
 
 @asynccontextmanager

@@ -32,8 +32,9 @@ from rules.definitions import RuleSet
 from rules.engine import Engine
 from rules.outcomes import joined
 from rules.reach import Reach, look_back_ms, reach_of
-from tests.gateway import ANLIN, ROOT, eventually, gone
+from tests.gateway import ANLIN, ROOT, gone
 from tests.rule_world import MINUTE, STORY, T0, lived, reading, rules, warm
+from tests.waiting import PATIENCE_S, eventually
 
 HOUR = 60 * MINUTE
 
@@ -326,19 +327,20 @@ def test_a_replay_that_is_interrupted_leaves_no_process(here: Path) -> None:
     ]
     lived(here / "more", warm(), said, T0 + HOUR, size=500)
     (here / "anlin.yaml").write_text("data_dir: more\n", encoding="utf-8")
-    replay = subprocess.Popen(
+    with subprocess.Popen(
         [*ANLIN, "rules", "replay", "--rules", "old.yaml", *WHEN, "--jobs", "2"],
         cwd=here,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-    )
-    workers = eventually(lambda: [each.pid for each in psutil.Process(replay.pid).children()])
-    replay.send_signal(signal.SIGINT)
-    assert replay.wait(10) == 130
-    assert replay.stderr is not None
-    assert replay.stderr.read() == b""
-    replay.stderr.close()
+    ) as replay:
+        try:
+            workers = eventually(lambda: [each.pid for each in psutil.Process(replay.pid).children()])
+            replay.send_signal(signal.SIGINT)
+            _, told = replay.communicate(timeout=PATIENCE_S)
+        finally:
+            replay.kill()
+    assert (replay.returncode, told) == (130, b"")
     eventually(lambda: gone(workers))
 
 

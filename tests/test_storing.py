@@ -15,8 +15,9 @@ from edge.store.ballast import FILE as BALLAST_FILE
 from edge.store.records import Batch, DeadLetter
 from edge.storing import Storing
 from rules.alarms import Alarm, AlarmChange, Transition
-from tests.node_world import FailingDisk, FullDisk, World, node_world, rows, until
+from tests.node_world import FailingDisk, FullDisk, World, node_world, rows
 from tests.store_samples import alarm as sample
+from tests.waiting import until
 
 PRESS = b'{"action": "emergency"}'
 SMOKE = b'{"smoke": true}'

@@ -17,7 +17,8 @@ from edge.store.records import Batch, Outgoing, OutgoingKind
 from edge.storing import Flight
 from edge.vitals import HEALTH_S, OVERDUE_MS, STALL_S, STUCK_S, Vitals
 from rules.judge import Judge
-from tests.node_world import TOPICS, PlayedLink, World, ahead, node_world, until
+from tests.node_world import TOPICS, PlayedLink, World, ahead, node_world
+from tests.waiting import until
 
 
 class Child:

@@ -49,8 +49,8 @@ class Cause(NamedTuple):
     ended_by: Sequence[int]
     stands_after_end: bool
     certain: bool = True
-    """It lasted longer than the delay of its rule also as the broker saw it. What a device holds back and says at
-    once, begin and end, raises nothing while the gateway hears: there a delay runs from the arrival (docs/adr/0009).
+    """It lasted longer than the delay of its rule, by the times that its device gave; where the gateway did not
+    believe these, because its own clock was wrong, also as the broker saw it (docs/adr/0009).
     """
 
 
