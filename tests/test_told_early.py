@@ -19,7 +19,7 @@ WELL = b'{"battery": 90}'
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Told early soon, and not given up."""
     for name, value in {"TELL_S": 0.1, "HUNG_S": 60.0, "AGAIN_S": 0.05, "PROBE_S": (0.1,)}.items():
-        monkeypatch.setattr(f"edge.commits.{name}", value)
+        monkeypatch.setattr(f"edge.ladder.{name}", value)
 
 
 def told_of(world: World, device: str) -> list[str]:
