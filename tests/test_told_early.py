@@ -88,7 +88,7 @@ def test_so_is_one_that_ended_while_nothing_could_be_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = FailingDisk(monkeypatch)
-    monkeypatch.setattr("edge.commits.HUNG_S", 0.3)
+    monkeypatch.setattr("edge.ladder.HUNG_S", 0.3)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:
