@@ -1,7 +1,7 @@
 """What a batch holds while the store is in need (docs/adr/0008): what is owed first, then alarms; readings are counted.
 
 One that is to store everything again holds its readings too, a snapshot of the whole engine, which stands for those
-that are missing, and the gap that ends there. `edge.commits` decides when each of them is written.
+that are missing, and the gap that ends there. `edge.ladder` decides when each of them is written.
 """
 
 from edge.intake import Intake
@@ -70,7 +70,8 @@ class Need:
             inputs, batch.inputs = batch.inputs, Inputs()
             extend(batch, own)
             inputs.join(own.inputs)
-            batch.inputs, batch.recent, batch.quarantined = inputs, own.recent, own.quarantined
+            batch.inputs, batch.quarantined = inputs, own.quarantined
+            batch.recent = self._intake.recent.held()  # what was judged and not stored may be said again
             self._snapshots.add(batch, whole=self.whole)
             self._add_gaps(flight, 0)
             return

@@ -18,6 +18,10 @@ RateMark = tuple[float, int, int]
 """What a rate of change was last measured from: the value, its source time, its arrival."""
 
 
+NEVER = 2**62
+"""Later than any moment (Unix ms)."""
+
+
 class Clock(msgspec.Struct, array_like=True):
     """A device's own time, as of its newest message (`rules.moments`)."""
 
@@ -50,6 +54,11 @@ class Lull(msgspec.Struct, array_like=True):
     """The device's time less the gateway's (ms) for which the deadlines were found: later, they are early enough."""
     bounds: list[Scalar | None]
     """The points that bounds follow from, while they are the same."""
+
+    @property
+    def crossed(self) -> bool:
+        """Whether something has lasted for long enough to cross a bound."""
+        return self.begin > -NEVER
 
 
 class Ongoing(msgspec.Struct, array_like=True):
@@ -229,7 +238,7 @@ def _pack(value: object) -> msgspec.msgpack.Ext:
     if isinstance(value, array):
         numbers = value.tobytes()
         return msgspec.msgpack.Ext(_NUMBERS, b"".join(numbers[byte::_BYTES] for byte in range(_BYTES)))
-    raise NotImplementedError(f"a snapshot cannot hold a {type(value).__name__}")
+    raise TypeError(f"a term remembers a {type(value).__name__}, which a snapshot cannot hold (rules.terms)")
 
 
 def _unpack(_code: int, data: memoryview) -> "array[float]":

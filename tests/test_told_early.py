@@ -8,7 +8,8 @@ import pytest
 
 from devices.topics import Lane
 from edge.storing import Storing
-from tests.node_world import FailingDisk, World, node_world, rows, until
+from tests.node_world import FailingDisk, World, node_world, rows
+from tests.waiting import until
 
 LOW = b'{"battery": 5}'
 WELL = b'{"battery": 90}'

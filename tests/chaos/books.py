@@ -1,9 +1,9 @@
 """From what ran to what is judged: reads the journal, the control socket, the broker and the cloud store."""
 
 import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from threading import Event
 from typing import Any
 
 from devices.readings import Reading
@@ -15,6 +15,7 @@ from tests.chaos.plan import Fault, Step, Target, target_of
 from tests.chaos.traffic import Danger
 from tests.chaos.wires import Told
 from tests.chaos.world import World
+from tests.waiting import looks
 from tests.wire import retained_alarms
 
 CALM_MS = 6_000
@@ -24,7 +25,7 @@ LANES_APART_MS = 10_000
 LOOK_AGAIN_S = 1.0
 MARGIN_MS = 1_000
 PROBED_MS = 9_000
-"""A store that failed is tried again at the latest after so long (`edge.commits.PROBE_S`)."""
+"""A store that failed is tried again at the latest after so long (`edge.ladder.PROBE_S`)."""
 STORM_MS = 20_000
 """A device of a storm waits so long for its acknowledgement."""
 OK = 200
@@ -73,14 +74,13 @@ class Books:
 
     def close(self, patience_s: float) -> tuple[History, Verdict]:
         """Let everything come to rest, and judge: early if all is well, else when patience is at its end."""
-        time.sleep(REST_S)  # what is raised twice is perhaps raised again only now
-        deadline = time.monotonic() + patience_s
-        while True:
+        Event().wait(REST_S)  # what is raised twice is perhaps raised again only now
+        history = self.history()
+        for _ in looks(patience_s, LOOK_AGAIN_S):
+            if judge(history).kept:
+                break
             history = self.history()
-            verdict = judge(history)
-            if verdict.kept or time.monotonic() > deadline:
-                return history, verdict
-            time.sleep(LOOK_AGAIN_S)
+        return history, judge(history)
 
     def history(self) -> History:
         """What there is now."""
