@@ -13,7 +13,8 @@ from devices.topics import Lane
 from edge.adoption import has_ended
 from rules.definitions import RuleSet
 from rules.files import parse
-from tests.node_world import FailingDisk, node_world, until
+from tests.node_world import FailingDisk, node_world
+from tests.waiting import until
 
 RULES = """
 rules:
@@ -47,7 +48,7 @@ async def told_and_never_stored(folder: Path, disk: FailingDisk) -> dict[str, by
         world.connect()
         await world.node.saved()
         disk.fails = ALWAYS
-        world.node.commits.begin_without("no disk")
+        world.node.commits.ladder.begin_without("no disk")
         world.say("elevator/l1/event", NEW, 1)
         world.say("smoke/s1/telemetry", b'{"smoke": true}', 2)
         await until(lambda: len(world.told()) == 2)
