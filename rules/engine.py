@@ -364,6 +364,17 @@ class Engine:
         adopt(state, standing, self._by_id)
         self._board.annunciation.index(state)
 
+    def end(self, state: State, alarm: Alarm, now: int) -> Decision:
+        """End the condition of an alarm that was adopted; what ended it was heard before."""
+        device = state.devices[alarm.address]
+        rule = self._by_id[alarm.rule]
+        device.ongoing.pop(rule.id if alarm.track is None else f"{rule.id}/{alarm.track}", None)
+        device.changed = True
+        state.now = max(state.now, now)
+        self._board.clear(state, device, rule, alarm.track, state.now)
+        self._board.annunciation.settle(state)
+        return self._board.decide()
+
     def succeed(self, state: State, before: RuleSet, now: int) -> Decision:
         """Take ``state`` over from an engine with the rules ``before`` at ``now``; see `rules.succession`.
 

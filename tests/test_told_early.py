@@ -142,3 +142,30 @@ def test_what_has_left_before_its_commit_is_not_sent_again_after_a_crash(
             assert told_of(world, "short") == ["unacked", "normal", "gone"]
 
     asyncio.run(scene())
+
+
+def test_what_ended_while_its_raising_was_being_written_is_not_told_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk(monkeypatch)
+
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect()
+            await world.node.saved()
+            disk.answers.clear()
+            world.node.commits.ladder.begin_without("no disk")
+            world.say("smoke/short/telemetry", LOW, 1)
+            await until(disk.hung.is_set)  # what is owed is tried
+            await until(lambda: told_of(world, "short") == ["unacked"])
+            world.say("smoke/short/telemetry", WELL, 2)
+            await until(lambda: told_of(world, "short")[-1] == "gone")
+            disk.answers.set()
+            await until(lambda: world.node.commits.storing is Storing.ALL)
+            assert await world.node.saved()
+            await until(lambda: len(world.node.outbox) == 0)
+            assert told_of(world, "short") == ["unacked", "normal", "gone"]
+            assert not [topic for topic in world.played[Lane.SAFETY].retained if "/alarm/" in topic]
+            await until(lambda: not rows(tmp_path, "SELECT * FROM outbox"))
+
+    asyncio.run(scene())
