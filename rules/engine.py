@@ -23,6 +23,7 @@ from rules.deadlines import derive, push_silences
 from rules.decisions import (
     NOTHING,
     Acknowledge,
+    Awaited,
     CatchingUp,
     ClockStepped,
     ClockUntrusted,
@@ -111,6 +112,8 @@ class Engine:
             return board.decide()  # an order comes without a change
         elif isinstance(given, Listening):
             self._listen(state, given)
+        elif isinstance(given, Awaited):
+            self._dues.wait(state, given)
         elif isinstance(given, CatchingUp):
             self._dues.catch_up(state, given)
             board.annunciation.settle(state)
