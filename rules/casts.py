@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Address, address_of
 from devices.registry import Device
 from rules.language.entries import Entry

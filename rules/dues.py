@@ -228,9 +228,13 @@ class Dues:
             while deadlines and deadlines[0][0] <= state.now:
                 self._take(state, heappop(deadlines))
                 self._board.annunciation.settle(state)
-            for key in sorted(state.told_late):
-                state.told_late.discard(key)  # first: what fails here must not fail for ever
-                alarm = state.alarms.get(key)
-                if alarm is not None and alarm.active and alarm.rule in self._rules:
-                    self._board.order(state, alarm, self._rules[alarm.rule], state.now)
+            self.order_late(state)
         state.catching_up = given.on
+
+    def order_late(self, state: State) -> None:
+        """Alarms that were told late give their orders, if they hold."""
+        for key in sorted(state.told_late):
+            state.told_late.discard(key)  # first: what fails here must not fail for ever
+            alarm = state.alarms.get(key)
+            if alarm is not None and alarm.active and alarm.rule in self._rules:
+                self._board.order(state, alarm, self._rules[alarm.rule], state.now)

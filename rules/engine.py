@@ -12,11 +12,13 @@ One engine serves live traffic, rule examples, recovery and backtests. It knows 
 
 from collections.abc import Container, Iterable
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm
 from rules.annunciation.suppression import causes_first
 from rules.board import Board
+from rules.cut_short import before
 from rules.deadlines import derive, push_silences
 from rules.decisions import (
     NOTHING,
@@ -41,7 +43,7 @@ from rules.judge import Judge
 from rules.lateness import judge_past
 from rules.limits import limit
 from rules.meeting import meet
-from rules.moments import is_overtaken, tell_time
+from rules.moments import go_on, is_overtaken, tell_time
 from rules.places import Neighbourhood, PlaceOf
 from rules.plans import Plan, Shape, plan_of
 from rules.rates import measure_rates
@@ -53,7 +55,8 @@ from rules.watches import grow, grown, hear_terms, is_calm, look_anew, watch
 from rules.withholding import look_again
 
 _RETAINED = Flag.RETAINED
-_TIMED = (Channel.TELEMETRY, Channel.EVENT)
+_TELEMETRY, _EVENT, _STATUS = Channel.TELEMETRY, Channel.EVENT, Channel.STATUS
+_TIMED = (_TELEMETRY, _EVENT)
 
 
 class Engine:
@@ -97,6 +100,8 @@ class Engine:
         state.now = now
         if type(given) is Reading:
             self._hear(state, given, now)
+            if state.told_late and not state.catching_up:
+                self._dues.order_late(state)
         elif isinstance(given, Acknowledge):
             board.acknowledge(state, given, now)
         elif isinstance(given, Close):
@@ -147,74 +152,111 @@ class Engine:
             if device is None:
                 return
         device.changed = True
-        plan = self._plans[device.kind]
-        values, flags, channel = reading.values, reading.flags, reading.channel
-        device.flags = flags & ~_RETAINED
-        if channel is Channel.STATUS:
-            device.online = values["state"] == "online"
-        if flags & _RETAINED or (channel is Channel.STATUS and not device.online):
+        plan, channel = self._plans[device.kind], reading.channel
+        device.flags = reading.flags & ~_RETAINED
+        if channel is _STATUS:
+            device.online = reading.values["state"] == "online"
+        if reading.flags & _RETAINED or (channel is _STATUS and not device.online):
             return  # old news, or the broker speaking for a device that is gone
-        around: list[Changed] = []
+        around: Iterable[Changed] = ()
         if not device.last_seen:
             push_silences(state, device, plan.silences, now)
-            around += self._around.meet(state, device)
-        late = channel in _TIMED and is_overtaken(device, reading)
-        catches_up = state.catching_up and not late
-        moment = self._dues.take_run_out(state, device, plan, reading, now) if catches_up else now
+            around = self._around.meet(state, device)
+        said_at = None if state.catching_up else go_on(device.clock, reading)
+        moment, late = now, False
+        if said_at is None and channel in _TIMED:
+            late = is_overtaken(device, reading)
+            if state.catching_up and not late:
+                moment = self._dues.take_run_out(state, device, plan, reading, now)
+        known = before(device, reading, plan.rules) if device.ongoing else None
         device.last_seen = now
         if device.silences:
             self._dues.end_silence(state, device, plan, now)
         if late:
             self._hear_late(state, device, plan, reading, now)
             return
-        around += self._take_in(state, device, plan, reading, moment, now)
-        if around:
-            self._dues.look(state, around, now)
+        self._judge.before = known
+        try:
+            more = self._take_in(state, device, plan, reading, said_at, moment, now)
+        finally:
+            self._judge.before = None
+        if around or more:
+            self._dues.look(state, (*around, *more), now)
 
     def _take_in(
-        self, state: State, device: Device, plan: Plan, reading: Reading, moment: int, now: int
-    ) -> list[Changed]:
+        self,
+        state: State,
+        device: Device,
+        plan: Plan,
+        reading: Reading,
+        said_at: int | None,
+        moment: int,
+        now: int,
+    ) -> Iterable[Changed]:
         """What a device has said, in its turn; gives what that changes for those that look at it."""
-        values, channel, around = reading.values, reading.channel, list[Changed]()
-        waited = state.catching_up and plan.kind.on_wire
-        said_at = tell_time(device, reading, waited=waited) if channel in _TIMED else now
-        shape = plan.shape_of(values)
-        keep_times(device, shape.names)
+        values, points = reading.values, device.points
+        if said_at is None:
+            said_at = self._said_at(state, device, plan, reading, now)
+        shape = plan.shapes.get(tuple(values)) or plan.shape_of(values)
+        if shape.names is not device.shape:
+            keep_times(device, shape.names)
         device.source_time = reading.source_time
-        if channel is Channel.TELEMETRY:
-            points = device.points
-            points.update(values)
-            if device.incidents:
-                self._judge.follow_car(state, device, plan, values, moment, now)
-            if plan.derives:
-                self._derive_points(state, device, plan, shape, reading, moment, said_at)
-            if device.kind in self._around.watched:
-                around = self._around.notice(state, device, values, points, moment)
-            moved = bool(plan.watched) and self._is_moved(state, device, plan, now)
-            if moved:
-                grow(state, device, plan, now)
-            if device.ongoing or plan.can_hold(points):
-                if not moved:
-                    grow(state, device, plan, now)
-                self._judge.judge_points(state, device, plan, shape, now)
-                moved = True
-            if moved:
-                watch(state, device, plan, now)
-        elif channel is Channel.EVENT:
-            around = self._around.notice(state, device, values, {**device.points, **values}, moment)
+        if reading.channel is not _TELEMETRY:
+            return self._take_event(state, device, plan, shape, reading, said_at, moment, now)
+        points.update(values)
+        if device.incidents:
+            self._judge.follow_car(state, device, plan, values, moment, now)
+        if shape.rates:
+            measure_rates(device, shape.rates, reading, waited=state.catching_up)
+        if shape.limited:
+            limit(state, device, shape.limited, values, moment)
+        if shape.hearing or shape.fading:
             hear_terms(device, plan, shape, reading, said_at)
+        around: Iterable[Changed] = ()
+        seen_by_others = self._around.guards.get(device.kind)
+        if seen_by_others is not None and (device.marks or seen_by_others(points)):
+            around = self._around.notice(state, device, values, points, moment)
+        moved = plan.watched and (device.ongoing or state.catching_up or not is_calm(device, plan, now))
+        if moved:
             grow(state, device, plan, now)
-            if shape.hearing:
-                self._judge.judge_points(state, device, plan, shape, now)
-            self._judge.hear_event(state, device, plan, values, moment, now)
+        if device.ongoing or plan.can_hold(points):
+            if not moved:
+                grow(state, device, plan, now)
+            self._judge.judge_points(state, device, plan, shape, now)
+            moved = True
+        if moved:
             watch(state, device, plan, now)
         return around
 
-    def _is_moved(self, state: State, device: Device, plan: Plan, now: int) -> bool:
-        """Whether what changes without a message must be looked at: nearly always nothing has crossed a bound."""
-        if device.ongoing or state.catching_up:
-            return True
-        return bool(plan.growing) and not is_calm(device, plan, now)
+    def _take_event(
+        self,
+        state: State,
+        device: Device,
+        plan: Plan,
+        shape: Shape,
+        reading: Reading,
+        said_at: int,
+        moment: int,
+        now: int,
+    ) -> Iterable[Changed]:
+        if reading.channel is not _EVENT:
+            return ()
+        values = reading.values
+        around = self._around.notice(state, device, values, {**device.points, **values}, moment)
+        hear_terms(device, plan, shape, reading, said_at)
+        grow(state, device, plan, now)
+        if shape.hearing:
+            self._judge.judge_points(state, device, plan, shape, now)
+        self._judge.hear_event(state, device, plan, values, moment, now)
+        watch(state, device, plan, now)
+        return around
+
+    @staticmethod
+    def _said_at(state: State, device: Device, plan: Plan, reading: Reading, now: int) -> int:
+        """The moment of a message that is not like nearly every other."""
+        if reading.channel not in _TIMED:
+            return now
+        return tell_time(device, reading, waited=state.catching_up and plan.kind.on_wire)
 
     def _hear_late(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> None:
         """What a device said before something that was heard already."""
@@ -227,7 +269,7 @@ class Engine:
             if ongoing.fields is not None and ongoing.due is not None:
                 rule = plan.rules[ongoing.rule]
                 if lasted >= rule.for_ms + ongoing.wait:
-                    self._judge.run_out(state, device, rule, ongoing, late=True)
+                    self._judge.run_out(state, device, rule, ongoing, late=True, at=now)
         self._judge.overtaken = True
         try:
             self._judge.hear_event(state, device, plan, reading.values, now, now)
@@ -237,24 +279,6 @@ class Engine:
 
     def _kind_of(self, reading: Reading) -> Kind:
         return self._plans[parts_of(reading.address)[1]].kind
-
-    def _derive_points(
-        self,
-        state: State,
-        device: Device,
-        plan: Plan,
-        shape: Shape,
-        reading: Reading,
-        moment: int,
-        said_at: int,
-    ) -> None:
-        """What follows from a message's points: rates, limited points, terms."""
-        if plan.rates:
-            measure_rates(device, plan.rates, reading, waited=state.catching_up)
-        if plan.limited:
-            limit(state, device, plan.limited, reading.values, moment)
-        if plan.terms:
-            hear_terms(device, plan, shape, reading, said_at)
 
     # Of the gateway
 

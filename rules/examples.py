@@ -10,7 +10,8 @@ from math import isfinite
 
 import msgspec
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Address, Channel, Reading, Scalar
 from devices.registry import Device as Registered
 from rules.alarms import AlarmChange, AlarmState, Transition

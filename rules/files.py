@@ -12,7 +12,9 @@ from hashlib import sha256
 
 from devices.documents import Tree
 from devices.faults import ConfigurationError, Fault, nearest
-from devices.kinds import KINDS, Command, Kind
+from devices.kinds import KINDS
+from devices.kinds.commands import Command
+from devices.kinds.traits import Kind
 from devices.readings import Scalar
 from rules.alarms import Severity
 from rules.annunciation.common_causes import read_fold
@@ -22,6 +24,7 @@ from rules.definitions import Ack, Action, Condition, Let, Rule, RuleSet, Target
 from rules.examples import read_examples
 from rules.functions import FUNCTIONS
 from rules.hours import PLAIN, Calendar
+from rules.language.endings import check_truths
 from rules.language.entries import Entry
 from rules.language.expressions import ExpressionError, compile_condition
 from rules.language.texts import read_texts
@@ -144,6 +147,7 @@ class _RuleEntry:
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)
             check_endings(entry, when, clear)
+            check_truths(entry, vocabulary, when, clear, cancel)
         named = vocabulary.with_points(let.point for let in lets.values())
         if flood is not None:
             texts = read_texts(entry, flood_vocabulary())

@@ -39,13 +39,11 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
 
     ``waited``: the arrival tells nothing, because the reading may have waited in the broker.
     """
+    moment = go_on(device.clock, reading)
+    if moment is not None:
+        return moment
     now, moment = reading.received_at, reading.source_time
     clock = device.clock
-    if clock is not None and _goes_on(clock, reading):  # nearly every message
-        clock.moment = clock.told = clock.newest = moment
-        clock.at = clock.newest_at = clock.told_at = now
-        clock.unsure = False
-        return moment
     told = time_told(moment, now, reading.flags)
     if clock is None:
         clock = device.clock = Clock(moment, now)
@@ -66,16 +64,25 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
     return moment
 
 
-def _goes_on(clock: Clock, reading: Reading) -> bool:
-    """Telemetry of a time that is believed and newer than all before."""
-    moment = reading.source_time
-    return (
-        moment > clock.newest
-        and moment >= clock.moment
-        and moment not in (clock.told, reading.received_at)
-        and not reading.flags & Flag.CLOCK_DOUBTED
-        and reading.channel is Channel.TELEMETRY
-    )
+def go_on(clock: Clock | None, reading: Reading) -> int | None:
+    """What `tell_time` does with nearly every message: telemetry of a time that is believed and newer than all before.
+
+    None, and nothing done, for any other; this one is not late.
+    """
+    moment, now = reading.source_time, reading.received_at
+    if (
+        clock is None
+        or moment <= clock.newest
+        or moment < clock.moment
+        or moment in (now, clock.told)
+        or reading.flags & Flag.CLOCK_DOUBTED
+        or reading.channel is not Channel.TELEMETRY
+    ):
+        return None
+    clock.moment = clock.told = clock.newest = moment
+    clock.at = clock.newest_at = clock.told_at = now
+    clock.unsure = False
+    return moment
 
 
 def at_gateway(device: Device, moment: int) -> int:

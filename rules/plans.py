@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from devices.kinds import Kind, Limited, Rate
+from devices.kinds.traits import Kind, Limited, Rate
 from devices.readings import Scalar
 from rules.definitions import Crossing, Points, Rule
 from rules.language.guards import Guard, guard_of
@@ -48,11 +48,6 @@ class Plan:
     shapes: dict[tuple[str, ...], "Shape"] = field(default_factory=dict)
     fading: tuple[Fading, ...] = ()
 
-    @property
-    def derives(self) -> bool:
-        """Whether points of its devices follow from others."""
-        return bool(self.rates or self.limited or self.terms)
-
     def touched_by(self, values: Mapping[str, Scalar]) -> tuple[tuple[Rule, Evaluate], ...]:
         """The rules whose truth can be another now that these points were said."""
         return self.shape_of(values).touched
@@ -69,10 +64,12 @@ class Plan:
 
     def _shape_of(self, names: tuple[str, ...]) -> "Shape":
         fed = tuple(term for term in self.terms if not term.feeds.isdisjoint(names))
-        derived = [name for name, rate in self.rates.items() if rate.of in names]
-        said = frozenset(names).union(derived, (term.name for term in fed))
+        rates = {name: rate for name, rate in self.rates.items() if rate.of in names}
+        said = frozenset(names).union(rates, (term.name for term in fed))
         return Shape(
             names,
+            rates,
+            {name: limited for name, limited in self.limited.items() if name in names},
             tuple(term for term in fed if not isinstance(term, Shown)),
             tuple(term for term in self.fading if term not in fed),
             tuple((rule, evaluate) for rule, evaluate in self.telemetry if said & names_of(rule)),
@@ -84,6 +81,9 @@ class Shape:
     """What a message that holds certain points or fields can change."""
 
     names: tuple[str, ...]
+    rates: Mapping[str, Rate]
+    """Of the points in it."""
+    limited: Mapping[str, Limited]
     hearing: tuple[Term, ...]
     """Terms that hear it."""
     fading: tuple[Fading, ...]

@@ -18,6 +18,10 @@ RateMark = tuple[float, int, int]
 """What a rate of change was last measured from: the value, its source time, its arrival."""
 
 
+NEVER = 2**62
+"""Later than any moment (Unix ms)."""
+
+
 class Clock(msgspec.Struct, array_like=True):
     """A device's own time, as of its newest message (`rules.moments`)."""
 
@@ -51,6 +55,11 @@ class Lull(msgspec.Struct, array_like=True):
     bounds: list[Scalar | None]
     """The points that bounds follow from, while they are the same."""
 
+    @property
+    def crossed(self) -> bool:
+        """Whether something has lasted for long enough to cross a bound."""
+        return self.begin > -NEVER
+
 
 class Ongoing(msgspec.Struct, array_like=True):
     """A rule's condition that is not idle for one device (or one track of it)."""
@@ -71,6 +80,8 @@ class Ongoing(msgspec.Struct, array_like=True):
     """When its alarm clears: what ends it has held for the off-delay, or no such event has come for so long."""
     over_since: int | None = None
     """From when `ends` counts, by the device's clock; None as for `since`."""
+    told: bool = False
+    """``since`` is a time that the device gave and that was believed."""
 
     @property
     def condition(self) -> str:
@@ -227,7 +238,7 @@ def _pack(value: object) -> msgspec.msgpack.Ext:
     if isinstance(value, array):
         numbers = value.tobytes()
         return msgspec.msgpack.Ext(_NUMBERS, b"".join(numbers[byte::_BYTES] for byte in range(_BYTES)))
-    raise NotImplementedError(f"a snapshot cannot hold a {type(value).__name__}")
+    raise TypeError(f"a term remembers a {type(value).__name__}, which a snapshot cannot hold (rules.terms)")
 
 
 def _unpack(_code: int, data: memoryview) -> "array[float]":

@@ -11,11 +11,28 @@ comes back as a list). Moments in it are the device's, as `hear` gives them: no 
 those, and `rules.moments` turns them into the gateway's.
 """
 
+from enum import Enum, auto
 from typing import Protocol, runtime_checkable
 
 from devices.readings import Reading
 from rules.state import Device
 from rules.vocabulary import Point
+
+
+class Moved(Enum):
+    """How the beginning of something that grows has moved."""
+
+    LATER = auto()
+    """It has begun anew, later: what has not lasted for long enough has not now either."""
+    ELSEWHERE = auto()
+    """It has begun, ended, or moved back."""
+
+
+def moved(before: int | None, after: int | None) -> Moved | None:
+    """How a beginning has moved (Unix ms; None: does not last)."""
+    if before == after:
+        return None
+    return Moved.ELSEWHERE if before is None or after is None or after < before else Moved.LATER
 
 
 class Term(Protocol):
@@ -41,10 +58,10 @@ class Term(Protocol):
     def look_back_ms(self) -> int:
         """Zero: a few messages are enough."""
 
-    def hear(self, device: Device, reading: Reading, moment: int) -> bool | None:
+    def hear(self, device: Device, reading: Reading, moment: int) -> Moved | None:
         """Take a message said at ``moment`` (Unix ms, the device's time; `Reading.received_at` is the arrival).
 
-        True where `Growing.since` of this term, or of one that it shows, is another now.
+        Says where `Growing.since` of this term, or of one that it shows, is another now.
 
         The device's points are as after it. Where ``device.clock.unsure`` the moment is a guess: the message may
         have waited in the broker, and gave no time that is believed.

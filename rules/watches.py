@@ -15,13 +15,11 @@ from devices.readings import Reading, Scalar
 from rules.deadlines import WATCH, key_of
 from rules.moments import at_device
 from rules.plans import Plan, Shape
-from rules.state import Device, Lull, State
-from rules.terms import Fading
+from rules.state import NEVER, Device, Lull, State
+from rules.terms import Fading, Moved
 
 AFTER_STOP_MS = 600_000
 """So long a device has to speak after a stop before what grew meanwhile is judged without it."""
-
-_NEVER = 2**62
 
 
 def put_off(state: State, device: Device, rule: str, due: int) -> bool:
@@ -47,7 +45,8 @@ def hear_terms(device: Device, plan: Plan, shape: Shape, reading: Reading, momen
             if _is_spoiled(device, spoilers):
                 learner.disregard(device, reading, moment)
                 continue
-        if term.hear(device, reading, moment):
+        moved = term.hear(device, reading, moment)
+        if moved is not None and (moved is not Moved.LATER or device.lull is None or device.lull.crossed):
             device.lull = None
     if shape.fading:
         fade(device, shape.fading, reading.received_at)
@@ -89,17 +88,15 @@ def is_calm(device: Device, plan: Plan, now: int) -> bool:
 
     Unless `hear_terms` has said that it is not.
     """
+    if not plan.growing:
+        return True
     lull, clock = device.lull, device.clock
     if lull is None or clock is None:
         return False
     ahead = clock.moment - clock.at
     if not (lull.begin <= now + ahead < lull.end and ahead <= lull.ahead):
         return False
-    return not plan.bounds or _bounds(device, plan) == lull.bounds
-
-
-def _bounds(device: Device, plan: Plan) -> list[Scalar | None]:
-    return [device.points.get(name) for name in plan.bounds]
+    return not plan.bounds or list(map(device.points.get, plan.bounds)) == lull.bounds
 
 
 def grow(state: State, device: Device, plan: Plan, now: int) -> None:
@@ -111,9 +108,9 @@ def grow(state: State, device: Device, plan: Plan, now: int) -> None:
     for name, since in zip(plan.grow_as, sinces, strict=True):
         if since is not None:
             points[name] = (moment - since) / 1000 if moment > since else 0.0
-    begin, end, ahead = -_NEVER, _NEVER, moment - now
+    begin, end, ahead = -NEVER, NEVER, moment - now
     for rule, watched in plan.watched.items():
-        first = _NEVER
+        first = NEVER
         for at, crossing in watched.crossings:
             since, lasting = sinces[at], crossing.lasts_ms
             if since is None or (lasting is None and (lasting := crossing.lasting(points)) is None):
@@ -123,10 +120,10 @@ def grow(state: State, device: Device, plan: Plan, now: int) -> None:
                 first = min(first, crosses)
             elif crosses > begin:
                 begin = crosses
-        if first < _NEVER:
+        if first < NEVER:
             end = min(end, first)
             _arm(state, device, rule, first - ahead)
-    device.lull = Lull(begin, end, ahead, _bounds(device, plan) if plan.bounds else [])
+    device.lull = Lull(begin, end, ahead, list(map(points.get, plan.bounds)))
 
 
 def grown(device: Device, plan: Plan) -> dict[str, Scalar]:
@@ -164,6 +161,6 @@ def watch(state: State, device: Device, plan: Plan, now: int) -> None:
 
 def _arm(state: State, device: Device, rule: str, due: int) -> None:
     """One that comes too early looks again."""
-    if due < device.armed.get(rule, _NEVER):
+    if due < device.armed.get(rule, NEVER):
         device.armed[rule] = due
         heappush(state.deadlines, (due, key_of(rule, device), device.address, WATCH + rule))

@@ -10,7 +10,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from devices.faults import nearest
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Channel, Scalar
 from rules.language.entries import Entry
 from simulators.casting import WHO, Cast, Who, words

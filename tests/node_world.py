@@ -93,13 +93,13 @@ class World:
         """Both sessions come up; the connection's number."""
         self._connections += 1
         for lane in Lane:
-            self.node.connected(Connected(lane, self._connections, session_present, 4_096))
+            self.node.ingest.connected(Connected(lane, self._connections, session_present, 4_096))
         return self._connections
 
     def cut(self) -> None:
         """Both connections are lost."""
         for lane in Lane:
-            self.node.disconnected(lane, self._connections, "cut by the test")
+            self.node.ingest.disconnected(lane, self._connections, "cut by the test")
 
     def say(
         self, topic: str, payload: bytes, packet_id: int, *, dup: bool = False, retain: bool = False
@@ -107,7 +107,7 @@ class World:
         """One message below the community on the lane that it belongs to."""
         lane = Lane.BULK if "charger" in topic and topic.endswith("telemetry") else Lane.SAFETY
         delivery = Delivery(f"community/c1/{topic}", payload, packet_id, dup, retain)
-        self.node.received(lane, self._connections, [delivery])
+        self.node.ingest.received(lane, self._connections, [delivery])
 
     def told(self) -> list[bytes]:
         """What was published about alarms."""
@@ -177,7 +177,7 @@ async def node_world(
                 links[lane] = played[lane] = PlayedLink()
             else:
                 settings = LinkSettings("127.0.0.1", broker_port, f"c1-gw-1-{lane}", TOPICS.filters(lane))
-                links[lane] = mqtt5_link(lane, settings, node)
+                links[lane] = mqtt5_link(lane, settings, node.ingest)
         node.attach(links)
         running = asyncio.create_task(node.run())
         try:

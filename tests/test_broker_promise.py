@@ -225,6 +225,35 @@ def test_a_session_that_comes_back_older_than_it_was_is_a_loss_that_is_said(
         eventually(lambda: len(gaps(gateway)) == 4)
 
 
+def occurrences(gateway: Gateway) -> dict[str, int]:
+    return {alarm["key"]: alarm["occurrences"] for alarm in gateway.of_devices().values()}
+
+
+def test_what_a_killed_broker_brings_anew_is_known_by_id_or_time_and_else_counts(
+    talkative: Mosquitto, tmp_path: Path
+) -> None:
+    said_at = time.time_ns() // 1_000_000 // 1_000 * 1_000
+    press = {"action": "emergency"}
+    with Gateway(tmp_path / "gw", talkative.port) as gateway:
+        gateway.kill9()
+        with Wire(talkative.port) as device:
+            device.publish("button/by-id/event", press | {"id": "p1"})
+            device.publish("button/by-time/event", press | {"ts": said_at - 123})
+            device.publish("button/by-nothing/event", press)
+            device.publish("smoke/by-time/telemetry", {"smoke": True, "ts": said_at - 77})
+            device.publish("smoke/by-time/telemetry", {"smoke": False, "ts": said_at - 7})
+            device.settle()
+        save(talkative)
+        gateway.start()
+        eventually(lambda: len(gateway.of_devices()) == 4)
+        talkative.kill9()  # it has not saved that it has delivered them
+        talkative.start()
+        eventually(lambda: gateway.count("anlin_messages_duplicate_total") >= 4)
+        assert {key for key, times in occurrences(gateway).items() if times > 1} == {
+            "button-emergency:c1/button/by-nothing"
+        }
+
+
 def test_a_broker_that_ends_in_good_order_has_lost_nothing_whoever_is_there(
     talkative: Mosquitto, tmp_path: Path
 ) -> None:

@@ -162,8 +162,11 @@ def _changes(reader: JournalReader) -> Iterator[tuple[int, AlarmChange]]:
         number = changes[-1][0]
 
 
-def test_a_message_said_before_a_kill_is_known_after_it(broker: Mosquitto, tmp_path: Path) -> None:
-    press = {"action": "emergency", "id": "p1"}
+@pytest.mark.parametrize("named", [{"id": "p1"}, {"ts": 1_790_000_000_123}], ids=["by its id", "by its time"])
+def test_a_message_said_before_a_kill_is_known_after_it(
+    broker: Mosquitto, tmp_path: Path, named: dict[str, object]
+) -> None:
+    press = {"action": "emergency", **named}
     with (
         Gateway(tmp_path / "gw", broker.port) as gateway,
         Wire(broker.port) as device,

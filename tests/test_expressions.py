@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Scalar
 from rules.definitions import Condition, Truth
 from rules.language.expressions import LENGTH_LIMIT, NODE_LIMIT, ExpressionError, compile_condition

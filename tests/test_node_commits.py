@@ -45,7 +45,7 @@ def test_a_batch_closes_at_half_the_smaller_receive_maximum(tmp_path: Path) -> N
         async with node_world(tmp_path, commit_ms=5_000) as world:
             world.connect()
             link = world.played[Lane.BULK]
-            world.node.connected(Connected(Lane.SAFETY, 2, session_present=True, receive_maximum=20))
+            world.node.ingest.connected(Connected(Lane.SAFETY, 2, session_present=True, receive_maximum=20))
             for packet_id in range(1, 8):
                 world.say("charger/p1/telemetry", b'{"energy": %d}' % packet_id, packet_id)
             await asyncio.to_thread(world.readings)  # time for what must not happen

@@ -236,6 +236,20 @@ def test_commits_go_on_while_the_board_is_set_right_and_the_newest_version_stays
     asyncio.run(scene())
 
 
+def test_a_row_that_was_left_over_by_a_crash_does_not_bring_back_what_has_ended_nor_what_was_before() -> None:
+    async def scene() -> None:
+        async with outbox() as world:
+            gone, older = standing(1), standing(2)
+            newer = msgspec.structs.replace(older, version=2)
+            world.board[newer.id] = newer
+            world.outbox.replace([row(7, gone.id, gone.wire()), row(8, older.id, older.wire())])
+            world.outbox.connected()
+            await until(lambda: len(world.broker.taken) == 4)
+            assert world.broker.held == {TOPICS.alarm(gone.id): b"", TOPICS.alarm(newer.id): newer.wire()}
+
+    asyncio.run(scene())
+
+
 def test_where_the_broker_hides_its_board_ours_is_published_all_the_same() -> None:
     async def scene() -> None:
         async with outbox() as world:

@@ -87,7 +87,7 @@ def test_after_26_hours_with_8_000_devices_no_storm_and_no_forgotten_fire(tmp_pa
                     for kind, said in words
                     for number in range(first, first + 500)
                 ]
-                world.node.received(lane, connection, deliveries)
+                world.node.ingest.received(lane, connection, deliveries)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:

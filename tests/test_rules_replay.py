@@ -273,6 +273,22 @@ def test_replay_says_per_rule_what_would_have_been_and_writes_nothing(
     assert sha256((here / "data" / FILE).read_bytes()).hexdigest() == before
 
 
+def test_rules_that_a_file_names_run_beside_it_as_they_are_in_force_and_are_not_told_of(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = warm(limit=70).replace("severity: low", "severity: low\n    suppressed_by: [charger-hot]")
+    (here / "mine.yaml").write_text(mine, encoding="utf-8")
+    code, out, err = said(capsys, "rules", "replay", "--rules", "mine.yaml", *WHEN)
+    assert (code, err) == (0, "")
+    assert "mine.yaml (beside charger-" in out
+    assert "  warm: raised 500" in out
+    assert "charger-hot:" not in out
+    (here / "mine.yaml").write_text(mine.replace("charger-hot", "charger-hott"), encoding="utf-8")
+    code, _, err = said(capsys, "rules", "replay", "--rules", "mine.yaml", *WHEN)
+    assert code == 2
+    assert "no rule of this id" in err
+
+
 def test_replay_speaks_chinese_and_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "anlin.yaml").write_text("timezone: UTC\n", encoding="utf-8")
     _, out, _ = said(capsys, "rules", "replay", "--rules", "old.yaml", "--compare", "new.yaml", *WHEN)

@@ -67,9 +67,9 @@ def test_a_safety_session_that_goes_again_frees_bulk_at_once(tmp_path: Path) -> 
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
-            assert not world.node.safety_read.is_set()
+            assert not world.node.ingest.safety_read.is_set()
             world.cut()
-            assert world.node.safety_read.is_set()
+            assert world.node.ingest.safety_read.is_set()
 
     asyncio.run(scene())
 

@@ -11,7 +11,7 @@ Nothing here ends an alarm: a fold only says what is told by itself.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from devices.kinds import Kind
+from devices.kinds.traits import Kind
 from devices.readings import Address, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
 from rules.definitions import Fold, Rule, Text

@@ -8,7 +8,8 @@ all the same. When the flood is over what still stands comes out of it.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Address, Scalar
 from rules.alarms import Alarm, Severity
 from rules.annunciation.common_causes import Telling, rendered

@@ -17,11 +17,12 @@ from types import MappingProxyType
 
 import msgspec
 
-from devices.kinds import Activity
+from devices.kinds.traits import Activity
 from devices.readings import Channel, Reading, Scalar
 from rules.functions.sketches import Bins, add, halve, quantile
 from rules.language.calls import Call, Maker
 from rules.state import Device
+from rules.terms import Moved, moved
 from rules.vocabulary import Point, Sort
 
 DAY_MS = 86_400_000
@@ -58,13 +59,11 @@ class Gaps(msgspec.Struct, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
-class InactiveFor:
-    """``inactive_for()``."""
+class _OfActivity:
+    """What both terms have."""
 
     activity: Activity
     point: Point
-    look_back_ms: int = DAY_MS
-    must_be_heard: bool = True
 
     @property
     def name(self) -> str:
@@ -76,54 +75,61 @@ class InactiveFor:
         """Motion, presses, and whether it is worn."""
         return self.activity.points
 
-    def hear(self, device: Device, reading: Reading, moment: int) -> bool:
+    def shows_life(self, device: Device, reading: Reading) -> bool:
+        """Whether a message tells of a motion or a press."""
+        if reading.channel is Channel.EVENT:
+            return True
+        motions = reading.values.get(self.activity.of)
+        return bool(motions) and device.points.get(self.activity.worn) is not False
+
+
+@dataclass(frozen=True, slots=True)
+class InactiveFor(_OfActivity):
+    """``inactive_for()``."""
+
+    look_back_ms: int = DAY_MS
+    must_be_heard: bool = True
+
+    def hear(self, device: Device, reading: Reading, moment: int) -> Moved | None:
         """Begin anew with every sign of life."""
-        sign = self._sign_of(device)
+        sign = _sign_of(device, self.point.name)
         before = sign.last if sign.still else None
-        if _shows_life(self.activity, device, reading):
+        if self.shows_life(device, reading):
             sign.last, sign.still = moment, False
         elif device.points.get(self.activity.worn) is False:
             sign.last, sign.still = None, False
         elif self.activity.of in reading.values:
             sign.last = moment if sign.last is None else sign.last
             sign.still = True
-        device.memory[self.name] = sign
-        if not sign.still:
-            device.points[self.name] = 0.0
-            return before is not None
-        return sign.last != before
+        if sign.still:
+            return moved(before, sign.last)
+        device.points[self.point.name] = 0.0
+        return moved(before, None)
 
     def since(self, device: Device) -> int | None:
         """See `rules.terms.Growing`."""
         sign = device.memory.get(self.point.name)
+        if sign is None:
+            return None
         if type(sign) is not Sign:
-            sign = self._sign_of(device)
+            sign = _sign_of(device, self.point.name)
         return sign.last if sign.still else None
 
-    def _sign_of(self, device: Device) -> Sign:
-        sign: Sign | list[Scalar] | None = device.memory.get(self.name)
-        if isinstance(sign, list):  # as it comes out of a snapshot
-            sign = device.memory[self.name] = msgspec.convert(sign, Sign)
-        return Sign() if sign is None else sign
+
+def _sign_of(device: Device, name: str) -> Sign:
+    sign: Sign | list[Scalar] | None = device.memory.get(name)
+    if sign is None:
+        sign = device.memory[name] = Sign()
+    elif type(sign) is list:  # as it comes out of a snapshot
+        sign = device.memory[name] = msgspec.convert(sign, Sign)
+    return sign  # type: ignore[return-value]  # no list is left
 
 
 @dataclass(frozen=True, slots=True)
-class UsualGap:
+class UsualGap(_OfActivity):
     """``usual_gap()``."""
 
-    activity: Activity
-    point: Point
     look_back_ms: int = 0
-
-    @property
-    def name(self) -> str:
-        """Its spelling."""
-        return self.point.name
-
-    @property
-    def feeds(self) -> frozenset[str]:
-        """Motion, presses, and whether it is worn."""
-        return self.activity.points
 
     def hear(self, device: Device, reading: Reading, moment: int) -> None:
         """Learn the gap that ends."""
@@ -132,7 +138,7 @@ class UsualGap:
         if unheard or device.points.get(self.activity.worn) is False:
             gaps.last = None
         gaps.heard = moment
-        if not _shows_life(self.activity, device, reading):
+        if not self.shows_life(device, reading):
             return
         if gaps.last is not None:
             self._learn(gaps, gaps.last, moment)
@@ -148,7 +154,7 @@ class UsualGap:
         """See `rules.terms.Learning`: what ends now was not as usual, and what begins now may be."""
         gaps = self._gaps_of(device)
         gaps.heard, gaps.last = moment, None
-        if _shows_life(self.activity, device, reading):
+        if self.shows_life(device, reading):
             gaps.last = moment
             self._show(device, gaps, moment)
 
@@ -186,14 +192,6 @@ class UsualGap:
         elif isinstance(gaps, list):  # as it comes out of a snapshot
             gaps = device.memory[self.name] = msgspec.convert(gaps, Gaps)
         return gaps
-
-
-def _shows_life(activity: Activity, device: Device, reading: Reading) -> bool:
-    if reading.channel is Channel.EVENT:
-        return True
-    moved = reading.values.get(activity.of)
-    worn = device.points.get(activity.worn) is not False
-    return worn and isinstance(moved, int | float) and moved > 0
 
 
 def _block_of(moment: int) -> int:

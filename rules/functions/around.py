@@ -119,11 +119,10 @@ class Surroundings:
                 if isinstance(term, Around):
                     self._terms.setdefault(rule.kind, {})[term.name] = term
         self._watches = _watches(self._terms)
-        self._guards: Mapping[str, Guard] = {
+        self.guards: Mapping[str, Guard] = {
             kind: guard_of([watch.condition for watch in watches]) for kind, watches in self._watches.items()
         }
-        self.watched = frozenset(self._watches)
-        """Kinds whose devices others look at."""
+        """By kind whose devices others look at: whether what they look for can be so of one that is not marked."""
         self._counted: dict[str, list[Level]] = {}
         for terms in self._terms.values():
             for term in terms.values():
@@ -155,7 +154,7 @@ class Surroundings:
         """
         changed: list[Changed] = []
         watches = self._watches.get(device.kind)
-        if watches is None or (not device.marks and not self._guards[device.kind](view)):
+        if watches is None or (not device.marks and not self.guards[device.kind](view)):
             return changed  # nearly every message
         for watch in watches:
             if watch.said.isdisjoint(names):

@@ -13,18 +13,16 @@ Moments are the device's (Unix ms), powers W, energies kWh, temperatures °C.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from devices.kinds import Session
+from devices.kinds.traits import Session
 from devices.readings import Scalar
 
 IDLE, STARTING, CHARGING, TAPER, FULL = "idle", "starting", "charging", "taper", "full"
 PHASES = frozenset({IDLE, STARTING, CHARGING, TAPER, FULL})
 
-_NUMBER = (int, float)
-"""`int | float` would be made anew for every message."""
-_STEADY = (None,) * 5
 _HOUR_MS = 3_600_000
 _J_PER_KWH = 3_600_000_000
 """Watt milliseconds of a kWh."""
@@ -74,45 +72,41 @@ class Course(msgspec.Struct, array_like=True):
 def hear(
     course: Course | None,
     session: Session,
-    values: Mapping[str, Scalar],
+    values: Mapping[str, Any],
     points: Mapping[str, Scalar],
     moment: int,
 ) -> Course | None:
-    """The course after a message; ``points`` are the port's last values. None before anything told of a session."""
-    if course is not None and course.began is None and values.get(session.status) in session.free:
-        power = values.get(session.power)
-        if not isinstance(power, _NUMBER) or power < session.least_w:
+    """The course after a message; ``points`` are the port's last values. None before anything told of a session.
+
+    ``values`` are of the sorts that `devices.kinds` gives them.
+    """
+    power = values.get(session.power)
+    draws = power is not None and power >= session.least_w
+    if course is not None:
+        if moment < course.said:  # noqa: PLR1730 - `max` costs a call
+            moment = course.said
+        if course.began is None and not draws and values.get(session.status) in session.free:
             return _stay_idle(course, session, values, moment)
     if (
-        course is not None
-        and course.phase == CHARGING
-        and _charges_on(course, session, values, points, moment)
+        course is None
+        or course.began is None
+        or not draws
+        or moment - course.said > session.lost_s * 1000
+        or values.get(session.id, course.id) != course.id
     ):
-        return course
-    first = course is None
-    course = course or Course()
-    gap_ms = moment - course.said
-    if gap_ms < 0:
-        gap_ms, moment = 0, course.said
-    under_way = _tells(course, session, values, points, moment)
-    if first and under_way is None:
-        return None
-    lost = gap_ms > session.lost_s * 1000
-    if course.began is not None and (under_way is False or _is_other(course, session, values, lost=lost)):
-        course = _ended(course, seen=not lost)
-    if lost and course.began is None:
-        course.register = None  # nobody knows whose it is, what it counted since then
-    if course.began is None and under_way:
-        course = _begun(course, moment)
-    _count(course, session, values, moment)
+        course = _turn(course, session, values, points, moment)
+        if course is None:
+            return None
+    else:
+        course.quiet_since = None
+    _count(course, session, values.get(session.energy), power, moment)
     if course.began is not None:
-        if name := values.get(session.id):
-            course.id = str(name)
-        _draw(course, session, values, points, moment)
-        _warm(course, session, values, moment)
-    power = values.get(session.power)
-    if isinstance(power, _NUMBER):
-        course.power, course.power_at = float(power), moment
+        _draw(course, session, power, points.get(session.status), moment)
+        temperature = values.get(session.temperature)
+        if temperature is not None and moment - course.began >= session.warm_up_s * 1000:
+            _warm(course, session, temperature, moment, course.began)
+    if power is not None:
+        course.power, course.power_at = power, moment
     course.said = moment
     return course
 
@@ -131,48 +125,48 @@ def warming(course: Course, session: Session) -> float | None:
 # When it begins and ends
 
 
-def _stay_idle(course: Course, session: Session, values: Mapping[str, Scalar], moment: int) -> Course:
+def _stay_idle(course: Course, session: Session, values: Mapping[str, Any], moment: int) -> Course:
     """What nearly every message of a free port is."""
     register = values.get(session.energy)
-    if isinstance(register, _NUMBER):
-        course.register = float(register)
+    if register is not None:
+        course.register = register
     elif moment - course.said > session.lost_s * 1000:
         course.register = None
-    course.said = max(moment, course.said)
+    course.said = moment
     return course
 
 
-def _charges_on(
-    course: Course, session: Session, values: Mapping[str, Scalar], points: Mapping[str, Scalar], moment: int
-) -> bool:
-    """Take what nearly every message of a charging port is; False: it is something else, and nothing was taken."""
-    power, before, status = values.get(session.power), course.power, points.get(session.status)
-    if before is None or not isinstance(power, _NUMBER) or power < session.least_w:
-        return False
-    peak = max(course.peak, min(power, before))
-    if power <= session.taper_share * (peak or power) or status in session.cut or status in session.done:
-        return False
-    if (course.quiet_since, course.low_since, course.high_since, course.full_since, course.least) != _STEADY:
-        return False
-    if course.register is None or values.get(session.id, course.id) != course.id:
-        return False
-    if not 0 <= moment - course.said <= session.lost_s * 1000:
-        return False
-    course.peak = peak
-    _count(course, session, values, moment)
-    _flatten(course, session, float(power), moment)
-    _warm(course, session, values, moment)
-    course.power, course.power_at, course.said = float(power), moment, moment
-    return True
+def _turn(
+    course: Course | None,
+    session: Session,
+    values: Mapping[str, Any],
+    points: Mapping[str, Scalar],
+    moment: int,
+) -> Course | None:
+    """Begin a session or end it, where the message says so; None before anything told of one."""
+    first = course is None
+    course = course or Course()
+    lost = moment - course.said > session.lost_s * 1000
+    under_way = _tells(course, session, values, points, moment)
+    if first and under_way is None:
+        return None
+    if course.began is not None and (under_way is False or _is_other(course, session, values, lost=lost)):
+        course = _ended(course, seen=not lost)
+    if lost and course.began is None:
+        course.register = None  # nobody knows whose it is, what it counted since then
+    if course.began is None and under_way:
+        course = _begun(course, moment)
+    if course.began is not None and (name := values.get(session.id)):
+        course.id = str(name)
+    return course
 
 
 def _tells(
-    course: Course, session: Session, values: Mapping[str, Scalar], points: Mapping[str, Scalar], moment: int
+    course: Course, session: Session, values: Mapping[str, Any], points: Mapping[str, Scalar], moment: int
 ) -> bool | None:
     """Whether a message says that a session is under way, that none is, or neither."""
     power, status, name = values.get(session.power), values.get(session.status), values.get(session.id)
-    draws = isinstance(power, _NUMBER) and power >= session.least_w
-    if draws or status in session.under_way:
+    if (power is not None and power >= session.least_w) or status in session.under_way:
         course.quiet_since = None
         return True
     if status in session.free:
@@ -181,7 +175,7 @@ def _tells(
         return None
     if isinstance(name, str):
         return bool(name)
-    if not isinstance(power, _NUMBER) or session.id in points:
+    if power is None or session.id in points:
         return None
     if power >= session.unplugged_w:
         course.quiet_since = None
@@ -192,7 +186,7 @@ def _tells(
     return None if course.began is not None and quiet_ms < session.unplugged_s * 1000 else False
 
 
-def _is_other(course: Course, session: Session, values: Mapping[str, Scalar], *, lost: bool) -> bool:
+def _is_other(course: Course, session: Session, values: Mapping[str, Any], *, lost: bool) -> bool:
     name = values.get(session.id)
     if isinstance(name, str) and name and course.id:
         return name != course.id
@@ -224,59 +218,56 @@ def _ended(course: Course, *, seen: bool) -> Course:
 # What it took
 
 
-def _count(course: Course, session: Session, values: Mapping[str, Scalar], moment: int) -> None:
+def _count(
+    course: Course, session: Session, register: float | None, power: float | None, moment: int
+) -> None:
     """Energy by the register where there is one, else by power over time."""
-    register, power = values.get(session.energy), values.get(session.power)
-    if isinstance(register, _NUMBER):
-        if course.began is not None and course.energy is not None and course.register is not None:
-            course.energy += max(register - course.register, 0.0)  # below: it was set back
-        course.register = float(register)
-    elif course.register is None and course.began is not None and isinstance(power, _NUMBER):
+    counts = course.began is not None and course.energy is not None
+    if register is not None:
+        if counts and course.register is not None and register > course.register:  # below: it was set back
+            course.energy += register - course.register  # type: ignore[operator]  # it counts
+        course.register = register
+    elif power is not None and counts and course.register is None and course.power is not None:
         passed_ms = moment - course.power_at
-        if course.power is None or course.energy is None:
-            return
-        known = passed_ms <= session.gap_s * 1000
         drawn = (course.power + power) / 2 * passed_ms / _J_PER_KWH
-        course.energy = course.energy + drawn if known else None
+        course.energy = course.energy + drawn if passed_ms <= session.gap_s * 1000 else None  # type: ignore[operator]
 
 
 # How it goes
 
 
-def _draw(
-    course: Course, session: Session, values: Mapping[str, Scalar], points: Mapping[str, Scalar], moment: int
-) -> None:
-    power, status = values.get(session.power), points.get(session.status)
-    if status in session.cut:
-        course.low_since = course.high_since = course.least = (
-            None  # the socket's doing tells nothing of the battery
-        )
-    elif status in session.done and course.full_since is None:
-        course.phase, course.full_since = FULL, moment
-    if not isinstance(power, _NUMBER):
-        if status in session.sated and course.power is None:
+def _draw(course: Course, session: Session, power: float | None, status: Scalar | None, moment: int) -> None:
+    before, peak = course.power, course.peak
+    if power is not None and before is not None and power > peak and before > peak:
+        course.peak = min(power, before)
+    if status in session.cut:  # the socket's doing tells nothing of the battery
+        course.low_since = course.high_since = course.least = None
+    else:
+        if status in session.done and course.full_since is None:
+            course.phase, course.full_since = FULL, moment
+        if power is not None:
+            _weigh(course, session, power, status, moment)
+        elif before is None and status in session.sated:
             _fill(course, session, moment)
-        return
-    before = course.power if course.power is not None else power
-    course.peak = max(course.peak, min(power, before)) if course.power is not None else course.peak
+    if power is not None:
+        _flatten(course, session, power, moment)
+
+
+def _weigh(course: Course, session: Session, power: float, status: Scalar | None, moment: int) -> None:
+    """What the height of power says of the battery."""
     top = course.peak or power
-    if status not in session.cut:
-        if course.full_since is not None:
-            if _held(
-                course, session, moment, up=power >= max(session.restart_share * course.peak, session.least_w)
-            ):
-                course.restarted, course.phase = True, CHARGING
-                course.full_since = course.low_since = None
-        elif (power <= session.float_share * top and power < top) or _is_sated(session, status, power):
-            _fill(course, session, moment)
-        else:
-            course.low_since = None
-            _taper(course, session, power, before, top, moment)
-    _flatten(course, session, float(power), moment)
-
-
-def _is_sated(session: Session, status: Scalar | None, power: float) -> bool:
-    return status in session.sated and power < session.least_w
+    if course.full_since is not None:
+        up = power >= max(session.restart_share * course.peak, session.least_w)
+        if _held(course, session, moment, up=up):
+            course.restarted, course.phase = True, CHARGING
+            course.full_since = course.low_since = None
+    elif (power <= session.float_share * top and power < top) or (
+        power < session.least_w and status in session.sated
+    ):
+        _fill(course, session, moment)
+    else:
+        course.low_since = None
+        _taper(course, session, power, top, moment)
 
 
 def _fill(course: Course, session: Session, moment: int) -> None:
@@ -291,17 +282,22 @@ def _fill(course: Course, session: Session, moment: int) -> None:
         course.phase = TAPER
 
 
-def _taper(course: Course, session: Session, power: float, before: float, top: float, moment: int) -> None:
+def _taper(course: Course, session: Session, power: float, top: float, moment: int) -> None:
     if power < session.least_w and not course.peak:
         course.phase = STARTING
         return
-    course.phase = CHARGING if power > session.taper_share * top else TAPER
-    if course.phase == TAPER:
-        lowest = max(power, before)
-        course.least = lowest if course.least is None else min(course.least, lowest)
+    if power > session.taper_share * top:
+        course.phase = CHARGING
+    else:
+        course.phase = TAPER
+        before = course.power
+        lowest = power if before is None or before < power else before
+        if course.least is None or lowest < course.least:
+            course.least = lowest
     if course.least is not None:
-        risen = power - course.least >= session.rise_share * top
-        course.rising |= _held(course, session, moment, up=risen)
+        up = power - course.least >= session.rise_share * top
+        if (up or course.high_since is not None) and _held(course, session, moment, up=up):
+            course.rising = True
 
 
 def _held(course: Course, session: Session, moment: int, *, up: bool) -> bool:
@@ -330,16 +326,19 @@ def _flatten(course: Course, session: Session, power: float, moment: int) -> Non
         course.strayed_at = None
 
 
-def _warm(course: Course, session: Session, values: Mapping[str, Scalar], moment: int) -> None:
+def _warm(course: Course, session: Session, temperature: float, moment: int, began: int) -> None:
     """Weighted sums for a straight line through the temperatures, of which each counts half after a while."""
-    temperature = values.get(session.temperature)
-    if course.began is None or moment - course.began < session.warm_up_s * 1000:
-        return
-    if not isinstance(temperature, _NUMBER) or course.phase not in (CHARGING, TAPER):
+    if course.phase not in (CHARGING, TAPER):
         return
     course.heat_since = course.heat_since or moment
-    x = (moment - course.began) / _HOUR_MS
+    x = (moment - began) / _HOUR_MS
     kept = 0.5 ** (max(moment - course.heat_at, 0) / 1000 / session.heat_half_s) if course.heat_at else 0.0
-    n, sx, sy, sxx, sxy = (kept * part for part in course.heat)
-    course.heat = (n + 1, sx + x, sy + temperature, sxx + x * x, sxy + x * temperature)
+    n, sx, sy, sxx, sxy = course.heat
+    course.heat = (
+        kept * n + 1,
+        kept * sx + x,
+        kept * sy + temperature,
+        kept * sxx + x * x,
+        kept * sxy + x * temperature,
+    )
     course.heat_at = moment

@@ -12,6 +12,7 @@ from devices.readings import Channel, Reading
 from rules.definitions import Condition
 from rules.language.calls import Call, Maker
 from rules.state import Device
+from rules.terms import Moved, moved
 from rules.vocabulary import Point, Sort
 
 HEARD = "heard"
@@ -40,15 +41,16 @@ class SinceEvent:
         """The event's fields; whatever the device says, where it counts from the first message."""
         return self.fed
 
-    def hear(self, device: Device, reading: Reading, moment: int) -> bool:
+    def hear(self, device: Device, reading: Reading, moment: int) -> Moved | None:
         """It happens, or the device is heard for the first time."""
         happened = reading.channel is Channel.EVENT and self.condition.evaluate(
             {**device.points, **reading.values}
         )
         if happened or (self.from_heard and self.name not in device.memory):
+            before = device.memory.get(self.name)
             device.memory[self.name] = moment
-            return True
-        return False
+            return moved(before, moment)
+        return None
 
     def since(self, device: Device) -> int | None:
         """See `rules.terms.Growing`."""

@@ -5,17 +5,18 @@ session they are unknown; between sessions they are zero or false, and the phase
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from types import MappingProxyType
 
 import msgspec
 
-from devices.kinds import Session
+from devices.kinds.traits import Session
 from devices.readings import Reading, Scalar
 from rules.functions.courses import CHARGING, PHASES, TAPER, Course, hear, warming
 from rules.language.calls import Call, Maker
 from rules.state import Device
+from rules.terms import Moved, moved
 from rules.vocabulary import Point, Sort
 
 LOOK_BACK_MS = 12 * 3_600_000
@@ -39,57 +40,8 @@ def is_charging(device: Device) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """``session_phase()``: idle, starting, charging, taper or full."""
-
-    session: Session
-    point: Point = field(default_factory=lambda: Point(PHASE, Sort.CHOICE, PHASES))
-    look_back_ms: int = LOOK_BACK_MS
-
-    @property
-    def name(self) -> str:
-        """Its spelling."""
-        return self.point.name
-
-    @property
-    def feeds(self) -> frozenset[str]:
-        """Whatever tells of a session."""
-        return self.session.points
-
-    def hear(self, device: Device, reading: Reading, moment: int) -> bool:
-        """Begin a session, go on with it, or end it; all figures of it are shown at once."""
-        before = course_of(device)
-        sinces = None if before is None else (before.began, before.full_since, before.flat_since)
-        course = hear(before, self.session, reading.values, device.points, moment)
-        if course is None or (course is before and course.began is None):
-            return False
-        points = device.points
-        if course is not before:
-            device.memory[PHASE] = course
-        points[PHASE] = course.phase
-        points["session_peak()"] = course.peak
-        points["session_restarted()"] = course.restarted
-        points["session_rising()"] = course.rising
-        if course.energy is not None:
-            points["session_energy()"] = course.energy
-        else:
-            points.pop("session_energy()", None)
-        if (warms := warming(course, self.session)) is not None:
-            points["session_warming()"] = warms
-        else:
-            points.pop("session_warming()", None)
-        if course.began is None:
-            points["session_age()"] = 0.0
-        if course.full_since is None:
-            points["session_full_for()"] = 0.0
-        if course.flat_since is None:
-            points["session_flat_for()"] = 0.0
-        return sinces != (course.began, course.full_since, course.flat_since)
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure of the course."""
+class _OfSession:
+    """What every term about sessions has."""
 
     session: Session
     point: Point
@@ -104,6 +56,53 @@ class Figure:
     def feeds(self) -> frozenset[str]:
         """Whatever tells of a session."""
         return self.session.points
+
+
+@dataclass(frozen=True, slots=True)
+class Phase(_OfSession):
+    """``session_phase()``: idle, starting, charging, taper or full."""
+
+    def hear(self, device: Device, reading: Reading, moment: int) -> Moved | None:
+        """Begin a session, go on with it, or end it; all figures of it are shown at once."""
+        before, points = course_of(device), device.points
+        began = full = flat = None
+        if before is not None:
+            began, full, flat = before.began, before.full_since, before.flat_since
+        course = hear(before, self.session, reading.values, points, moment)
+        if course is None or (course is before and course.began is None):
+            return None
+        if course is not before:
+            device.memory[PHASE] = course
+        _show(course, self.session, points)
+        if course.began != began or course.full_since != full:
+            return Moved.ELSEWHERE
+        return moved(flat, course.flat_since)
+
+
+def _show(course: Course, session: Session, points: dict[str, Scalar]) -> None:
+    points[PHASE] = course.phase
+    points["session_peak()"] = course.peak
+    points["session_restarted()"] = course.restarted
+    points["session_rising()"] = course.rising
+    if course.energy is not None:
+        points["session_energy()"] = course.energy
+    else:
+        points.pop("session_energy()", None)
+    if (warms := warming(course, session)) is not None:
+        points["session_warming()"] = warms
+    else:
+        points.pop("session_warming()", None)
+    if course.began is None:
+        points["session_age()"] = 0.0
+    if course.full_since is None:
+        points["session_full_for()"] = 0.0
+    if course.flat_since is None:
+        points["session_flat_for()"] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure(_OfSession):
+    """One figure of the course."""
 
     @property
     def kept_by(self) -> str:
@@ -114,33 +113,12 @@ class Figure:
         """`Phase` shows it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lasting:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasting(Figure):
     """How long something about the session has lasted; ``read`` gives since when."""
 
-    session: Session
-    point: Point
     read: Callable[[Course], int | None]
-    look_back_ms: int = LOOK_BACK_MS
     must_be_heard: bool = True
-
-    @property
-    def name(self) -> str:
-        """Its spelling."""
-        return self.point.name
-
-    @property
-    def feeds(self) -> frozenset[str]:
-        """Whatever tells of a session."""
-        return self.session.points
-
-    @property
-    def kept_by(self) -> str:
-        """See `rules.terms.Shown`."""
-        return PHASE
-
-    def hear(self, device: Device, reading: Reading, moment: int) -> None:
-        """`Phase` shows it where it does not last."""
 
     def since(self, device: Device) -> int | None:
         """See `rules.terms.Growing`."""
@@ -170,12 +148,16 @@ def session_of(call: Call) -> Session:
     session = call.vocabulary.kind.session
     if session is None:
         raise call.error(None, f"{call.vocabulary.kind.name} has no sessions")
-    call.terms.append(Phase(session))
+    call.terms.append(_phase_of(session, PHASE))
     return session
 
 
+def _phase_of(session: Session, name: str) -> Phase:
+    return Phase(session, Point(name, Sort.CHOICE, PHASES))
+
+
 def _phase(call: Call) -> Phase:
-    phase = Phase(session_of(call), Point(call.done(), Sort.CHOICE, PHASES))
+    phase = _phase_of(session_of(call), call.done())
     call.terms.clear()  # it rests on nothing but itself
     return phase
 
@@ -187,7 +169,7 @@ def _figure(call: Call) -> Figure:
 
 def _lasting(call: Call) -> Lasting:
     session, name = session_of(call), call.done()
-    return Lasting(session, Point(name, Sort.DURATION), _DURATIONS[name])
+    return Lasting(session, Point(name, Sort.DURATION), read=_DURATIONS[name])
 
 
 FUNCTIONS: Mapping[str, Maker] = MappingProxyType(

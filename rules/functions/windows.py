@@ -20,6 +20,7 @@ from rules.functions.folds import CELLS_MOST, Count, Delta, Extreme, Fold, Mean,
 from rules.language.calls import Call, Maker
 from rules.moments import TOLERANCE_MS
 from rules.state import Device
+from rules.terms import Moved, moved
 from rules.vocabulary import Point, Sort
 
 RECENT_MOST = 16
@@ -94,11 +95,11 @@ class Lasting:
     condition: Condition
     look_back_ms: int = 0
 
-    def hear(self, device: Device, reading: Reading, moment: int) -> bool:
+    def hear(self, device: Device, reading: Reading, moment: int) -> Moved | None:
         """Place what the message says of the condition."""
         truth = _truth(self.condition, device, reading)
         if truth is None:
-            return False
+            return None
         memory = device.memory.get(self.name)
         if memory is None:
             memory = device.memory[self.name] = [None, [], None]
@@ -121,7 +122,7 @@ class Lasting:
                 memory[2] = _begun(memory[2], then, was)
         if memory[0] is None:
             device.points[self.name] = 0.0
-        return bool(memory[0] != before)
+        return moved(before, memory[0])
 
     def since(self, device: Device) -> int | None:
         """The first true one after the last false one."""

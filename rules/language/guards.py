@@ -8,6 +8,7 @@ constants, each spelled anew here; no text of a rule file gets into it.
 """
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import nan
 from types import MappingProxyType
@@ -45,13 +46,16 @@ _CONTRARY: Mapping[type[ast.cmpop], ast.cmpop] = MappingProxyType(
 
 def guard_of(conditions: Sequence[Condition]) -> Guard:
     """Whether any of these conditions can be true of the points it is given."""
-    names = sorted(frozenset().union(*(condition.names for condition in conditions)))
-    spelled = {name: f"p{index}" for index, name in enumerate(names)}
+    looked_at = Counter(name for condition in conditions for name in condition.names)
     # Unknown is NaN: neither less nor more than anything nor equal to it, like all arithmetic with it.
+    found = {name: f"get({name!r}, nan)" for name in sorted(looked_at)}
+    # What one condition looks at is looked up where it stands: mostly something before it is false already.
+    shared = {name: f"p{index}" for index, name in enumerate(found) if looked_at[name] > 1}
+    spelled = found | shared
     lines = [
         "def guard(points):",
         "    get = points.get",
-        *(f"    {variable} = get({name!r}, nan)" for name, variable in spelled.items()),
+        *(f"    {variable} = {found[name]}" for name, variable in shared.items()),
         "    try:",
         f"        return {' or '.join(_Writer(spelled).holds(condition.tree) for condition in conditions) or False}",
         "    except ArithmeticError:",
@@ -64,7 +68,7 @@ def guard_of(conditions: Sequence[Condition]) -> Guard:
 
 
 class _Writer:
-    """Code for checked trees, in which each name is the variable that ``spelled`` gives it."""
+    """Code for checked trees, in which each name is what ``spelled`` gives for it."""
 
     def __init__(self, spelled: Mapping[str, str]) -> None:
         self._spelled = spelled

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -257,6 +257,15 @@ class World:
         self._storms.clear()
 
     def keep(self) -> None:
-        """Copy what the servers wrote beside the gateway's files, as evidence."""
+        """Evidence beside the gateway's files: what the servers wrote, what was heard, what dangers were said."""
+        heard = self.ear.heard
+        messages = self.traffic.messages
+        staged = (each for danger in self.traffic.dangers for each in (*danger.raising, *danger.ending))
+        for name, things in (
+            ("heard", (*heard.alarms, *heard.orders)),
+            ("staged", [messages[number] for number in staged]),
+        ):
+            lines = (json.dumps(asdict(each), default=bytes.decode) for each in things)
+            (self.folder / f"{name}.jsonl").write_text("\n".join(lines))
         for name, server in (("broker", self.broker), ("cloud", self.cloud)):
             shutil.copytree(server.folder, self.folder / name, dirs_exist_ok=True)
