@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench chaos lock servers clean
+.PHONY: help setup demo test test-some test-all test-timed test-others check bench chaos lock servers clean
 
 help: ## Explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +18,20 @@ setup: $(STAMP) ## Prepare the virtual environment from the lock (again only whe
 demo: $(STAMP) ## Show it: a simulated community, its alarms, the board (SECONDS=150 ends by itself)
 	@$(BIN)/anlin demo $(if $(SECONDS),--seconds "$(SECONDS)")
 
-test: servers $(if $(T),,check) ## Check, then run every test against real servers (T=tests/test_x.py: only that)
+test: $(if $(T),test-some,test-all) ## Check, then run every test against real servers (T=tests/test_x.py: only that)
+
+test-some: servers
 	$(BIN)/python -m pytest $(T)
+
+test-all: servers check
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync test-timed test-others
+
+# Two halves side by side: one waits for servers and clocks, the other mostly computes, and gives way.
+test-timed:
+	$(BIN)/python -m pytest -m timed
+
+test-others:
+	nice -n 5 $(BIN)/python -m pytest -m "not timed"
 
 check: $(STAMP) ## Lint, format, types and layers
 	$(BIN)/ruff check

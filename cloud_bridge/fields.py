@@ -22,7 +22,7 @@ from zlib import crc32
 
 import msgspec
 
-from devices.kinds import Kind
+from devices.kinds.traits import Kind
 from devices.readings import Scalar
 
 _CONTROLS = dict.fromkeys((*range(0x20), 0x7F), " ")

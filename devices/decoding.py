@@ -57,7 +57,12 @@ class _Status(msgspec.Struct, frozen=True):
     state: object = None
 
 
+class _Stamped(msgspec.Struct, frozen=True):
+    ts: object = None
+
+
 _JSON = msgspec.json.Decoder()
+_STAMPED = msgspec.json.Decoder(_Stamped)
 
 
 def decode(
@@ -97,6 +102,16 @@ def decode(
     return Reading(
         route.channel, route.address, values, source_time, received_at, flags, message_id, kept, extra
     )
+
+
+def stamp_of(reading: Reading, payload: bytes) -> int | None:
+    """The ``ts`` of the ``payload`` that `decode` has made ``reading`` of (Unix ms), believed or not; None without."""
+    if reading.ts is not None:
+        return _milliseconds(reading.ts)
+    if reading.source_time != reading.received_at:
+        return reading.source_time
+    stamp = _STAMPED.decode(payload).ts  # heard in the very millisecond that it names, or it names none
+    return None if stamp is None else _milliseconds(stamp)
 
 
 def _unreadable(error: Exception) -> Rejected:

@@ -2,14 +2,19 @@
 
 (a) MQTT's own: DUP is set, and this packet identifier with this content was committed in this session.
 (b) The device's: the same topic, ``id`` and payload within five minutes, over any session.
+(c) Without an ``id``: the same topic and payload, ``ts`` among it, likewise (docs/adr/0022). A broker that was killed
+    brings messages anew without DUP; no device says the same twice in the same millisecond.
 
-Both memories are bounded, and what they hold is stored with each batch so that a crash does not forget it.
+All memories are bounded, and what they hold is stored with each batch so that a crash does not forget it.
 """
 
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from zlib import crc32
+
+from devices.decoding import stamp_of
+from devices.readings import Channel, Reading
 
 WINDOW_MS = 5 * 60_000
 
@@ -19,6 +24,18 @@ PACKET_IDS = 65_536
 def fingerprint(topic: str, payload: bytes) -> int:
     """32 bits of what a message said and where."""
     return crc32(payload, crc32(topic.encode("utf-8", "surrogatepass")))
+
+
+def name_of(reading: Reading, payload: bytes) -> str | None:
+    """What `RecentMessages` knows a message by: its ``id``, else its ``ts``; None where nothing tells it from the next.
+
+    A ``ts`` that is a whole second tells nothing: that is what devices say whose clock is coarse or stands still, and a
+    second press must count. A status is what is so now, however often it is said.
+    """
+    if reading.id is not None or reading.channel is Channel.STATUS:
+        return reading.id
+    stamp = stamp_of(reading, payload)
+    return None if stamp is None or stamp % 1_000 == 0 else f"@{stamp}"
 
 
 class SessionPackets:
@@ -43,16 +60,16 @@ class SessionPackets:
 
 
 class RecentMessages:
-    """Messages with an ``id`` of the last five minutes, at most ``limit`` of them."""
+    """Messages with a name (`name_of`) of the last five minutes, at most ``limit`` of them."""
 
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
         self._seen: OrderedDict[tuple[str, int], int] = OrderedDict()
 
-    def is_repeat(self, message_id: str, print_: int, now: int) -> bool:
+    def is_repeat(self, name: str, print_: int, now: int) -> bool:
         """Whether this message came within the window; remembers it if not. ``now`` is Unix ms."""
         seen = self._seen
-        key = (message_id, print_)
+        key = (name, print_)
         if now - seen.get(key, now - WINDOW_MS - 1) <= WINDOW_MS:
             return True
         seen.pop(key, None)
@@ -65,8 +82,8 @@ class RecentMessages:
         return False
 
     def held(self) -> list[tuple[str, int, int]]:
-        """All that is remembered: id, fingerprint and when it came (Unix ms), oldest first."""
-        return [(message_id, print_, at) for (message_id, print_), at in self._seen.items()]
+        """All that is remembered: name, fingerprint and when it came (Unix ms), oldest first."""
+        return [(name, print_, at) for (name, print_), at in self._seen.items()]
 
     def shift(self, by_ms: int) -> None:
         """The clock was set: what was heard was heard as long ago as before."""

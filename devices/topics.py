@@ -11,7 +11,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from zlib import crc32
 
-from devices.kinds import KINDS, CommandResult, Kind
+from devices.kinds import KINDS
+from devices.kinds.commands import CommandResult
+from devices.kinds.traits import Kind
 from devices.readings import Address, Channel, address_of
 from devices.schemas import Schema, schema_of
 

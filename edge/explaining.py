@@ -12,8 +12,8 @@ import msgspec
 
 from devices.readings import Scalar
 from rules.alarms import Alarm, AlarmState, Severity, rfc3339
-from rules.entries import write_duration
 from rules.explanation import Explanation, Sway
+from rules.language.entries import write_duration
 
 VERSION_SHOWN = 12
 """Signs of a rule's version that people see."""

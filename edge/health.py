@@ -1,6 +1,6 @@
 """What is wrong with the gateway, as a closed list with remedies (docs/health.md).
 
-Each reason but a notice is a point of the gateway's own telemetry (`devices.kinds.GatewayTelemetry`) and raises
+Each reason but a notice is a point of the gateway's own telemetry (`devices.kinds.gateway`) and raises
 and clears an alarm of its own (rules/packs/gateway.yaml).
 """
 

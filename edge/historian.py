@@ -32,6 +32,14 @@ MISSED_MS = 600_000
 """Readings that the journal had to drop before they were history are a reason for so long."""
 
 
+class RunFailedError(Exception):
+    """A run of the compaction has come to no good end; the text says why."""
+
+
+FORESEEN = (RunFailedError, OSError, msgspec.MsgspecError)
+"""What a run fails with; anything else is a mistake of ours, and is logged with its traceback."""
+
+
 class Report(msgspec.Struct, frozen=True):
     """What the last run that came to its end has said (`edge.history.compaction.Outcome`)."""
 
@@ -93,10 +101,14 @@ class Historian:
     async def _once(self) -> None:
         try:
             self.report = await self._compacted()
-        except Exception as error:  # noqa: BLE001 - a task's top: a history that fails is told, and tried again
+        except Exception as error:  # the task's top: a history that fails must not end the gateway
             self.failures += 1
             self.error = str(error) or type(error).__name__
-            log.warning("the history was not written; it is tried again", extra={"reason": self.error})
+            log.warning(
+                "the history was not written; it is tried again",
+                extra={"reason": self.error},
+                exc_info=not isinstance(error, FORESEEN),
+            )
         else:
             self.error = None
             self._ended_at = asyncio.get_running_loop().time()
@@ -115,7 +127,7 @@ class Historian:
             async with asyncio.timeout(HANGS_S):
                 said, complaint = await _end_of(process)
         except TimeoutError as error:
-            raise RuntimeError(f"a run took longer than {HANGS_S:.0f} s") from error
+            raise RunFailedError(f"a run took longer than {HANGS_S:.0f} s") from error
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
@@ -123,7 +135,7 @@ class Historian:
                 await process.wait()
         if process.returncode:
             lines = complaint.decode("utf-8", "replace").strip().splitlines()
-            raise RuntimeError(lines[-1] if lines else f"it ended with code {process.returncode}")
+            raise RunFailedError(lines[-1] if lines else f"it ended with code {process.returncode}")
         return msgspec.json.decode(said, type=Report)
 
     def _tell(self) -> None:

@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 
 from devices.decoding import Reason, Rejected, decode
-from devices.duplicates import RecentMessages, SessionPackets
+from devices.duplicates import RecentMessages, SessionPackets, name_of
 from devices.readings import Channel, Flag, Reading
 from devices.registry import Registry
 from devices.topics import Lane, Route, Topics, Unroutable
@@ -49,6 +49,7 @@ UNDECIDED_LOGGED = 1_000
 
 _RETAINED = Flag.RETAINED
 _TELEMETRY = Channel.TELEMETRY
+_SAFETY = Lane.SAFETY
 
 
 SOURCES_MOST = 65_536
@@ -113,7 +114,7 @@ class Intake:
         to_acknowledge: list[int] = []
         sources, packets = self._sources, self.packets[lane]
         batch, state, step = self.batch, self.state, self.engine.step
-        marks, told = batch.packets[lane], list[Reading]()
+        marks, told, safety = batch.packets[lane], list[Reading](), lane is _SAFETY
         self.counts["received"] += len(deliveries)
         for topic, payload, packet_id, dup, retain in deliveries:
             source = sources.get(topic) or self._source(topic)
@@ -139,11 +140,12 @@ class Intake:
                 if (judged := self._admit(source, lane, reading, now)) is None:
                     continue
                 reading = judged
-            if reading.id is not None and not retain:  # old news must not hide what is said anew
-                if self.recent.is_repeat(reading.id, mark, now):
+            name = name_of(reading, payload) if safety else reading.id
+            if name is not None and not retain:  # old news must not hide what is said anew
+                if self.recent.is_repeat(name, mark, now):
                     self.counts["duplicates"] += 1
                     continue
-                batch.recent.append((reading.id, mark, now))
+                batch.recent.append((name, mark, now))
             try:
                 decision = step(state, reading, now)
             except Exception as failure:  # noqa: BLE001 - a fault of ours costs this message, not the rest

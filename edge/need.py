@@ -1,14 +1,14 @@
 """What a batch holds while the store is in need (docs/adr/0008): what is owed first, then alarms; readings are counted.
 
 One that is to store everything again holds its readings too, a snapshot of the whole engine, which stands for those
-that are missing, and the gap that ends there. `edge.commits` decides when each of them is written.
+that are missing, and the gap that ends there. `edge.ladder` decides when each of them is written.
 """
 
 from edge.intake import Intake
 from edge.owed import READINGS, Owed, extend
 from edge.snapshots import Snapshots
 from edge.store.inputs import Inputs
-from edge.store.records import Batch, OutgoingKind
+from edge.store.records import Batch
 from edge.storing import Flight
 
 GAP_MS = 60_000
@@ -61,8 +61,8 @@ class Need:
 
     def prepare(self, flight: Flight) -> None:
         """Put what is owed first. Readings stay out, unless this batch is to store everything again."""
-        own, batch = flight.batch, self._owed_batch()
-        self._fly(flight, batch)
+        own = flight.batch
+        batch = self._fly(flight)
         fresh = {change.alarm.id for change in own.changes}
         batch.outgoing = [row for row in batch.outgoing if row.subject not in fresh]
         if self.climbing:
@@ -70,7 +70,8 @@ class Need:
             inputs, batch.inputs = batch.inputs, Inputs()
             extend(batch, own)
             inputs.join(own.inputs)
-            batch.inputs, batch.recent, batch.quarantined = inputs, own.recent, own.quarantined
+            batch.inputs, batch.quarantined = inputs, own.quarantined
+            batch.recent = self._intake.recent.held()  # what was judged and not stored may be said again
             self._snapshots.add(batch, whole=self.whole)
             self._add_gaps(flight, 0)
             return
@@ -89,7 +90,7 @@ class Need:
     def all_owed(self) -> Flight:
         """A batch of nothing else."""
         flight = Flight(Batch(0))
-        self._fly(flight, self._owed_batch())
+        self._fly(flight)
         self._mark(flight.batch, self._intake.state.now)
         return flight
 
@@ -111,13 +112,10 @@ class Need:
         self._unstored_since = self._unstored_since or since
         batch.positions[UNSTORED_SINCE] = self._unstored_since
 
-    def _fly(self, flight: Flight, batch: Batch) -> None:
-        flight.batch = batch
-        flight.told.update(row.id for row in batch.outgoing if row.kind is OutgoingKind.ORDER)
-
-    def _owed_batch(self) -> Batch:
-        """Everything owed, with a publication for each alarm that stands."""
-        batch = self.owed.take()
+    def _fly(self, flight: Flight) -> Batch:
+        """Everything owed, with a publication for each alarm that stands, as the batch of ``flight``."""
+        flight.batch = batch = self.owed.take()
+        flight.told.update(row.id for row in batch.outgoing)
         newest = {change.alarm.id: change.alarm for change in batch.changes}
         batch.outgoing += [self._intake.publication(each) for each in newest.values() if each.on_board]
         return batch

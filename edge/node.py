@@ -1,7 +1,8 @@
-"""The node: what lies between the broker and the journal, wired together.
+"""The node: what lies between the broker and the journal, wired together, from its start to its end.
 
 One event loop reads, decides and publishes; one writer thread commits. Nothing here blocks the loop for
-long, and nothing that people look at runs in this process.
+long, and nothing that people look at runs in this process. What comes is taken by `edge.ingest`, what follows a
+commit is done by `edge.effects`.
 """
 
 import asyncio
@@ -11,8 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-import msgspec
-
 from devices.readings import Channel, Flag, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
@@ -20,15 +19,15 @@ from edge.adoption import Adoption
 from edge.babblers import Babblers
 from edge.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
-from edge.commits import MOST_MESSAGES, Commits
+from edge.commits import Commits
 from edge.control import ControlServer
-from edge.health import Code, Troubles
+from edge.effects import Effects
+from edge.health import Troubles
 from edge.hearing import Hearing
 from edge.history.catalogue import folder_of, taken
+from edge.ingest import Ingest
 from edge.intake import Intake
 from edge.mqtt.link import (
-    Connected,
-    Delivery,
     Link,
     NotConnected,
 )
@@ -41,24 +40,18 @@ from edge.rebuilding import Rebuilding
 from edge.recovery import restore
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
-from edge.store.records import Committed, Gap, GapReason, KeptRules, OrderResult, OrderStatus
-from edge.storing import Flight, Storing
+from edge.store.records import Gap, GapReason, KeptRules
 from edge.succession import Succession
 from edge.telling import Telling
 from edge.throttle import Throttle
-from edge.timekeeping import WATCH_S, Timekeeper
+from edge.timekeeping import Timekeeper
+from edge.waking import Waking
 from rules.alarms import Alarm
 from rules.decisions import Decision, Input
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.node")
 
-HOLD_MOST = 4 * MOST_MESSAGES
-"""Uncommitted messages of a lane; above it this lane is not read until the disk has caught up. The other one is:
-an emergency press does not wait for a backlog of telemetry.
-"""
-
-HEALTH_S = 60.0
 POSITIONS_S = 10.0
 """Positions of the bridge ride on other commits; without any they are written this often."""
 
@@ -76,16 +69,12 @@ class Identity:
     embedded_broker: bool = False
 
 
-class AlarmPush(msgspec.Struct, frozen=True, tag_field="push", tag="alarm"):
-    """A line for subscribers of the control socket."""
-
-    number: int
-    transition: str
-    alarm: msgspec.Raw
-
-
 class Node:
-    """Takes what the links bring (`edge.mqtt.link.Inbox`) and sees it through."""
+    """What its parts share, and what each of them can ask of the others.
+
+    They live as long as it does, but for intake and commits: `begin` makes these at the start and after a failed
+    commit.
+    """
 
     def __init__(
         self,
@@ -112,28 +101,17 @@ class Node:
         self.timekeeper = Timekeeper(clock, self.troubles)
         self.replayed = 0
         self.rules = Succession(engine, kept)
+        self.stopping = asyncio.Event()
+        self.control: ControlServer | None = None
         self._registry = registry
-        self._receive_maximum: dict[Lane, int] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: int | None = None
-        self._paused: set[Lane] = set()
-        self._new_sessions: set[Lane] = set()
-        """Begun while the store failed; told after the rebuild."""
-        self._heard_at = dict.fromkeys(Lane, 0)
-        """When each session last brought something, or came up (Unix ms)."""
         self._last_outgoing_id = 0
+        self._telling = Telling()
         self._hearing = Hearing(self, clock)
         self._backlog = self._hearing.backlog
         self.rebuilding = Rebuilding(self, journal, self.troubles, now_ms=clock.now_ms)
         self.people = People(self, clock, self._hearing)
-        self._salvages_told = 0
-        self._stopping = asyncio.Event()
-        self.online = asyncio.Event()
-        """The safety session is up."""
-        self.safety_read = asyncio.Event()
-        """Nothing waits in the safety session any more that was there when it came up; see `edge.safety_first`."""
-        self.control: ControlServer | None = None
-        self._telling = Telling()
+        self.waking = Waking(self, clock, self._hearing, self.timekeeper)
+        self._effects = Effects(self, self._telling, self.timekeeper, self._backlog, self.troubles, clock)
         self._throttle = Throttle()
         self._babblers = Babblers(
             self._throttle,
@@ -152,25 +130,24 @@ class Node:
             clock,
             self._broker_watch,
             link=lambda: self.links[Lane.SAFETY],
-            find=self._find,
+            find=self.find,
+        )
+        self.ingest = Ingest(
+            self,
+            clock,
+            self._hearing,
+            self.waking,
+            self._throttle,
+            self._babblers,
+            self._broker_watch,
         )
         self.intake.batch.positions.update(self._broker_watch.positions)
-        self.tell_salvaged()
+        self.rebuilding.tell_salvaged()
 
     @property
     def board(self) -> dict[str, Alarm]:
         """See `edge.telling.Telling`."""
         return self._telling.board
-
-    def tell_salvaged(self) -> None:
-        """What was done about a damaged journal; the gap of a torn log is put on record here."""
-        for each in self.journal.salvaged[self._salvages_told :]:
-            log.error("the journal was damaged", extra={"what": each.message})
-            self.troubles.say(Code.STORE_DAMAGED, each.message)
-            if each.kept.name.endswith("-wal"):
-                for gap in each.gaps:
-                    self.lost(gap.lane, gap.count, gap.from_ms, self.clock.now_ms(), gap.reason)
-        self._salvages_told = len(self.journal.salvaged)
 
     def begin(self, failed: Commits | None = None, error: BaseException | None = None) -> None:
         """From the store to a running engine: at the start and after a failed commit.
@@ -195,7 +172,7 @@ class Node:
         commits = Commits(
             self.journal,
             intake,
-            self,
+            self._effects,
             first_seq=last_seq + 1,
             commit_ms=self.who.commit_ms,
             last_now=recovered.last_now,
@@ -211,9 +188,6 @@ class Node:
             failed.shut()
             extend(intake.batch, carried)
             waiting = [row for row in waiting if row.id not in set(carried.sent)]
-        for lane in self._new_sessions:
-            intake.forget_session(lane)
-        self._new_sessions.clear()
         self.timekeeper.observe(intake)
         if self.rules.must_be_kept(recovered):
             intake.batch.rules = kept
@@ -236,7 +210,7 @@ class Node:
             self.who.node,
             now_ms=self.clock.now_ms,
             board=lambda: self.board,
-            on_sent=self._sent,
+            on_sent=self._effects.sent,
             adopt=Adoption(self, self.clock).adopt,
         )
         self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
@@ -251,7 +225,7 @@ class Node:
                     group.create_task(self._write_positions(), name="positions"),
                     group.create_task(self._hearing.stay_awake(), name="pulse"),
                     group.create_task(self.presence.run(), name="online"),
-                    group.create_task(self._watch_clock(), name="clock"),
+                    group.create_task(self.waking.watch_clock(), name="clock"),
                 ]
                 tasks += [
                     group.create_task(link.run(), name=f"link-{lane}") for lane, link in self.links.items()
@@ -259,15 +233,14 @@ class Node:
                 self._begin_in_need()
                 self.commits.touched()
                 self.arm()
-                await self._stopping.wait()
+                await self.stopping.wait()
                 await self._stop()
                 for task in tasks:
                     task.cancel()
         finally:
             self.commits.shut()
             self._backlog.shut()
-            if self._timer is not None:
-                self._timer.cancel()
+            self.waking.shut()
 
     def _begin_in_need(self) -> None:
         """What the store cannot take from the start on, and what the run before this one could not store."""
@@ -277,13 +250,13 @@ class Node:
             if since != ALL_KNOWN:
                 self.lost(READINGS, 0, since, now, GapReason.STORE_FAILED)
             self.advance(UNSTORED_SINCE, 0)
-            self.commits.begin_reduced("there was no room when the gateway ended")
+            self.commits.ladder.begin_reduced("there was no room when the gateway ended")
         if self.journal.unwritable is not None:
-            self.commits.begin_without(self.journal.unwritable)
+            self.commits.ladder.begin_without(self.journal.unwritable)
 
     def stop(self) -> None:
         """End in good order."""
-        self._stopping.set()
+        self.stopping.set()
 
     async def _stop(self) -> None:
         """Commit and acknowledge the open batch, say goodbye. Bounded: a hung disk or broker stops nothing."""
@@ -295,184 +268,8 @@ class Node:
                 await self.commits.drain()
                 await self.presence.leave()
 
-    # What the links bring
-
-    def connected(self, connected: Connected) -> None:
-        """A session is up; see `Inbox`."""
-        lane, now = connected.lane, self.clock.now_ms()
-        self.lanes_up.add(lane)
-        self._heard_at[lane] = now
-        self._receive_maximum[lane] = connected.receive_maximum
-        self.commits.limit = max(1, min(MOST_MESSAGES, min(self._receive_maximum.values()) // 2))
-        log.info("connected", extra={"lane": lane.value, "session_present": connected.session_present})
-        if not connected.session_present:
-            if self.deaf:
-                self._new_sessions.add(lane)
-            else:
-                self.commits.forget_session(lane)
-        self._throttle.connected(now)
-        self._find(self._broker_watch.connected(connected, now))
-        if lane is Lane.SAFETY:
-            self.outbox.connected()
-            self.intake.echoed = False
-            self.safety_read.clear()
-            self.online.set()
-            self.presence.greet()
-        if connected.session_present:
-            self._hearing.catch_up()
-        if self.lanes_up == set(Lane):
-            self._hearing.listen(on=True)
-        self._backlog.connected(lane, kept=connected.session_present)
-
-    def received(self, lane: Lane, connection: int, deliveries: Sequence[Delivery]) -> None:
-        """Take messages; see `Inbox`."""
-        if self.deaf or self._stopping.is_set():
-            return  # not acknowledged: they come again after the rebuild, or at the next start
-        now = self._heard_at[lane] = self._hearing.now_awake()
-        packet_ids = self.intake.receive(lane, deliveries, now)
-        if self.intake.echoed:
-            self.safety_read.set()
-        self.commits.received(lane, connection, packet_ids, len(deliveries))
-        self._backlog.heard(self.intake.state.waited_at)
-        self.arm()
-        held = self.commits.held(lane)
-        if held >= self.commits.limit:
-            self._throttle.full(now)
-            if held > HOLD_MOST and lane not in self._paused:
-                self._paused.add(lane)
-                self.links[lane].pause_reading()
-        self._babblers.watch()
-
-    def noticed(self, topic: str, payload: bytes, *, retained: bool) -> None:
-        """See `Inbox`."""
-        self._find(self._broker_watch.noticed(topic, payload, self.clock.now_ms(), retained=retained))
-
-    def disconnected(self, lane: Lane, _connection: int, reason: str) -> None:
-        """See `Inbox`."""
-        self.lanes_up.discard(lane)
-        if self._stopping.is_set():
-            return
-        log.warning("lost the broker", extra={"lane": lane.value, "reason": reason})
-        if lane is Lane.SAFETY:
-            self.outbox.disconnected()
-            self.online.clear()
-            self.safety_read.set()
-        self.commits.interrupted(lane)
-        self._find(self._broker_watch.disconnected(lane, self._heard_at[lane]))
-        self._hearing.listen(on=False)
-        self._hearing.catch_up()
-        self._backlog.disconnected(lane)
-
-    def _find(self, findings: Findings) -> None:
-        """Put on record, and say, what the broker did not keep."""
-        for gap in findings.gaps:
-            self.lost(gap.lane, gap.count, gap.from_ms, gap.to_ms, gap.reason)
-        for code, message in findings.said.items():
-            self.troubles.say(code, message)
-        for code in findings.over:
-            self.troubles.over(code)
-        if findings.positions:
-            self.intake.batch.positions.update(findings.positions)
-            self.commits.touched()
-
-    # Time
-
-    def arm(self) -> None:
-        """Wake up when the engine's next deadline comes."""
-        due = Engine.next_deadline(self.intake.state)
-        if due == self._timer_at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._timer_at = due
-        if due is not None:
-            wait_s = max(0.0, (due - self.clock.now_ms()) / 1000)
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = self._timer_at = None
-        if not self.deaf:
-            self.intake.tick(self._hearing.now_awake())
-            if self.intake.urgent:
-                self.commits.close()
-            self.arm()
-
-    async def _watch_clock(self) -> None:
-        while True:
-            await asyncio.sleep(WATCH_S)
-            self.look_at_clock()
-
-    def look_at_clock(self) -> None:
-        """Follow the wall clock. While not everything can be stored, time goes on as it did."""
-        if not self.deaf and self.commits.storing is Storing.ALL:
-            step = self.timekeeper.observe(self.intake)
-            if step is not None:
-                self.outbox.postpone(step.postpone_ms)
-                self.commits.close()
-                self.arm()
-            elif self.clock.provisional:
-                self.commits.touched()
-
-    # What follows a commit, or goes without (`edge.storing.Follower`)
-
-    def committed(self, flight: Flight, committed: Committed, *, late: bool) -> None:
-        """See `edge.storing.Follower`."""
-        batch = flight.batch
-        if not late:
-            self._release(flight)
-        self.positions.update(batch.positions)
-        if batch.rules is not None:
-            self.rules.committed(batch.rules)
-        self.timekeeper.committed(batch.seq)
-        self._telling.stored(flight, [change for _, change in committed.changes], late=late)
-        if self.control is not None:
-            for number, change in committed.changes:
-                self.control.push(AlarmPush(number, change.transition, msgspec.Raw(change.alarm.wire())))
-        if batch.outgoing:
-            outgoing = batch.outgoing
-            if late or flight.told:
-                outgoing, done = self._telling.not_overtaken(flight)
-                if done:
-                    self._sent(done, [])
-            self.outbox.add(self.timekeeper.postponed(outgoing))
-        self._backlog.on_disk(batch.now)
-        self._resume(HOLD_MOST // 2)
-
-    def unstored(self, flight: Flight, *, let_go: bool) -> None:
-        """See `edge.storing.Follower`."""
-        self.outbox.add(self._telling.early(flight))
-        if let_go:
-            self._release(flight)
-            self.positions.update(flight.batch.positions)
-            self._resume(HOLD_MOST // 2)
-
-    def _release(self, flight: Flight) -> None:
-        for (lane, connection), packet_ids in flight.acknowledgements.items():
-            self.links[lane].acknowledge(connection, packet_ids)
-
-    def storing(self, storing: Storing, reason: str) -> None:
-        """See `edge.storing.Follower`."""
-        log.warning("the store", extra={"takes": storing.value, "reason": reason})
-        self.store_error = reason if storing is Storing.NONE else None
-        if storing is Storing.ALARMS:
-            self.troubles.say(Code.STORE_REDUCED, f"readings are not stored: {reason}")
-        else:
-            self.troubles.over(Code.STORE_REDUCED)
-        if storing is Storing.NONE:
-            self.commits.owed.stored = frozenset(
-                alarm.id for alarm in self.board.values() if alarm.durable or alarm.version > 1
-            )
-
-    def _sent(self, ids: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]) -> None:
-        batch = self.intake.batch
-        batch.sent.extend(ids)
-        now = self.clock.now_ms()
-        batch.order_results.extend(OrderResult(order, status, None, now) for order, status in orders)
-        self.commits.touched()
-
-    def failed(self, error: BaseException) -> None:
-        """See `edge.storing.Follower`."""
+    def fall_deaf(self, error: BaseException) -> None:
+        """See `edge.effects.Acting`."""
         self.store_error = str(error)
         self.deaf = True
         self._last_outgoing_id = self.intake.next_outgoing_id
@@ -483,9 +280,16 @@ class Node:
         self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
         for link in self.links.values():
             link.reconnect("the store failed; what was not acknowledged must come again")
-        self._resume(0)
+        self.ingest.forget_sessions()
+        self.ingest.caught_up()
         self.commits.touched()
         self.arm()
+
+    # What its parts say and ask
+
+    def arm(self) -> None:
+        """Wake up when the engine's next deadline comes."""
+        self.waking.arm()
 
     async def saved(self) -> bool:
         """Wait until everything said so far is on disk; false if it had to be let go without.
@@ -495,12 +299,6 @@ class Node:
         if self.deaf:
             raise StoreError(self.store_error)
         return await self.commits.saved()
-
-    def _resume(self, most: int) -> None:
-        """Read the paused lanes again of which no more than ``most`` messages are held."""
-        for lane in [lane for lane in self._paused if self.commits.held(lane) <= most]:
-            self._paused.discard(lane)
-            self.links[lane].resume_reading()
 
     def tell(self, given: Input) -> None:
         """Tell the engine; see `edge.hearing.Hearer`."""
@@ -535,6 +333,18 @@ class Node:
         self.intake.batch.gaps.append(gap)
         self.commits.touched()
 
+    def find(self, findings: Findings) -> None:
+        """Put on record, and say, what the broker did not keep."""
+        for gap in findings.gaps:
+            self.lost(gap.lane, gap.count, gap.from_ms, gap.to_ms, gap.reason)
+        for code, message in findings.said.items():
+            self.troubles.say(code, message)
+        for code in findings.over:
+            self.troubles.over(code)
+        if findings.positions:
+            self.intake.batch.positions.update(findings.positions)
+            self.commits.touched()
+
     # Positions of the bridge
 
     def advance(self, feed: str, position: int) -> None:
@@ -544,7 +354,7 @@ class Node:
     async def _write_positions(self) -> None:
         while True:
             await asyncio.sleep(POSITIONS_S)
-            self._find(self._broker_watch.look(self.clock.now_ms()))
+            self.find(self._broker_watch.look(self.clock.now_ms()))
             if self.intake.batch.positions:
                 self.commits.touched()
             if self.journal.figures.starved:

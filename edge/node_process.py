@@ -20,6 +20,7 @@ from edge.broker_watch import NOTICES
 from edge.checking import engine_of, load_registry, load_rules
 from edge.children import Child, answers_http
 from edge.clock import Clock
+from edge.condition import Condition
 from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
 from edge.desk import Desk
@@ -126,20 +127,19 @@ async def _serve(config: Config, registry: Registry, notifier: Notifier) -> None
         children = _children(config)
         refusals = Refusals(node, partial(_uncounted_letters, journal.path))
         historian = Historian(HistorySettings.of(config.data_dir, config.history), node) if history else None
-        desk = Desk(
+        condition = Condition(
             node,
-            registry,
             children,
-            refusals=refusals,
             history=historian,
             version=version("anlin"),
             embedded_broker=config.mqtt.embedded,
-            rules=RuleDesk(node, partial(compiled, config), make_engine, watch),
         )
+        rule_desk = RuleDesk(node, partial(compiled, config), make_engine, watch)
+        desk = Desk(node, registry, condition, refusals=refusals, rules=rule_desk)
         control = ControlServer(config.data_dir / SOCKET_NAME, desk.answer)
         node.attach(_links(config, topics, node), control)
-        vitals = Vitals(node, desk)
-        watchdog = Watchdog(notifier, vitals.blocked, desk.summary)
+        vitals = Vitals(node, condition)
+        watchdog = Watchdog(notifier, vitals.blocked, condition.summary)
 
         def stop() -> None:
             watchdog.stopping()
@@ -238,7 +238,7 @@ def _links(config: Config, topics: Topics, node: Node) -> dict[Lane, Link]:
     mqtt = config.mqtt
     tls = Tls(mqtt.tls.ca, mqtt.tls.cert, mqtt.tls.key) if mqtt.tls.on else None
     make = mqtt5_link if mqtt.spoken == "5" else mqtt311_link
-    bulk_waits = SafetyFirst(node.online, node.safety_read)
+    bulk_waits = SafetyFirst(node.ingest.online, node.ingest.safety_read)
     links: dict[Lane, Link] = {}
     for lane in Lane:
         will = Will(topics.gateway(config.node, "status"), b"offline") if lane is Lane.SAFETY else None
@@ -254,5 +254,5 @@ def _links(config: Config, topics: Topics, node: Node) -> dict[Lane, Link]:
             will=will,
             farewell=node.presence.farewell if lane is Lane.BULK else None,
         )
-        links[lane] = make(lane, settings, node, turn=bulk_waits.turn if lane is Lane.BULK else None)
+        links[lane] = make(lane, settings, node.ingest, turn=bulk_waits.turn if lane is Lane.BULK else None)
     return links

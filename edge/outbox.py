@@ -230,23 +230,28 @@ class Outbox:
         return left
 
     def _corrections(self, held: Mapping[str, bytes]) -> Iterator[Outgoing]:
+        """What sets right what the broker will hold when everything that waits has left.
+
+        What waits need not end with how it stands: the end of an alarm that was told early is no row of the store any
+        more, and a gateway that was killed before it left knows the row of its beginning only.
+        """
         board = self._board()
-        waiting = {row.subject for row in self._waiting}
+        waiting = {row.topic: row.payload for row in self._waiting if row.kind is OutgoingKind.ALARM}
         on_broker: dict[str, int] = {}
-        for topic, payload in held.items():
+        for topic, payload in {**held, **waiting}.items():
             try:
                 alarm = msgspec.json.decode(payload, type=_Retained)
             except (msgspec.MsgspecError, UnicodeDecodeError):
-                continue  # not an alarm of ours, so not ours to clear
+                continue  # not an alarm of ours, so not ours to clear; or cleared by then
             if alarm.node != self._node:
                 continue
             standing = board.get(alarm.id)
             stale = standing is not None and standing.durable and not alarm.durable
             on_broker[alarm.id] = alarm.version - stale
-            if alarm.id not in board and alarm.id not in waiting:
+            if standing is None:
                 yield _correction(alarm.id, topic, b"")
         for alarm_id, shown in board.items():
-            if alarm_id not in waiting and on_broker.get(alarm_id, 0) < shown.version:
+            if on_broker.get(alarm_id, 0) < shown.version:
                 yield _correction(alarm_id, self._topics.alarm(alarm_id), shown.wire())
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from edge.store.inputs import Inputs
-from edge.store.records import Batch, Gap, GapReason, Outgoing, OutgoingKind
+from edge.store.records import Batch, Gap, GapReason, Outgoing
 from rules.alarms import AlarmChange, Transition
 
 CHANGES_MOST = 4_096
 """Alarm changes kept; above it the oldest go that are not the newest of an alarm that stands."""
 ORDERS_MOST = 4_096
+PUBLICATIONS_MOST = 4 * CHANGES_MOST
+"""Above it those go that have left, have expired, or tell of what is no longer kept."""
 LETTERS_MOST = 1_000
 """Dead letters, gaps and order results; each."""
 PACKETS_MOST = 4_096
@@ -67,7 +69,6 @@ class Owed:
         """Keep of ``batch`` what must not be lost, count its readings."""
         self._count(batch)
         extend(self._batch, batch)
-        self._batch.outgoing = [row for row in self._batch.outgoing if row.kind is OutgoingKind.ORDER]
         self._bound(batch.now)
 
     def add_before(self, batch: Batch) -> None:
@@ -83,10 +84,13 @@ class Owed:
         batch.recent, batch.quarantined, batch.snapshot = [], [], None
 
     def take(self) -> Batch:
-        """All of it, but the gaps that run on; nothing is owed then. Its alarms have no publications."""
+        """All of it, but the gaps that run on; nothing is owed then. Its publications were told early and have not
+        left; an alarm that stands has none, for what was told of it is not the newest word for long.
+        """  # noqa: D205
         taken, self._batch = self._batch, Batch(0)
-        sent = set(taken.sent)
-        taken.outgoing = [row for row in taken.outgoing if row.id not in sent]
+        newest = {change.alarm.id: change.alarm for change in taken.changes}
+        standing = {alarm.id for alarm in newest.values() if alarm.on_board}
+        taken.outgoing = [row for row in _unsent(taken) if row.subject not in standing]
         return taken
 
     def tells_of(self, alarm_id: str) -> bool:
@@ -107,7 +111,11 @@ class Owed:
         for order in kept.orders[:-ORDERS_MOST]:
             self.alarms.add(1, order.issued_at, order.issued_at)
         del kept.orders[:-ORDERS_MOST]
-        kept.outgoing = [row for row in kept.outgoing if row.expires_at is None or row.expires_at > now]
+        if len(kept.outgoing) > PUBLICATIONS_MOST:
+            known = {change.alarm.id for change in kept.changes} | {order.id for order in kept.orders}
+            kept.outgoing = [
+                row for row in _unsent(kept) if row.subject in known and (row.expires_at or now) >= now
+            ]
         del kept.order_results[:-ORDERS_MOST], kept.gaps[:-LETTERS_MOST], kept.dead_letters[:-LETTERS_MOST]
 
     def _drop_changes(self, wanted: int) -> None:
@@ -123,6 +131,11 @@ class Owed:
             else:
                 kept.append(change)
         self._batch.changes = kept
+
+
+def _unsent(batch: Batch) -> list[Outgoing]:
+    sent = set(batch.sent)
+    return [row for row in batch.outgoing if row.id not in sent]
 
 
 def extend(batch: Batch, later: Batch) -> None:
@@ -162,9 +175,8 @@ def publications(batch: Batch) -> Iterator[tuple[Outgoing, AlarmChange | None]]:
             yield row, changes[-1] if changes else None
 
 
-def undurable(row: Outgoing, change: AlarmChange | None, unstored: int) -> Outgoing:
-    """A publication before its commit: of an alarm with ``durable: false`` and the id ``unstored``."""
-    if change is None:
-        return row  # an order keeps its id, which tells whether it was sent
-    payload = replace(change.alarm, durable=False).wire() if row.payload else b""
-    return replace(row, id=unstored, payload=payload)
+def undurable(row: Outgoing, change: AlarmChange | None) -> Outgoing:
+    """A publication before its commit: of an alarm with ``durable: false``."""
+    if change is None or not row.payload:
+        return row
+    return replace(row, payload=replace(change.alarm, durable=False).wire())

@@ -11,9 +11,10 @@ from typing import Protocol
 
 from edge.commits import Commits
 from edge.health import Code, Troubles
+from edge.store.damage import is_damage
 from edge.store.errors import JournalDamaged, StoreError
 from edge.store.journal import Journal
-from edge.store.salvage import is_damage
+from edge.store.records import GapReason
 from edge.storing import Storing
 
 log = logging.getLogger("anlin.rebuilding")
@@ -28,8 +29,8 @@ class Rebuilt(Protocol):
     def begin(self, failed: Commits, error: BaseException | None) -> None:
         """From the store to a running engine. Raises `StoreError`; then nothing has changed."""
 
-    def tell_salvaged(self) -> None:
-        """Say and put on record what was done about a damaged journal."""
+    def lost(self, lane: str, count: int, from_ms: int, to_ms: int, reason: GapReason) -> None:
+        """Put a known loss on record; see `Gap`."""
 
     def begun(self) -> None:
         """The engine is there again: what was not acknowledged must come again."""
@@ -51,6 +52,7 @@ class Rebuilding:
         self._now_ms = now_ms
         self._due = asyncio.Event()
         self._error: BaseException | None = None
+        self._salvages_told = 0
 
     def failed(self, error: BaseException) -> None:
         """A commit failed with ``error``: rebuild."""
@@ -84,6 +86,16 @@ class Rebuilding:
         await node.commits.drain()
         node.commits.abandon(JournalDamaged(reason))
 
+    def tell_salvaged(self) -> None:
+        """Say what was done about a damaged journal; the gap of a torn log is put on record here."""
+        for each in self._journal.salvaged[self._salvages_told :]:
+            log.error("the journal was damaged", extra={"what": each.message})
+            self._troubles.say(Code.STORE_DAMAGED, each.message)
+            if each.kept.name.endswith("-wal"):
+                for gap in each.gaps:
+                    self._node.lost(gap.lane, gap.count, gap.from_ms, self._now_ms(), gap.reason)
+        self._salvages_told = len(self._journal.salvaged)
+
     async def _rebuild(self) -> None:
         damaged = isinstance(self._error, StoreError) and is_damage(self._error)
         if not damaged:
@@ -94,4 +106,4 @@ class Rebuilding:
         if damaged:
             await self._journal.mend(self._now_ms())
             self._node.begin(self._node.commits, self._error)
-            self._node.tell_salvaged()
+            self.tell_salvaged()

@@ -37,24 +37,24 @@ class Source(Protocol):
         """Messages with an ``id`` that came since then."""
 
 
-def restore_state(engine: Engine, recovered: Recovered, source: Source) -> tuple[State, int]:
-    """The state as of the last committed batch, and how many inputs were replayed."""
+def restore_state(engine: Engine, recovered: Recovered, source: Source) -> tuple[State, int, int]:
+    """The state as of the last committed batch, how many inputs were replayed, and how often the engine failed."""
     state = thaw(recovered.header, recovered.devices)
     if recovered.header is None:
         state.listening_since = None
     same_rules = recovered.rules_hash in (None, engine.rules.hash)
     engine.derive_deadlines(state)
     known = remembered(state)
-    replayed = 0
+    replayed = failures = 0
     for batch in source.replay(recovered.snapshot_seq):
         for given in batch.inputs:
             if same_rules:
-                _step(engine, state, given, time_of(given))
+                failures += not _step(engine, state, given, time_of(given), first=not failures)
             else:
                 engine.learn(state, given)
             replayed += 1
         if same_rules:
-            _step(engine, state, None, batch.now)
+            failures += not _step(engine, state, None, batch.now, first=not failures)
         state.now = max(state.now, batch.now)
     if same_rules and set(state.keys) != {alarm.id for alarm in recovered.alarms}:
         log.warning("replay gave other alarms than were committed; the committed ones stand")
@@ -62,7 +62,7 @@ def restore_state(engine: Engine, recovered: Recovered, source: Source) -> tuple
         _recall(engine, state, known, source)
     engine.adopt(state, recovered.alarms)
     state.now = max(state.now, recovered.last_now)
-    return state, replayed
+    return state, replayed, failures
 
 
 def _recall(engine: Engine, state: State, known: frozenset[str], source: Source) -> None:
@@ -73,16 +73,22 @@ def _recall(engine: Engine, state: State, known: frozenset[str], source: Source)
         recall(engine, state, known, (given for batch in batches for given in batch.inputs))
 
 
-def _step(engine: Engine, state: State, given: Input | None, now: int) -> None:
-    """As it was taken live, also where the engine failed then: a fault of ours must not prevent a start."""
+def _step(engine: Engine, state: State, given: Input | None, now: int, *, first: bool) -> bool:
+    """As it was taken live, also where the engine failed then: a fault of ours must not prevent a start.
+
+    False where it failed again, with a log line for the ``first``.
+    """
     try:
         if given is None:
             engine.tick(state, now)
         else:
             engine.step(state, given, now)
-    except Exception as failure:
-        log.exception("the engine failed in replay; what it failed at is left out")
+    except Exception as failure:  # a fault of ours costs this input, not the start
+        if first:
+            log.exception("the engine failed in replay; what it failed at is left out")
         go_on(engine, state, given, now, failure)
+        return False
+    return True
 
 
 def restore(intake: Intake, recovered: Recovered, source: Source, begin: Callable[[State], int]) -> int:
@@ -94,8 +100,9 @@ def restore(intake: Intake, recovered: Recovered, source: Source, begin: Callabl
     until the backlog has been read.
     """
     engine = intake.engine
-    state, replayed = restore_state(engine, recovered, source)
+    state, replayed, failures = restore_state(engine, recovered, source)
     intake.state = state
+    intake.counts["undecided"] += failures
     now = begin(state)
     intake.next_outgoing_id = recovered.last_outgoing_id + 1
     for lane, marks in recovered.packets.items():

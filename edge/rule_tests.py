@@ -18,7 +18,7 @@ from edge.checking import load_rules
 from edge.settings import Config, shown_path
 from rules.definitions import RuleSet
 from rules.examples import run as run_examples
-from rules.texts import Language
+from rules.language.texts import Language
 from simulators.performance import Performance
 from simulators.rehearsal import rehearse
 from simulators.report import (

@@ -1,14 +1,15 @@
-"""How `anlin rules replay` and `anlin rules apply` are said; what they do is imported when they run."""
+"""`anlin rules`: how its verbs are said; what they do is imported when they run."""
 
 import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-REPLAY_DOES = "try rules on the gateway's own history: what would have been raised and cleared"
-REPLAY_EXAMPLE = "--rules my-rules.yaml --from -7d --to now --compare my-rules-old.yaml"
-APPLY_DOES = "check and try rule files, show the difference, then let the running gateway take them over"
-APPLY_EXAMPLE = "my-rules.yaml --yes"
+from edge.verbs import add_config, add_verb, config_of
+
+if TYPE_CHECKING:
+    from edge.verbs import Verbs
 
 _MOMENTS = ("--from", "--to")
 _BEFORE_NOW = re.compile(r"-\d")
@@ -25,14 +26,47 @@ def with_moments(given: Sequence[str]) -> list[str]:
     return joined
 
 
-def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
-    """Of `anlin rules replay`."""
+def add_rules(verbs: "Verbs", given: Sequence[str]) -> None:
+    """Declare them; ``given`` is the command line, for what takes a while to import."""
+    rules = verbs.add_parser(
+        "rules",
+        help="check rule files, run their examples, try them on history, apply them",
+        description="Check rule files, run their examples, try them on the gateway's history, apply them.",
+        epilog="example: anlin rules test my-rules.yaml",
+    )
+    below = rules.add_subparsers(metavar="COMMAND", required=True)
+    for name, verb, does in (
+        ("check", _check, "find every fault in rule files; exit 0 or 2"),
+        ("test", _test, "run the rules' examples and scenarios in virtual time; exit 0, 1 or 2"),
+    ):
+        parser = add_verb(below, name, verb, does, "my-rules.yaml")
+        add_config(parser)
+        without = "rule files (without: the shipped packs and those of the configuration)"
+        if name == "test":
+            without = "rule files, besides the shipped packs and those of the configuration"
+        parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=without)
+        if name == "test" and "rules" in given and "test" in given:
+            from edge.rule_tests import add_arguments
+
+            parser.epilog = (
+                f"example: {parser.prog} my-rules.yaml --scenario my-story.yaml --report report.txt"
+            )
+            add_arguments(parser)
+    _add_replay(below)
+    _add_apply(below)
+
+
+def _add_replay(below: "Verbs") -> None:
+    does = "try rules on the gateway's own history: what would have been raised and cleared"
+    example = "--rules my-rules.yaml --from -7d --to now --compare my-rules-old.yaml"
+    parser = add_verb(below, "replay", _replay, does, example)
+    add_config(parser)
     parser.epilog = (
         f"{parser.epilog}   T is now, a span before now (-24h, -7d), a day (2026-11-20) or a time"
         " (2026-11-20T08:00, RFC 3339). Reads only, beside a running gateway or on a copied data directory."
     )
     parser.add_argument(
-        "--rules", nargs="+", type=Path, metavar="FILE", help="exactly these files (the rules in force)"
+        "--rules", nargs="+", type=Path, metavar="FILE", help="these files (the rules in force)"
     )
     parser.add_argument(
         "--compare", nargs="+", type=Path, metavar="FILE", help="another version, to show the difference"
@@ -48,8 +82,10 @@ def add_replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON, for programs")
 
 
-def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
-    """Of `anlin rules apply`."""
+def _add_apply(below: "Verbs") -> None:
+    does = "check and try rule files, show the difference, then let the running gateway take them over"
+    parser = add_verb(below, "apply", _apply, does, "my-rules.yaml --yes")
+    add_config(parser)
     what = "rule files to take over as they are now; without: all that the configuration names, and the shipped packs"
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=what)
     parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -60,3 +96,30 @@ def _jobs(text: str) -> int:
     if text.isdigit() and 1 <= int(text) <= 64:  # noqa: PLR2004 - more than any gateway has
         return int(text)
     raise argparse.ArgumentTypeError(f"must be a number from 1 to 64, is {text!r}")
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from edge.checking import load_rules
+
+    rules = load_rules(config_of(arguments), *arguments.files).rules
+    examples = sum(len(rule.examples) for rule in rules)
+    print(f"no faults: {len(rules)} rules in {len({rule.file for rule in rules})} files, {examples} examples")
+    return 0
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    from edge.rule_tests import run
+
+    return run(arguments, config_of(arguments))
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from edge.replay.command import replay
+
+    return replay(arguments, config_of(arguments))
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from edge.applying import apply
+
+    return apply(arguments, config_of(arguments))

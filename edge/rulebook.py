@@ -25,16 +25,17 @@ PACKS_FOLDER = Path(str(files("rules").joinpath("packs"))).resolve()
 """Where the shipped packs lie."""
 
 
+def parsed(documents: Iterable[RuleDocument]) -> list[tuple[str, Tree]]:
+    """The documents as trees, each with its name in faults. Raises `ConfigurationError` with every fault."""
+    trees, faults = _parsed(documents)
+    if faults:
+        raise ConfigurationError(faults)
+    return trees
+
+
 def compiled(config: Config, documents: Iterable[RuleDocument]) -> RuleSet:
     """The rule set of these documents. Raises `ConfigurationError` with every fault in every one."""
-    trees: list[tuple[str, Tree]] = []
-    faults: list[Fault] = []
-    for each in documents:
-        shown = each.file if each.pack else shown_path(Path(each.file))
-        try:
-            trees.append((shown, parse_yaml(each.text, shown)))
-        except ConfigurationError as error:
-            faults.extend(error.faults)
+    trees, faults = _parsed(documents)
     try:
         rules = parse_rules(config, trees)
     except ConfigurationError as error:
@@ -163,6 +164,18 @@ def _command(changes: RuleChanges, before: RuleSet, after: RuleSet, config: Conf
 def _files(rules: RuleSet, ids: Iterable[str]) -> set[str]:
     wanted = frozenset(ids)
     return {rule.file for rule in rules.rules if rule.id in wanted}
+
+
+def _parsed(documents: Iterable[RuleDocument]) -> tuple[list[tuple[str, Tree]], list[Fault]]:
+    trees: list[tuple[str, Tree]] = []
+    faults: list[Fault] = []
+    for each in documents:
+        shown = each.file if each.pack else shown_path(Path(each.file))
+        try:
+            trees.append((shown, parse_yaml(each.text, shown)))
+        except ConfigurationError as error:
+            faults.extend(error.faults)
+    return trees, faults
 
 
 def _read(paths: Mapping[Path, bool]) -> list[RuleDocument]:

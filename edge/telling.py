@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from edge.outbox import UNSTORED
 from edge.owed import publications, undurable
 from edge.store.records import Outgoing, OutgoingKind
 from edge.storing import Flight
@@ -23,12 +22,15 @@ class Telling:
         self.board: dict[str, Alarm] = {}
 
     def early(self, flight: Flight) -> list[Outgoing]:
-        """The publications of a batch that is not on disk, each of them once; its alarms go onto the board."""
+        """The publications of a batch that is not on disk, each of them once; its alarms go onto the board.
+
+        They keep their ids: one that is on disk by the time it leaves is done with that, and not before.
+        """
         rows = []
         for row, change in publications(flight.batch):
             if row.id in flight.told:
                 continue
-            rows.append(undurable(row, change, UNSTORED))
+            rows.append(undurable(row, change))
             flight.told.add(row.id)
             if change is not None and row.payload:
                 shown = replace(change.alarm, durable=False)
@@ -46,25 +48,26 @@ class Telling:
         for change in changes:
             self._put_on_board(change.alarm, early=late or change.alarm.id in told)
 
-    def not_overtaken(self, flight: Flight) -> tuple[list[Outgoing], list[int]]:
+    def not_overtaken(self, flight: Flight, *, late: bool) -> tuple[list[Outgoing], list[int]]:
         """Of a batch that was told early and is on disk: the publications to be sent once more, as durable now,
-        where they are the newest word; and the ids of the others, which are done.
+        where they are the newest word, and those that were not told; and the ids of those that nobody needs.
+
+        What was told and overtaken is left to its early copy, which may still wait for a broker.
         """  # noqa: D205
         again: list[Outgoing] = []
         done: list[int] = []
         for row, change in publications(flight.batch):
-            if row.kind is OutgoingKind.ORDER:
-                if row.id not in flight.told:
-                    again.append(row)
-                continue
+            early = row.id in flight.told
             shown = self.board.get(row.subject)
-            version = change.alarm.version if change is not None else None
-            if shown is not None and shown.version == version:
+            if row.kind is OutgoingKind.ORDER:
+                if not early:
+                    again.append(row)
+            elif shown is not None and change is not None and shown.version == change.alarm.version:
                 again.append(replace(row, payload=shown.wire()))
-            elif shown is None and row.id not in flight.told:
+            elif not early and late:
+                done.append(row.id)  # of what has changed while nothing waited for this commit
+            elif not early:
                 again.append(row)
-            else:
-                done.append(row.id)
         return again, done
 
     def _put_on_board(self, alarm: Alarm, *, early: bool) -> None:

@@ -14,15 +14,18 @@ import msgspec
 
 from devices.readings import address_of
 from devices.topics import Lane
-from edge.desk import Desk
+from edge.condition import Condition
 from edge.health import ALARMING, Code, Lately, Reason
 from edge.mqtt.link import NotConnected, PublishRefusedError
-from edge.node import HEALTH_S, Node
+from edge.node import Node
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.vitals")
 
 LOOK_S = 1.0
+HEALTH_S = 60.0
+"""Between two reports without news."""
+
 UNDECIDED_MS = 60_000
 """A failure of the engine is a reason for so long after the last one; its alarm waits for a person."""
 
@@ -40,12 +43,12 @@ STALL_S = 10.0
 
 
 class Vitals:
-    """Looks at ``node`` and tells; ``failures`` counts the looks that failed themselves."""
+    """Looks at ``node`` and at its ``condition``, and tells; ``failures`` counts the looks that failed themselves."""
 
-    def __init__(self, node: Node, desk: Desk) -> None:
+    def __init__(self, node: Node, condition: Condition) -> None:
         self.failures = 0
         self._node = node
-        self._desk = desk
+        self._condition = condition
         self._loop = asyncio.get_running_loop()
         self._address = address_of(node.who.site, "gateway", node.who.node)
         self._undecided = Lately(node.intake.counts["undecided"], UNDECIDED_MS)
@@ -76,12 +79,12 @@ class Vitals:
         """One look; tells the engine what has changed since."""
         self._look_at_deciding()
         self._look_at_publishing()
-        reasons = self._desk.reasons()
+        reasons = self._condition.reasons()
         now = self._loop.time()
         changed = self._differs(reasons)
         if changed or self._told_at is None or now - self._told_at >= HEALTH_S:
             self._told_at = now
-            self._node.feel(self._desk.figures(reasons))
+            self._node.feel(self._condition.figures(reasons))
         if changed:
             self._news.set()
 
@@ -140,9 +143,9 @@ class Vitals:
         """Health onto its topic, every minute and when a reason has come or gone."""
         topic = self._node.who.topics.gateway(self._node.who.node, "health")
         while True:
-            await self._node.online.wait()
+            await self._node.ingest.online.wait()
             self._news.clear()
-            payload = msgspec.json.encode(self._desk.health())
+            payload = msgspec.json.encode(self._condition.health())
             try:
                 await self._node.links[Lane.SAFETY].publish(topic, payload, retain=True)
                 self._refusal = None

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from devices.kinds import KINDS
 from devices.readings import Scalar, parts_of
 from rules.alarms import Alarm, AlarmChange, Severity, Superseded, Transition, alarm_key
-from rules.annunciation import Annunciation
-from rules.chattering import may_shelve
+from rules.annunciation.annunciator import Annunciation
+from rules.annunciation.chattering import may_shelve
 from rules.deadlines import arm
 from rules.decisions import Acknowledge, Close, Decision, Order, Withheld
 from rules.definitions import Rule
@@ -20,11 +20,11 @@ from rules.evidence import evidence, influenced
 from rules.hours import Calendar
 from rules.ids import ulid
 from rules.instructions import EXPIRES_MS
+from rules.language.texts import Language, late_note
 from rules.orders import orders_of
 from rules.places import Neighbourhood, PlaceOf
 from rules.state import Device, Ongoing, State
 from rules.steps import corrected
-from rules.texts import Language, late_note
 from rules.tracks import Told, outcome_of
 from rules.withholding import cool_down
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Address, address_of
 from devices.registry import Device
-from rules.entries import Entry
+from rules.language.entries import Entry
 from rules.places import Neighbourhood
 
 _WHERE = ("building", "unit", "floor", "room")

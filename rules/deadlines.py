@@ -8,7 +8,7 @@ changes without a message; and an incident that is out of sight.
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappush
 
-from devices.kinds import Following
+from devices.kinds.traits import Following
 from rules.alarms import Severity, alarm_key
 from rules.definitions import Rule
 from rules.plans import Plan

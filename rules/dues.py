@@ -10,8 +10,7 @@ from heapq import heappop, heappush
 from devices.readings import Channel, Reading
 from rules import course
 from rules.alarms import alarm_key
-from rules.annunciation import DEADLINES as ANNUNCIATION
-from rules.around import AROUND, Changed, Surroundings
+from rules.annunciation.annunciator import DEADLINES as ANNUNCIATION
 from rules.backlog import had_run_out, time_told, was_missed
 from rules.board import Board
 from rules.deadlines import LIMITED, WATCH, key_of, push_silences
@@ -19,6 +18,7 @@ from rules.decisions import (
     CatchingUp,
 )
 from rules.definitions import Rule
+from rules.functions.around import AROUND, Changed, Surroundings
 from rules.judge import Judge
 from rules.moments import at_device, at_gateway
 from rules.plans import Plan, names_of
@@ -228,9 +228,13 @@ class Dues:
             while deadlines and deadlines[0][0] <= state.now:
                 self._take(state, heappop(deadlines))
                 self._board.annunciation.settle(state)
-            for key in sorted(state.told_late):
-                state.told_late.discard(key)  # first: what fails here must not fail for ever
-                alarm = state.alarms.get(key)
-                if alarm is not None and alarm.active and alarm.rule in self._rules:
-                    self._board.order(state, alarm, self._rules[alarm.rule], state.now)
+            self.order_late(state)
         state.catching_up = given.on
+
+    def order_late(self, state: State) -> None:
+        """Alarms that were told late give their orders, if they hold."""
+        for key in sorted(state.told_late):
+            state.told_late.discard(key)  # first: what fails here must not fail for ever
+            alarm = state.alarms.get(key)
+            if alarm is not None and alarm.active and alarm.rule in self._rules:
+                self._board.order(state, alarm, self._rules[alarm.rule], state.now)

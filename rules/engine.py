@@ -12,11 +12,13 @@ One engine serves live traffic, rule examples, recovery and backtests. It knows 
 
 from collections.abc import Container, Iterable
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Channel, Flag, Reading, Scalar, parts_of
 from rules.alarms import Alarm
-from rules.around import Changed, Surroundings
+from rules.annunciation.suppression import causes_first
 from rules.board import Board
+from rules.cut_short import before
 from rules.deadlines import derive, push_silences
 from rules.decisions import (
     NOTHING,
@@ -35,6 +37,7 @@ from rules.definitions import RuleSet
 from rules.dues import Dues
 from rules.evidence import keep_times
 from rules.facts import adopt, learn_of_gateway
+from rules.functions.around import Changed, Surroundings
 from rules.instructions import instruct
 from rules.judge import Judge
 from rules.lateness import judge_past
@@ -47,7 +50,6 @@ from rules.rates import measure_rates
 from rules.state import Device, State
 from rules.steps import shift
 from rules.succession import retire
-from rules.suppression import causes_first
 from rules.tracks import release
 from rules.watches import grow, grown, hear_terms, is_calm, look_anew, watch
 from rules.withholding import look_again
@@ -98,6 +100,8 @@ class Engine:
         state.now = now
         if type(given) is Reading:
             self._hear(state, given, now)
+            if state.told_late and not state.catching_up:
+                self._dues.order_late(state)
         elif isinstance(given, Acknowledge):
             board.acknowledge(state, given, now)
         elif isinstance(given, Close):
@@ -164,13 +168,18 @@ class Engine:
             late = said_at is None and is_overtaken(device, reading)
             if state.catching_up and not late:
                 moment = self._dues.take_run_out(state, device, plan, reading, now)
+        known = before(device, reading, plan.rules) if device.ongoing else None
         device.last_seen = now
         if device.silences:
             self._dues.end_silence(state, device, plan, now)
         if late:
             self._hear_late(state, device, plan, reading, now)
             return
-        more = self._take_in(state, device, plan, reading, said_at, moment, now)
+        self._judge.before = known
+        try:
+            more = self._take_in(state, device, plan, reading, said_at, moment, now)
+        finally:
+            self._judge.before = None
         if around or more:
             self._dues.look(state, (*around, *more), now)
 
@@ -260,7 +269,7 @@ class Engine:
             if ongoing.fields is not None and ongoing.due is not None:
                 rule = plan.rules[ongoing.rule]
                 if lasted >= rule.for_ms + ongoing.wait:
-                    self._judge.run_out(state, device, rule, ongoing, late=True)
+                    self._judge.run_out(state, device, rule, ongoing, late=True, at=now)
         self._judge.overtaken = True
         try:
             self._judge.hear_event(state, device, plan, reading.values, now, now)

@@ -10,15 +10,16 @@ from math import isfinite
 
 import msgspec
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Address, Channel, Reading, Scalar
 from devices.registry import Device as Registered
 from rules.alarms import AlarmChange, AlarmState, Transition
 from rules.casts import Cast, kind_of_line, read_devices
 from rules.definitions import Example, Expected, Rule, RuleSet, Step
 from rules.engine import Engine
-from rules.entries import Entry, read_duration, write_duration
 from rules.hours import Calendar
+from rules.language.entries import Entry, read_duration, write_duration
 from rules.state import Device
 from rules.terms import Learning
 

@@ -12,22 +12,25 @@ from hashlib import sha256
 
 from devices.documents import Tree
 from devices.faults import ConfigurationError, Fault, nearest
-from devices.kinds import KINDS, Command, Kind
+from devices.kinds import KINDS
+from devices.kinds.commands import Command
+from devices.kinds.traits import Kind
 from devices.readings import Scalar
 from rules.alarms import Severity
-from rules.common_causes import read_fold
+from rules.annunciation.common_causes import read_fold
+from rules.annunciation.floods import check_floods, flood_vocabulary, read_flood
+from rules.annunciation.suppression import check_causes, read_causes
 from rules.definitions import Ack, Action, Condition, Let, Rule, RuleSet, Target
-from rules.entries import Entry
 from rules.examples import read_examples
-from rules.expressions import ExpressionError, compile_condition
-from rules.floods import check_floods, flood_vocabulary, read_flood
 from rules.functions import FUNCTIONS
 from rules.hours import PLAIN, Calendar
+from rules.language.endings import check_truths
+from rules.language.entries import Entry
+from rules.language.expressions import ExpressionError, compile_condition
+from rules.language.texts import read_texts
+from rules.language.timing import TIMING_KEYS, check_endings, read_timing
 from rules.lets import read_lets, spoken_of
 from rules.places import Level
-from rules.suppression import check_causes, read_causes
-from rules.texts import read_texts
-from rules.timing import TIMING_KEYS, check_endings, read_timing
 from rules.vocabulary import Vocabulary
 
 _KEYS = frozenset(
@@ -144,6 +147,7 @@ class _RuleEntry:
         if when is not None:
             self._check_events(when, clear, cancel, vocabulary)
             check_endings(entry, when, clear)
+            check_truths(entry, vocabulary, when, clear, cancel)
         named = vocabulary.with_points(let.point for let in lets.values())
         if flood is not None:
             texts = read_texts(entry, flood_vocabulary())

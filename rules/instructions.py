@@ -6,7 +6,8 @@ a command whose guard is not known to be false, and the undoing of what a standi
 
 from collections.abc import Mapping
 
-from devices.kinds import KINDS, Command
+from devices.kinds import KINDS
+from devices.kinds.commands import Command
 from devices.readings import Scalar
 from rules.decisions import Instruction, Order, Withheld
 from rules.definitions import Rule

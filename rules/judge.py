@@ -11,6 +11,7 @@ from rules import course
 from rules.alarms import alarm_key
 from rules.backlog import began_at, time_told, was_missed
 from rules.board import Board
+from rules.cut_short import Before, as_before, has_run_out
 from rules.deadlines import push, push_lost
 from rules.definitions import Points, Rule, Truth
 from rules.plans import Plan, Shape, is_over, truth_of
@@ -30,6 +31,8 @@ class Judge:
         self._plans = plans
         self.overtaken = False
         """The message under way is a late event."""
+        self.before: Before | None = None
+        """Of the device whose message is under way, if this may cut short a delay that has run out."""
 
     def judge_points(self, state: State, device: Device, plan: Plan, said: Shape, now: int) -> None:
         """Move on the conditions that what was ``said`` touches."""
@@ -128,7 +131,8 @@ class Judge:
     ) -> None:
         """A condition begins to hold: at once an alarm, or a delay."""
         since = self._began(state, device, now)
-        ongoing = device.ongoing[condition] = Ongoing(rule.id, track, None, fields, since)
+        told = device.last_seen == now and _time_of_last(device) is not None
+        ongoing = device.ongoing[condition] = Ongoing(rule.id, track, None, fields, since, told=told)
         if rule.for_ms:
             ongoing.due = now + rule.for_ms
             if self.is_behind(state, device):  # of unknown age: it may have lasted long enough already
@@ -156,7 +160,14 @@ class Judge:
         now: int,
     ) -> None:
         """What a condition that began has come to, where it does not hold."""
-        since = self._began(state, device, now)
+        since, before = self._began(state, device, now), self.before
+        if (
+            before is not None
+            and has_run_out(ongoing, rule, before.told)
+            and is_over(rule, truth, view, raised=False)
+        ):
+            with as_before(device, before):
+                self.run_out(state, device, rule, ongoing, late=True, at=now)
         if is_over(rule, truth, view, raised=ongoing.due is None):
             course.end(state, self._board, device, rule, ongoing, now, since)
         else:
@@ -169,9 +180,22 @@ class Judge:
                 rule = plan.rules[ongoing.rule]
                 self._end_or_hold(state, device, rule, ongoing, None, device.points, now)
 
-    def run_out(self, state: State, device: Device, rule: Rule, ongoing: Ongoing, *, late: bool) -> None:
-        """A delay has run out. A late alarm gives its orders when it is known what holds by now."""
+    def run_out(
+        self,
+        state: State,
+        device: Device,
+        rule: Rule,
+        ongoing: Ongoing,
+        *,
+        late: bool,
+        at: int | None = None,
+    ) -> None:
+        """A delay has run out, when it was due or ``at``. A late alarm gives its orders when it is known what holds
+        by now (`rules.dues.Dues.order_late`).
+        """  # noqa: D205
         due = ongoing.due or state.now
+        if at is not None:
+            due = min(due, at)
         device.changed = True
         if is_withheld(state, device, rule, ongoing, due, self._board.calendar):
             return

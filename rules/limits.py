@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from devices.kinds import Limited
+from devices.kinds.traits import Limited
 from devices.readings import Scalar
 from rules.deadlines import push_limited
 from rules.state import Device, State

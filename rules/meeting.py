@@ -1,6 +1,6 @@
 """A device that was never heard before: remembered, unless nobody registered it and there are too many such."""
 
-from devices.kinds import Kind
+from devices.kinds.traits import Kind
 from devices.readings import Channel, Flag, Reading, Scalar
 from rules.state import Device, State
 

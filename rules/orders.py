@@ -6,7 +6,8 @@ device that obeys; what would be unsafe, or has nobody to obey it, is withheld w
 
 from collections.abc import Iterator
 
-from devices.kinds import KINDS, Command
+from devices.kinds import KINDS
+from devices.kinds.commands import Command
 from devices.readings import Address
 from rules.alarms import Alarm, Outcome
 from rules.decisions import Order, Withheld

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from devices.kinds import Kind, Limited, Rate
+from devices.kinds.traits import Kind, Limited, Rate
 from devices.readings import Scalar
 from rules.definitions import Crossing, Points, Rule
-from rules.guards import Guard, guard_of
+from rules.language.guards import Guard, guard_of
 from rules.terms import Fading, Growing, Learning, Shown, Term
 
 SHAPES_MOST = 1_024

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from devices.kinds import Rate
+from devices.kinds.traits import Rate
 from devices.readings import Reading
 from rules.backlog import time_told
 from rules.state import Device

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 from devices.kinds import KINDS
-from rules.around import Around
 from rules.definitions import Rule
+from rules.functions.around import Around
 from rules.places import Level
 
 

@@ -1,7 +1,7 @@
 """What follows from the alarms and the devices and is looked up at every change: who stands where with what.
 
-Indexes only; nothing here is stored. They are filled by those who know which rules ask: `rules.annunciation` and
-`rules.around`.
+Indexes only; nothing here is stored. They are filled by those who know which rules ask: the annunciator and
+`rules.functions.around`.
 """
 
 from collections.abc import Hashable, Iterable

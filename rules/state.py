@@ -80,6 +80,8 @@ class Ongoing(msgspec.Struct, array_like=True):
     """When its alarm clears: what ends it has held for the off-delay, or no such event has come for so long."""
     over_since: int | None = None
     """From when `ends` counts, by the device's clock; None as for `since`."""
+    told: bool = False
+    """``since`` is a time that the device gave and that was believed."""
 
     @property
     def condition(self) -> str:
@@ -225,7 +227,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
 
 _NUMBERS = 1
-"""Extension type of a row of numbers, which windows keep (`rules.folds`): all first bytes, all second …
+"""Extension type of a row of numbers, which windows keep (`rules.functions.folds`): all first bytes, all second …
 
 Neighbours in time are much alike in all but their last bytes; so laid out they take a fifth when compressed.
 """

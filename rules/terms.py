@@ -83,8 +83,8 @@ class Growing(Term, Protocol):
 
     The engine brings the value up to date where it is looked at; `hear` keeps only what `since` needs. Where `since`
     gives None, the value is what `hear` left (0 where it does not last; absent where that is unknown). One with a true
-    ``must_be_heard`` goes on over a stop of the gateway only once its device has been heard again: nobody knows what
-    it did meanwhile.
+    ``must_be_heard`` goes on over a stop of the gateway only once its device has been heard again: nobody knows what it
+    did meanwhile.
     """
 
     def since(self, device: Device) -> int | None:

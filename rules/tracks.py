@@ -15,7 +15,7 @@ Functions over one `Device`; moments are Unix ms, and none runs backwards by mor
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from devices.kinds import INCIDENT_WORDS, Following
+from devices.kinds.traits import INCIDENT_WORDS, Following
 from devices.readings import Scalar
 from rules.alarms import Outcome
 from rules.state import Device, Incident

@@ -11,7 +11,7 @@ from typing import get_args, get_type_hints
 
 from msgspec import Struct, UnsetType, inspect
 
-from devices.kinds import INCIDENT_WORDS, Kind
+from devices.kinds.traits import INCIDENT_WORDS, Kind
 
 
 class Sort(StrEnum):

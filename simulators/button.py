@@ -66,9 +66,9 @@ class Button(Device):
 
     @property
     def worn(self) -> bool:
-        """On the person, not on the bedside table."""
+        """On the person, not on the bedside table; who got up at night and fell has it on, unless it is never worn."""
         start, end = WORN_HOURS
-        return self._fallen or (not self._not_worn and start <= self.hour + self._shift_h / 2 <= end)
+        return not self._not_worn and (self._fallen or start <= self.hour + self._shift_h / 2 <= end)
 
     def _step(self, passed_s: float) -> float:
         del passed_s  # movement is counted when it is reported
@@ -124,7 +124,7 @@ class Button(Device):
                 self._motionless = True
             case "untested":
                 self._test_s = math.inf
-            case "fall":  # it is around the neck of who got up, and nothing moves any more
+            case "fall":
                 self._motionless = self._fallen = True
         self.report()
 

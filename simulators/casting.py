@@ -15,7 +15,7 @@ from devices.documents import Tree
 from devices.faults import ConfigurationError, Fault, nearest
 from devices.registry import Registry, parse_registry
 from devices.topics import LEVEL
-from rules.entries import Entry
+from rules.language.entries import Entry
 from simulators.fleet import COUNTED, MODELS, Placement, community, home, registry_tree
 from simulators.spans import whole
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import ClassVar
 
-from devices.kinds import ChargePointError, ChargePointStatus
+from devices.kinds.charger import ChargePointError, ChargePointStatus
 from devices.readings import Scalar
 from simulators.device import FAULTS, POWER, Device, Happenings, Outcome, Parameter, Status
 

@@ -16,7 +16,7 @@ from devices.faults import nearest
 from devices.kinds import KINDS
 from rules.alarms import AlarmState, Severity
 from rules.definitions import RuleSet
-from rules.entries import Entry
+from rules.language.entries import Entry
 from simulators.casting import WHO, Cast, Who
 from simulators.causes import Cause
 from simulators.spans import Bounds, bounds, read_span, span, write_moment

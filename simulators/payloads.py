@@ -7,7 +7,7 @@ from math import isfinite
 import msgspec
 
 from devices.readings import Scalar
-from rules.entries import Entry
+from rules.language.entries import Entry
 from simulators.device import Parameter
 from simulators.spans import number, span
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from rules.texts import Language
+from rules.language.texts import Language
 from simulators.causes import Cause, Handling, Person
 from simulators.expectations import Expectation, Subject
 from simulators.performance import Performance

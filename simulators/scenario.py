@@ -26,7 +26,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from devices.documents import Fields, Tree, parse_yaml
 from devices.faults import ConfigurationError, Fault, nearest
 from devices.registry import Registry
-from rules.entries import Entry
+from rules.language.entries import Entry
 from simulators.casting import SITE, read_cast
 from simulators.causes import Cause
 from simulators.expectations import Allowed, Expectation, read_expectations

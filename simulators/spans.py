@@ -8,7 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from rules.entries import Entry, read_duration, write_duration
+from rules.language.entries import Entry, read_duration, write_duration
 
 SPAN = "must be a duration such as 250ms, 10s, 5m, 26h or 2d"
 

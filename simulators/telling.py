@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from devices.readings import Scalar
-from rules.texts import Language
+from rules.language.texts import Language
 from simulators.causes import (
     Act,
     Cause,

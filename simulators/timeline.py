@@ -10,9 +10,10 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from devices.faults import nearest
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Channel, Scalar
-from rules.entries import Entry
+from rules.language.entries import Entry
 from simulators.casting import WHO, Cast, Who, words
 from simulators.causes import (
     Act,

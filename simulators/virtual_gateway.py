@@ -12,7 +12,7 @@ from datetime import tzinfo
 from typing import NamedTuple
 
 from devices.decoding import Rejected, decode
-from devices.duplicates import RecentMessages, SessionPackets, fingerprint
+from devices.duplicates import RecentMessages, SessionPackets, fingerprint, name_of
 from devices.readings import Address, Channel, Flag, Reading, Scalar, address_of
 from devices.registry import Registry
 from devices.topics import Route, Topics
@@ -128,7 +128,9 @@ class VirtualGateway:
         except Rejected:
             counts["rejected"] += 1
             return
-        if reading.id is not None and self._recent.is_repeat(reading.id, mark, now):
+        safety = route.kind.safety or route.channel is not Channel.TELEMETRY
+        name = name_of(reading, payload) if safety else reading.id
+        if name is not None and self._recent.is_repeat(name, mark, now):
             counts["duplicates"] += 1
             return
         if reading.flags & Flag.CLOCK_DOUBTED:

@@ -3,17 +3,15 @@
 import base64
 import json
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.waiting import PATIENCE_S, eventually
 from tests.web_world import free_port
 from tools.servers import locate
-
-PATIENCE_S = 20.0
 
 _FLAGS = (
     "--headless",
@@ -55,17 +53,12 @@ class Browser:
             "args": [*_FLAGS, f"--user-data-dir={self._profile}", f"--lang={self._language}"],
         }
         wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                self._session = f"/session/{self._call('POST', '/session', wanted)['sessionId']}"
-                break
-            except ConnectionError:
-                if time.monotonic() > deadline or self._driver.poll() is not None:
-                    self.__exit__(None, None, None)
-                    raise
-                time.sleep(0.02)
-        self._command("timeouts", {"script": int(PATIENCE_S * 1000)})
+        try:
+            self._session = eventually(lambda: self._begun(wanted))
+            self._command("timeouts", {"script": int(PATIENCE_S * 1000)})
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -76,6 +69,15 @@ class Browser:
         if self._driver is not None:
             self._driver.terminate()
             self._driver.wait(PATIENCE_S)
+
+    def _begun(self, wanted: dict[str, Any]) -> str:
+        """The new session, or nothing while the driver does not answer."""
+        try:
+            return f"/session/{self._call('POST', '/session', wanted)['sessionId']}"
+        except ConnectionError:
+            if self._driver is None or self._driver.poll() is not None:
+                raise
+            return ""
 
     def open(self, url: str) -> None:
         self._command("url", {"url": url})

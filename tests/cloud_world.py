@@ -17,6 +17,7 @@ from cloud_bridge.writer import CloudStore, StoreSettings
 from devices.readings import Address, Channel, Reading
 from rules.alarms import Alarm, AlarmChange, Severity, Transition
 from rules.decisions import Input
+from tests.waiting import PATIENCE_S
 
 TOKEN = "a-token"
 NOW = 1_790_000_000_000
@@ -233,7 +234,9 @@ class Journal:
 
     def await_state(self, state: State) -> Status:
         with self.reported:
-            assert self.reported.wait_for(lambda: self.reports and self.reports[-1].state is state, 5)
+            assert self.reported.wait_for(
+                lambda: self.reports and self.reports[-1].state is state, PATIENCE_S
+            )
             return self.reports[-1]
 
     def reach(self) -> None:

@@ -1,11 +1,25 @@
-"""The demo takes its two minutes: it plays beside the other tests, and is looked at after them."""
+"""What holds for all tests: how properties look for counterexamples, and when the demo plays.
 
+The demo takes its two minutes: it plays beside the other tests, and is looked at after them.
+"""
+
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.demo_run import Demo
+
+settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("exploring"), derandomize=True)
+settings.load_profile("repeatable")  # a run says the same twice, on a slow machine too
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a job in the background: what tests start would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MODULE = "test_demo.py"
 WHOLE = "test_the_demo_raises_and_ends_everything_as_its_story_says"

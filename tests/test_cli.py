@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic, perf_counter
 from typing import Any
 
 import msgspec
@@ -25,6 +24,7 @@ from edge.store.journal import Journal
 from edge.store.records import Batch, Gap, GapReason
 from rules.alarms import Severity
 from tests.fake_node import HEALTHY
+from tests.waiting import PATIENCE_S, eventually
 from tests.web_world import Book, alarm, raised
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -185,14 +185,13 @@ def test_a_mistyped_command_is_told_in_one_line(
 
 def test_help_answers_at_once() -> None:
     code = (
-        "import sys, edge.cli\n"
+        "import sys, time, edge.cli\n"
         "try: edge.cli.main(['--help'])\n"
-        "except SystemExit: print(sorted(sys.modules.keys() & {'pydantic', 'yaml', 'asyncio', 'msgspec'}))"
+        "except SystemExit: print(sorted(sys.modules.keys() & {'pydantic', 'yaml', 'asyncio', 'msgspec'}))\n"
+        "print(time.process_time() < 2)"
     )
-    begun = perf_counter()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("\n[]\n")
-    assert perf_counter() - begun < 2
+    assert done.stdout.endswith("\n[]\nTrue\n")
 
 
 def test_python_m_edge_is_anlin() -> None:
@@ -317,7 +316,7 @@ def ask(capsys: pytest.CaptureFixture[str], status: dict[str, Any], *argv: str) 
 
     async def scenario() -> int:
         server = asyncio.create_task(ControlServer(path, answer).run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.to_thread(listens, path)
             code = await asyncio.to_thread(main, argv)
         server.cancel()
@@ -332,13 +331,14 @@ def ask(capsys: pytest.CaptureFixture[str], status: dict[str, Any], *argv: str) 
 
 def listens(path: Path) -> None:
     """Return when a server takes connections on ``path``."""
-    deadline = monotonic() + 10
-    while monotonic() < deadline:
+
+    def takes() -> bool:
         with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
             connection.connect(str(path))
-            return
-        os.sched_yield()
-    raise TimeoutError(path)
+            return True
+        return False
+
+    eventually(takes, every_s=0.002)
 
 
 @pytest.mark.parametrize("op", ["ack", "close"])

@@ -8,15 +8,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edge import RELEASED_MS
-from tests.gateway import ANLIN, Gateway, eventually
+from tests.gateway import ANLIN, Gateway
 from tests.servers import Mosquitto, VictoriaMetrics
 from tests.test_end_to_end import points
+from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire
 from tools.servers import BUILD, locate
 
+pytestmark = pytest.mark.timed
+
 HOUR_S = 3_600
 DELAY_S = 3
+NEAR_S = 2.5
+"""How far moments may lie apart that are one; what the clock is set by is very much more."""
 RULES = f"""
 rules:
   - id: warm
@@ -94,7 +101,7 @@ def test_started_in_1970_and_set_forward_and_back_alarms_are_right_and_the_cloud
             wall.set(0)
             right = watch.wait_for("b1", provisional=False)
             assert (right["id"], right["version"], right["state"]) == (first["id"], 2, "unacked")
-            assert abs(moment(right["raised_at"]) - pressed) < 1.5
+            assert abs(moment(right["raised_at"]) - pressed) < NEAR_S
             assert "clock_untrusted" not in gateway.reasons()
             assert gateway.board()[first["id"]] == right
             raised = _alarm_of(store, "b1")
@@ -115,8 +122,8 @@ def test_started_in_1970_and_set_forward_and_back_alarms_are_right_and_the_cloud
                 _heard(gateway, name)
                 wall.set(ahead_s)
                 warm = watch.wait_for(name)
-                assert DELAY_S - 0.1 < time.time() - begun < DELAY_S + 3
-                assert abs(moment(warm["raised_at"]) - begun - ahead_s - DELAY_S) < 1.5, before_s
+                assert DELAY_S - 0.1 < time.time() - begun < HOUR_S / 2
+                assert abs(moment(warm["raised_at"]) - begun - ahead_s - DELAY_S) < NEAR_S, before_s
                 assert len(watch.told) == heard + 1  # the step itself raised, cleared and told nothing
                 assert "clock_untrusted" not in gateway.reasons()
                 series = _alarm_of(store, name)
@@ -137,4 +144,4 @@ def _alarm_of(store: VictoriaMetrics, device: str) -> dict[str, Any]:
 
 
 def _near(series: dict[str, Any], wanted_s: float) -> None:
-    assert all(abs(at / 1000 - wanted_s) < 1.5 for at in series["timestamps"]), (series, wanted_s)
+    assert all(abs(at / 1000 - wanted_s) < NEAR_S for at in series["timestamps"]), (series, wanted_s)

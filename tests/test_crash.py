@@ -19,14 +19,21 @@ import pytest
 from devices.readings import Channel
 from edge.store.reader import JournalReader
 from rules.alarms import AlarmChange
-from tests.gateway import ANLIN, Gateway, eventually, gone
+from tests.gateway import ANLIN, Gateway, gone
 from tests.servers import Mosquitto
+from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire, retained_alarms
 from tools.servers import locate
+
+pytestmark = pytest.mark.timed
 
 KILLS = 7
 RATE_PER_S = 1_000
 STEP_S = 0.02
+ENDS_WITHIN_S = 5.0
+"""Half of what the service manager gives it (`deploy/anlin.service`)."""
+AT_ONCE_S = 5.0
+"""An alarm: sooner than the node has started the web again, or killed a frozen one."""
 
 # Durable only as far as SQLite's NORMAL goes: what the test of the order of things must find out.
 CARELESS = """
@@ -155,8 +162,11 @@ def _changes(reader: JournalReader) -> Iterator[tuple[int, AlarmChange]]:
         number = changes[-1][0]
 
 
-def test_a_message_said_before_a_kill_is_known_after_it(broker: Mosquitto, tmp_path: Path) -> None:
-    press = {"action": "emergency", "id": "p1"}
+@pytest.mark.parametrize("named", [{"id": "p1"}, {"ts": 1_790_000_000_123}], ids=["by its id", "by its time"])
+def test_a_message_said_before_a_kill_is_known_after_it(
+    broker: Mosquitto, tmp_path: Path, named: dict[str, object]
+) -> None:
+    press = {"action": "emergency", **named}
     with (
         Gateway(tmp_path / "gw", broker.port) as gateway,
         Wire(broker.port) as device,
@@ -259,7 +269,7 @@ def test_sigterm_commits_and_acknowledges_says_offline_and_keeps_the_session(
         assert len(gateway.readings()) < 300  # the batch is open
         code, took_s = gateway.terminate()
         assert code == 0
-        assert took_s < 3
+        assert took_s < ENDS_WITHIN_S
         device.wait(lambda: [each.payload for each in device.heard] == [b"online", b"offline"])
         assert [each.values["energy"] for each in gateway.readings()] == list(range(300))
 
@@ -269,7 +279,7 @@ def test_sigterm_commits_and_acknowledges_says_offline_and_keeps_the_session(
         eventually(lambda: gateway.ask("device", address="c1/charger/p1")["points"].get("energy") == 300)
         assert gateway.count("anlin_messages_duplicate_total") == 0  # nothing came again
         code, took_s = gateway.terminate()
-        assert (code, took_s < 3) == (0, True)
+        assert (code, took_s < ENDS_WITHIN_S) == (0, True)
         assert [each.values["energy"] for each in gateway.readings()] == list(range(301))
         assert "lost the broker" not in gateway.stderr
 
@@ -283,13 +293,13 @@ def test_sigterm_ends_it_in_time_although_the_broker_is_away_or_frozen_and_the_w
         broker.freeze()
         code, took_s = gateway.terminate()
         broker.thaw()
-        assert (code, took_s < 3) == (0, True), took_s
+        assert (code, took_s < ENDS_WITHIN_S) == (0, True), took_s
         eventually(lambda: gone([web.pid]))
         broker.stop()
         gateway.launch()
         eventually(lambda: "cannot reach the broker" in gateway.stderr)
         code, took_s = gateway.terminate()
-        assert (code, took_s < 3) == (0, True), took_s
+        assert (code, took_s < ENDS_WITHIN_S) == (0, True), took_s
 
 
 def test_after_kill_9_the_will_says_offline_and_the_children_end_too(
@@ -324,7 +334,7 @@ def test_alarms_go_on_while_the_web_is_dead_or_frozen_and_the_node_starts_it_aga
         web = gateway.child("web")
         web.send_signal(signal.SIGKILL)
         device.publish("smoke/while-dead/telemetry", {"smoke": True})
-        watch.wait_for("while-dead", 2)
+        watch.wait_for("while-dead", AT_ONCE_S)
         eventually(lambda: gateway.get("/healthz")[0] == 200)
         again = gateway.child("web")
         assert again.pid != web.pid
@@ -333,7 +343,7 @@ def test_alarms_go_on_while_the_web_is_dead_or_frozen_and_the_node_starts_it_aga
         again.suspend()
         for number in range(500):
             device.publish(f"smoke/frozen-{number}/telemetry", {"smoke": True})
-        watch.wait_for("frozen-499", 5)
+        watch.wait_for("frozen-499", AT_ONCE_S)
         everything = 501 + 1  # so many are a flood, which is an alarm of its own
         eventually(lambda: gateway.ask("health")["counts"]["standing"] == everything)
         again.resume()

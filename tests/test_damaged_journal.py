@@ -12,10 +12,13 @@ from edge.health import Code
 from edge.store.reader import JournalReader
 from edge.store.records import GapReason
 from edge.store.schema import FILE
-from tests.gateway import Gateway, eventually
-from tests.node_world import node_world, until
+from tests.gateway import Gateway
+from tests.node_world import node_world
 from tests.servers import Mosquitto
+from tests.waiting import eventually, until
 from tests.wire import Wire
+
+pytestmark = pytest.mark.timed
 
 
 def head(data: bytes) -> bytes:

@@ -10,8 +10,10 @@ import pytest
 
 from edge.demo.stage import BOARD_PORT, BROKER_PORT
 from tests.demo_run import Demo
-from tests.gateway import eventually
 from tests.servers import HOST
+from tests.waiting import PATIENCE_S, eventually
+
+pytestmark = pytest.mark.timed
 
 STORY = {
     "button-emergency of bt0042",
@@ -48,7 +50,7 @@ def test_in_a_terminal_it_shows_a_live_view_and_ctrl_c_ends_all_of_it(tmp_path: 
         processes = demo.processes()
         assert len(processes) >= 4  # demo, node, web, bridge
         demo.press_ctrl_c()
-        assert demo.process.wait(10) == 0
+        assert demo.process.wait(PATIENCE_S) == 0
         eventually(lambda: demo.nothing_left(processes))
         assert "ended by hand" in demo.said
         assert "Traceback" not in demo.said
@@ -77,14 +79,14 @@ def test_ports_that_are_taken_are_replaced_and_named_and_a_signal_while_it_start
         eventually(lambda: len(demo.processes()) >= 2)
         processes = demo.processes()
         demo.process.send_signal(number)
-        assert demo.process.wait(10) == 0
+        assert demo.process.wait(PATIENCE_S) == 0
         eventually(lambda: demo.nothing_left(processes))
         assert "Traceback" not in demo.said
 
 
 def test_alarms_that_did_not_come_are_named_and_the_exit_code_says_so(tmp_path: Path) -> None:
     with Demo(tmp_path, "--port", "0", "--seconds", "1") as demo:
-        assert demo.process.wait(30) == 1
+        assert demo.process.wait(PATIENCE_S) == 1
         assert demo.said.count("MISSED: ") == 6
         assert demo.said.splitlines()[-1] == "NOT all alarms came: see above"
         assert "Traceback" not in demo.said

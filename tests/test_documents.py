@@ -1,7 +1,7 @@
 """devices.documents: what is written is what is read."""
 
 from contextlib import suppress
-from time import perf_counter
+from time import process_time
 
 import pytest
 import yaml
@@ -122,9 +122,9 @@ def test_size_is_bounded() -> None:
 def test_laughs_do_not_multiply() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
-    begun = perf_counter()
+    begun = process_time()
     assert "aliases are not read" in refusal("\n".join(lines))
-    assert perf_counter() - begun < 1
+    assert process_time() - begun < 1
 
 
 @given(st.text(max_size=200))

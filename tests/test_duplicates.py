@@ -1,9 +1,14 @@
 """What counts as said before (contract, section 2)."""
 
+import json
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.duplicates import WINDOW_MS, RecentMessages, SessionPackets, fingerprint
+from devices.decoding import decode
+from devices.duplicates import WINDOW_MS, RecentMessages, SessionPackets, fingerprint, name_of
+from devices.topics import Route, Topics
 
 A, B = fingerprint("t/a", b"1"), fingerprint("t/a", b"2")
 
@@ -48,6 +53,47 @@ def test_the_memory_is_bounded_in_number_and_time() -> None:
     assert len(recent._seen) == 10  # noqa: SLF001 - its size is the promise
     recent.is_repeat("late", A, WINDOW_MS * 3)
     assert len(recent._seen) == 1  # noqa: SLF001
+
+
+# --- what a message is known by -------------------------------------------------------------------------------
+
+SAID = 1_790_000_000_123
+
+
+def name(received_at: int = SAID + 40, *, channel: str = "event", **fields: object) -> str | None:
+    """What a press that came then is known by."""
+    route = Topics("community", "c1").route(f"community/c1/button/bt1/{channel}")
+    assert isinstance(route, Route)
+    payload = json.dumps({"action": "emergency"} | fields if channel == "event" else fields).encode()
+    return name_of(decode(route, payload, received_at), payload)
+
+
+def test_a_message_is_known_by_its_id_else_by_the_millisecond_in_which_it_was_said() -> None:
+    assert name(id="m1", ts=SAID) == "m1"
+    assert name(ts=SAID) == f"@{SAID}"
+    assert name(ts=SAID) != name(ts=SAID + 1)
+
+
+def test_without_id_and_time_the_same_press_is_a_press_each_time() -> None:
+    assert name() is None
+    assert name(ts=None) is None
+
+
+@pytest.mark.parametrize(
+    "received_at", [SAID - 7_200_000, SAID - 1, SAID, SAID + 60_000, SAID + 7_200_000, 40_000]
+)
+def test_the_time_tells_it_whenever_it_comes_and_whether_it_is_believed_or_not(received_at: int) -> None:
+    assert name(received_at, ts=SAID) == f"@{SAID}"
+    assert name(received_at, ts="2026-09-21T14:13:20.123Z") == f"@{SAID}"
+
+
+@pytest.mark.parametrize("ts", [0, 1_790_000_000_000, 1_790_000_000, "2026-11-22T08:00:00+08:00"])
+def test_a_whole_second_is_a_coarse_clock_or_one_that_stands_still_and_tells_nothing(ts: int | str) -> None:
+    assert name(ts=ts) is None
+
+
+def test_a_status_is_what_is_so_now_however_often_it_is_said() -> None:
+    assert name(channel="status", state="online", ts=SAID) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 120_000)), max_size=60))

@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.gateway import Gateway, eventually
+from tests.gateway import Gateway
 from tests.servers import HOST, Mosquitto, VictoriaMetrics
+from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire, retained_alarms
+
+pytestmark = pytest.mark.timed
 
 REGISTRY = {
     "places": [

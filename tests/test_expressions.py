@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from devices.kinds import KINDS, Kind
+from devices.kinds import KINDS
+from devices.kinds.traits import Kind
 from devices.readings import Scalar
 from rules.definitions import Condition, Truth
-from rules.expressions import LENGTH_LIMIT, NODE_LIMIT, ExpressionError, compile_condition
-from rules.guards import guard_of
+from rules.language.expressions import LENGTH_LIMIT, NODE_LIMIT, ExpressionError, compile_condition
+from rules.language.guards import guard_of
 from rules.vocabulary import Sort, Vocabulary
 
 CHARGER, SMOKE, BUTTON, ELEVATOR = (

@@ -13,7 +13,7 @@ from devices.readings import Address, Channel, Flag, Reading, Scalar
 from rules.decisions import ClockStepped
 from rules.engine import Engine
 from rules.files import parse
-from rules.sketches import BINS_MOST, ERROR, LEAST, Bins, add, halve, quantile
+from rules.functions.sketches import BINS_MOST, ERROR, LEAST, Bins, add, halve, quantile
 from rules.state import State, freeze, thaw
 
 T0 = 1_790_000_000_000

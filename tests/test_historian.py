@@ -18,7 +18,8 @@ from edge.store.records import Snapshot
 from edge.store.schema import FILE
 from edge.store.writer import HISTORY, Pressure
 from tests.history_world import Told, given_back, spoken
-from tests.node_world import World, node_world, until
+from tests.node_world import World, node_world
+from tests.waiting import until
 
 
 @asynccontextmanager

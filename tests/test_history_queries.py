@@ -12,7 +12,9 @@ from devices.readings import Channel
 from edge.history.catalogue import folder_of, parts_in
 from edge.history.compaction import compact
 from edge.web.models import Page, ProblemModel, ReadingModel, StepModel
+from tests.fake_node import FakeNode
 from tests.history_world import PLENTY, START, Told, said, spoken
+from tests.waiting import until
 from tests.web_world import Web, web
 
 MINUTE = 60_000
@@ -71,7 +73,7 @@ def test_readings_come_by_event_time_page_by_page_from_parts_and_journal_alike(t
                 after = f"&after={page['next']}"
             assert paged == found
 
-            some = await items(board, f"{query}&points=smoke,nothing")
+            some = await items(board, f"{query}&points=smoke,tamper")
             assert len(some) == 60
             assert some[7]["values"] == {"smoke": True}
 
@@ -134,6 +136,7 @@ def test_a_question_that_cannot_be_answered_is_told_why(tmp_path: Path) -> None:
                 ("from=0&step=1s", "longer"),
                 ("after=x", "after"),
                 ("limit=0", "limit"),
+                ("points=smoke,densty", "did you mean 'density'?"),
             ):
                 answer = await board.get(f"{PATH}?{query}")
                 assert answer.status == 422
@@ -156,11 +159,12 @@ def test_the_helper_goes_when_nobody_asks_and_its_death_costs_one_question(tmp_p
         async with web(tmp_path, history_idle_s=0.5) as board:
             assert not helpers(board)
             assert await items(board, f"from={START}")
-            async with asyncio.timeout(10):
-                while helpers(board):
-                    await asyncio.sleep(0.02)
+            await until(lambda: not helpers(board))
+            assert await items(board, f"from={START}")  # and it comes again
+        async with web(tmp_path) as board:
             assert await items(board, f"from={START}")
-            helpers(board)[0].kill()
+            (helper,) = helpers(board)
+            helper.kill()
             answers = [await board.get(f"{PATH}?from={START}") for _ in range(2)]
             assert answers[-1].status == 200
             if answers[0].status != 200:
@@ -186,6 +190,30 @@ def test_a_damaged_part_is_named_and_the_next_compaction_puts_it_aside(tmp_path:
             told.commit([said(4, density=1)])
             assert compact(tmp_path, PLENTY).damaged == 1
             assert len(await items(board, f"from={START}&to={START + MINUTE}")) == 3
+
+    asyncio.run(story())
+    told.writer.close()
+
+
+def test_a_device_or_kind_that_nobody_knows_is_not_found_and_the_nearest_is_named(tmp_path: Path) -> None:
+    told = a_told_day(tmp_path)
+
+    async def story() -> None:
+        async with FakeNode(tmp_path) as node, web(tmp_path) as board:
+            for path, says in (
+                ("smoke/sn1", "did you mean 'sm1'?"),
+                ("smok/sm1", "did you mean 'smoke'?"),
+                ("charger/sm1", "there is no charger sm1"),
+            ):
+                for rest in ("/history", "/history?step=1h", ""):
+                    answer = await board.get(f"/api/v1/devices/{path}{rest}")
+                    assert answer.status == 404, path
+                    assert says in ProblemModel.model_validate_json(answer.body).detail
+            known = await board.get("/api/v1/devices/smoke/sm2/history")
+            assert (known.status, known.json["items"]) == (200, [])  # it is there, and said nothing
+            await node.stop()
+            away = await board.get("/api/v1/devices/smoke/sn1/history")
+            assert (away.status, away.json["items"]) == (200, [])
 
     asyncio.run(story())
     told.writer.close()

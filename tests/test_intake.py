@@ -59,6 +59,33 @@ def test_a_new_session_forgets_the_packets_of_the_old_one_also_those_not_on_disk
     assert len(intake.batch.inputs) == 2
 
 
+STAMPED = b'{"smoke": true, "ts": %d}' % (NOW - 77)
+
+
+def test_what_a_killed_broker_brings_anew_is_known_by_the_millisecond_in_which_it_was_said(
+    intake: Intake,
+) -> None:
+    for packet_id in (1, 9):
+        intake.forget_session(Lane.SAFETY)
+        say(intake, STAMPED, packet_id)
+    assert len(intake.batch.inputs) == 1
+    assert [name for name, _, _ in intake.batch.recent] == [f"@{NOW - 77}"]
+    say(intake, b'{"smoke": false, "ts": %d}' % (NOW - 77), 10)
+    say(intake, b'{"smoke": true}', 11)
+    say(intake, b'{"smoke": true}', 12)
+    assert len(intake.batch.inputs) == 4
+
+
+def test_telemetry_of_the_bulk_session_is_known_by_its_id_only(intake: Intake) -> None:
+    reading = b'{"temperature": 31.5, "ts": %d}' % (NOW - 77)
+    deliveries = [
+        Delivery("community/c1/charger/p1/telemetry", reading, number, False, False) for number in (1, 2)
+    ]
+    intake.receive(Lane.BULK, deliveries, NOW)
+    assert len(intake.batch.inputs) == 2
+    assert intake.batch.recent == []
+
+
 def test_an_input_that_breaks_the_engine_is_not_journaled(
     intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

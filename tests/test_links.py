@@ -34,9 +34,11 @@ from edge.mqtt.link import (
 )
 from edge.mqtt.session import Session
 from edge.mqtt.three import mqtt311_link
-from tests.node_world import until as soon
 from tests.servers import HOST, OPEN, Mosquitto, free_port
+from tests.waiting import until as soon
 from tests.wire import Wire
+
+pytestmark = pytest.mark.timed
 
 TIMEOUT_S = 15.0
 FILTERS = ("community/c1/charger/+/telemetry", "community/c1/charger/+/status")
@@ -612,10 +614,10 @@ def test_a_broker_that_falls_silent_is_left(make: MakeLink) -> None:
 @both
 def test_a_quiet_connection_is_kept_alive(make: MakeLink) -> None:
     async def scenario(broker: Mosquitto) -> None:
-        async with running(make, broker.port, keep_alive_s=1) as (link, inbox):
+        async with running(make, broker.port, keep_alive_s=2) as (link, inbox):
             # The broker leaves a client that said nothing for 1.5 intervals.
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(2.5):
+                async with asyncio.timeout(4):
                     await inbox.until(lambda: bool(inbox.losses))
             await link.publish(GATEWAY, b"online")
 

@@ -54,6 +54,19 @@ def test_the_batch_that_climbs_holds_all_once_a_snapshot_and_the_gap(need: Need)
     assert climbing.batch.positions[UNSTORED_SINCE] == 0
 
 
+def test_the_batch_that_climbs_tells_the_next_run_of_every_message_that_may_be_said_again(need: Need) -> None:
+    intake = need._intake  # noqa: SLF001 - what it remembers
+    assert not intake.recent.is_repeat(
+        "@1789999990123", 7, NOW - 9_000
+    )  # heard while nothing could be stored
+    assert not intake.recent.is_repeat("m1", 8, NOW)
+    need.climbing = True
+    climbing = flight(SAID)
+    climbing.batch.recent = [("m1", 8, NOW)]
+    need.prepare(climbing)
+    assert climbing.batch.recent == [("@1789999990123", 7, NOW - 9_000), ("m1", 8, NOW)]
+
+
 def test_a_climb_that_fails_leaves_everything_owed_but_the_readings_which_count(need: Need) -> None:
     need.climbing = True
     climbing = flight(SAID)

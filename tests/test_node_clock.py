@@ -22,8 +22,9 @@ from edge.store.writer import Writer
 from rules.alarms import rfc3339
 from rules.decisions import ClockStepped, ClockUntrusted
 from rules.files import parse
-from tests.node_world import World, node_world, rows, until
+from tests.node_world import World, node_world, rows
 from tests.test_node_recovery import settled
+from tests.waiting import until
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -104,7 +105,7 @@ def test_an_alarm_of_1970_is_corrected_on_the_wire_and_in_the_store_when_the_tim
             assert first["raised_at"] == rfc3339(RELEASED_MS + 5_000)
             hands.pass_(1_000)
             hands.wall = NOW + 6_000
-            world.node.look_at_clock()
+            world.node.waking.look_at_clock()
             await settled(world)
             await until(lambda: not told(world)[-1]["provisional"])
             last = [each for each in told(world) if each["id"] == first["id"]][-1]
@@ -182,7 +183,7 @@ def test_a_step_raises_nothing_and_a_delay_runs_for_what_was_left_of_it(tmp_path
             world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
             hands.pass_(4_000)
             hands.wall += by
-            world.node.look_at_clock()
+            world.node.waking.look_at_clock()
             await settled(world)
             assert told(world) == []
             assert codes(world) == set()
@@ -216,7 +217,7 @@ def test_what_was_due_in_the_moment_of_the_step_is_raised_by_the_time_before_and
             world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
             hands.pass_(11_000)
             hands.wall = NOW
-            world.node.look_at_clock()
+            world.node.waking.look_at_clock()
             await settled(world)
             [alarm] = world.node.board.values()
             assert (alarm.raised_at, alarm.provisional) == (NOW - 1_000, False)
@@ -245,9 +246,9 @@ def test_an_order_that_waits_keeps_what_is_left_of_its_time(tmp_path: Path) -> N
             await settled(world)
             hands.pass_(5_000)
             hands.wall += by
-            world.node.look_at_clock()
+            world.node.waking.look_at_clock()
             hands.wall += by
-            world.node.look_at_clock()
+            world.node.waking.look_at_clock()
             await settled(world)
             assert rows(folder, "SELECT expires_at FROM outbox WHERE expires_at") == [
                 (NOW + 30_000 + 2 * by,)
@@ -280,10 +281,10 @@ def test_an_order_in_the_memory_of_the_node_keeps_it_too(tmp_path: Path) -> None
             world.say("charger/p1/telemetry", b'{"temperature": 95}', 1)  # on its way to the disk
             world.say("charger/p2/telemetry", b'{"temperature": 95}', 2)  # in the open batch
             hands.wall += HOUR
-            world.node.look_at_clock()
+            world.node.waking.look_at_clock()
             await settled(world)
             hands.wall += HOUR
-            world.node.look_at_clock()  # now in the outbox
+            world.node.waking.look_at_clock()  # now in the outbox
             world.played[Lane.SAFETY].up = True
             world.connect()
             await until(lambda: rows(tmp_path, "SELECT count(*) FROM outbox") == [(0,)])
@@ -319,7 +320,7 @@ def test_a_step_whose_commit_failed_is_found_again(
             press(world, "b1")
             await settled(world)
             hands.wall = NOW + DAY
-            world.node.look_at_clock()
+            world.node.waking.look_at_clock()
             await until(lambda: failed and world.node.store_error is None)
             await settled(world)
             assert world.node.clock.now_ms() == NOW + DAY
@@ -341,7 +342,7 @@ def test_readings_say_that_the_time_was_not_known(tmp_path: Path) -> None:
             world.connect()
             world.say("smoke/s1/telemetry", b'{"battery": 50}', 1)
             hands.wall = NOW
-            world.node.look_at_clock()
+            world.node.waking.look_at_clock()
             world.say("smoke/s1/telemetry", b'{"battery": 49}', 2)
             await settled(world)
             flags = [reading.flags & Flag.PROVISIONAL for reading in world.readings()]
@@ -360,7 +361,7 @@ def test_a_clock_that_was_set_back_leaves_the_newest_batch_the_newest(tmp_path: 
             await settled(world)
             hands.pass_(1_000)
             hands.wall -= DAY
-            world.node.look_at_clock()
+            world.node.waking.look_at_clock()
             world.say("smoke/s1/telemetry", b'{"battery": 50, "id": "m1"}', 2)  # said twice
             world.say("smoke/s1/telemetry", b'{"battery": 49, "id": "m2"}', 3)
             await settled(world)
@@ -392,7 +393,7 @@ def test_a_message_is_known_as_said_before_after_a_step_of_the_clock_and_a_resta
             await settled(world)
             hands.pass_(10_000)
             hands.wall += HOUR
-            world.node.look_at_clock()
+            world.node.waking.look_at_clock()
             world.say("smoke/sm2/telemetry", b'{"smoke": false}', 2)
             await settled(world)
             await world.kill()

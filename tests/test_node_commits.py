@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import pytest
 from devices.topics import Lane
 from edge.mqtt.link import Connected
 from edge.store.errors import StoreError
-from edge.store.records import Batch, Committed, DeadLetter, GapReason
-from edge.store.writer import Writer
-from tests.node_world import FailingDisk, World, node_world, rows, until
+from edge.store.records import DeadLetter, GapReason
+from tests.node_world import FailingDisk, World, node_world, rows
 from tests.servers import Mosquitto
+from tests.waiting import PATIENCE_S, until
 from tests.wire import AlarmWatch, Wire, retained_alarms
 
 PRESS = b'{"action": "emergency"}'
@@ -46,7 +45,7 @@ def test_a_batch_closes_at_half_the_smaller_receive_maximum(tmp_path: Path) -> N
         async with node_world(tmp_path, commit_ms=5_000) as world:
             world.connect()
             link = world.played[Lane.BULK]
-            world.node.connected(Connected(Lane.SAFETY, 2, session_present=True, receive_maximum=20))
+            world.node.ingest.connected(Connected(Lane.SAFETY, 2, session_present=True, receive_maximum=20))
             for packet_id in range(1, 8):
                 world.say("charger/p1/telemetry", b'{"energy": %d}' % packet_id, packet_id)
             await asyncio.to_thread(world.readings)  # time for what must not happen
@@ -111,33 +110,27 @@ def test_a_redelivery_before_the_commit_is_not_taken_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is so slow that the broker comes back first."""
+    disk = FailingDisk(monkeypatch)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
+            await world.node.saved()
+            disk.answers.clear()
             world.say("button/b1/event", PRESS, 5)  # being written
+            await asyncio.to_thread(disk.hung.wait, PATIENCE_S)
             world.say("charger/p1/telemetry", b'{"energy": 1}', 6)  # in the batch after it
             world.cut()
             connection = world.connect()
             world.say("button/b1/event", PRESS, 5, dup=True)
             world.say("charger/p1/telemetry", b'{"energy": 1}', 6, dup=True)
+            disk.answers.set()
             await until(lambda: (connection, 6) in world.played[Lane.BULK].acknowledged)
             await until(lambda: (connection, 5) in world.played[Lane.SAFETY].acknowledged)
             assert len(world.readings()) == 2
             assert [alarm.occurrences for alarm in world.node.board.values()] == [1]
 
-    _slow_disk(monkeypatch, 0.1)
     asyncio.run(scene())
-
-
-def _slow_disk(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    commit = Writer.commit
-
-    def slow(writer: Writer, batch: Batch) -> Committed:
-        time.sleep(seconds)
-        return commit(writer, batch)
-
-    monkeypatch.setattr(Writer, "commit", slow)
 
 
 # --- a commit fails -----------------------------------------------------------------------------------------

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.gateway import Gateway, eventually
+from tests.gateway import Gateway
 from tests.servers import HOST, Mosquitto, free_port
+from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire, retained_alarms
+
+pytestmark = pytest.mark.timed
 
 LOCKED = """
 listener {port} 127.0.0.1

@@ -13,8 +13,8 @@ from edge.mqtt.link import LinkError, NotConnected, PublishRefusedError
 from edge.outbox import Outbox
 from edge.store.records import OrderStatus, Outgoing, OutgoingKind
 from rules.alarms import Alarm
-from tests.node_world import until
 from tests.store_samples import alarm as sample
+from tests.waiting import until
 
 TOPICS = Topics("community", "c1")
 NOW = 1_000_000
@@ -232,6 +232,20 @@ def test_commits_go_on_while_the_board_is_set_right_and_the_newest_version_stays
             held = {topic: json.loads(payload) for topic, payload in world.broker.held.items() if payload}
             assert held == {TOPICS.alarm(each.id): json.loads(each.wire()) for each in world.board.values()}
             assert {each["version"] for each in held.values()} == {2}
+
+    asyncio.run(scene())
+
+
+def test_a_row_that_was_left_over_by_a_crash_does_not_bring_back_what_has_ended_nor_what_was_before() -> None:
+    async def scene() -> None:
+        async with outbox() as world:
+            gone, older = standing(1), standing(2)
+            newer = msgspec.structs.replace(older, version=2)
+            world.board[newer.id] = newer
+            world.outbox.replace([row(7, gone.id, gone.wire()), row(8, older.id, older.wire())])
+            world.outbox.connected()
+            await until(lambda: len(world.broker.taken) == 4)
+            assert world.broker.held == {TOPICS.alarm(gone.id): b"", TOPICS.alarm(newer.id): newer.wire()}
 
     asyncio.run(scene())
 

@@ -11,15 +11,18 @@ import pytest
 
 from devices.readings import Reading
 from devices.topics import Lane
+from edge.ingest import HOLD_MOST
 from edge.mqtt.link import Delivery
-from edge.node import HOLD_MOST
 from edge.store.records import Batch, Committed
 from edge.store.writer import Writer
 from edge.throttle import STATES_MOST
-from tests.gateway import Gateway, eventually
-from tests.node_world import node_world, rows, until
+from tests.gateway import Gateway
+from tests.node_world import node_world, rows
 from tests.servers import Mosquitto
+from tests.waiting import eventually, until
 from tests.wire import AlarmWatch, Wire
+
+pytestmark = pytest.mark.timed
 
 PER_S = 1_000
 BABBLER = "smoke/babbler"
@@ -112,7 +115,7 @@ def test_while_a_backlog_of_telemetry_waits_for_the_disk_safety_is_read(
             for qos in (1, 0):
                 disk.clear()
                 for start in range(0, HOLD_MOST + 1, 1_000):
-                    world.node.received(
+                    world.node.ingest.received(
                         Lane.BULK,
                         connection,
                         [
@@ -143,7 +146,7 @@ def test_a_flood_of_which_nothing_is_kept_stops_no_reading_for_long(tmp_path: Pa
             connection = world.connect()
             await world.node.saved()
             foreign = Delivery("community/c1/gateway/gw-2/status", b"online", None, False, False)
-            world.node.received(Lane.SAFETY, connection, [foreign] * 2 * HOLD_MOST)
+            world.node.ingest.received(Lane.SAFETY, connection, [foreign] * 2 * HOLD_MOST)
             await until(lambda: not world.played[Lane.SAFETY].paused)
             assert world.node.commits.held(Lane.SAFETY) == 0
 

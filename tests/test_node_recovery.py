@@ -11,7 +11,8 @@ from devices.topics import Lane
 from edge.checking import load_rules
 from edge.settings import Config
 from rules.definitions import RuleSet
-from tests.node_world import PATIENCE_S, World, node_world, rows, until
+from tests.node_world import World, node_world, rows
+from tests.waiting import PATIENCE_S, until
 
 P1 = Address("c1/charger/p1")
 

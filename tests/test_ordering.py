@@ -12,12 +12,14 @@ from devices.kinds import KINDS
 from devices.registry import Registry
 from devices.topics import Lane
 from edge.cli import main
+from edge.condition import Condition
 from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
 from edge.desk import Desk
 from edge.refusals import Refusals
 from rules.instructions import InstructionError, command_of
-from tests.node_world import World, node_world, until
+from tests.node_world import World, node_world
+from tests.waiting import until
 
 
 @asynccontextmanager
@@ -26,14 +28,8 @@ async def serving(folder: Path) -> AsyncIterator[World]:
     path = folder / "data" / SOCKET_NAME
     path.parent.mkdir()
     async with node_world(folder / "data") as world:
-        desk = Desk(
-            world.node,
-            Registry(),
-            (),
-            refusals=Refusals(world.node, list),
-            version="0",
-            embedded_broker=False,
-        )
+        condition = Condition(world.node, (), version="0", embedded_broker=False)
+        desk = Desk(world.node, Registry(), condition, refusals=Refusals(world.node, list))
         world.connect()
         await until(lambda: not world.node.intake.state.catching_up)
         server = asyncio.create_task(ControlServer(path, desk.answer).run())

@@ -10,9 +10,9 @@ import pytest
 from devices.documents import parse_yaml
 from devices.kinds import KINDS
 from rules.definitions import Example, Rule, RuleSet
-from rules.entries import read_duration, write_duration
 from rules.examples import run
 from rules.files import parse
+from rules.language.entries import read_duration, write_duration
 from tools.packs import page
 
 ROOT = Path(__file__).parents[1]

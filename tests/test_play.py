@@ -17,8 +17,7 @@ from simulators.scenario import parse_scenario
 from simulators.telling import Event, Noted, describe
 from simulators.verdicts import Met, Ordered
 from tests.servers import Mosquitto
-
-PATIENCE_S = 20.0
+from tests.waiting import PATIENCE_S, until
 
 STORY = """
 name: everything
@@ -128,9 +127,9 @@ def test_what_happens_on_the_way_and_around_is_seen_on_the_wire(mosquitto: Mosqu
             assert b"nonsense" in ear.of("elevator/lift-1/event")
             await ear.until("button/b4/status", 3)
             await ear.until("button/b4/event", 1)
-            async with asyncio.timeout(PATIENCE_S):
-                while not any("cloud" in describe(event) and isinstance(event, Noted) for event in told):
-                    await asyncio.sleep(0.01)
+            await until(
+                lambda: any("cloud" in describe(event) and isinstance(event, Noted) for event in told)
+            )
 
     asyncio.run(run())
     lines = [describe(event) for event in told]
@@ -163,9 +162,7 @@ def test_surroundings_do_what_a_person_would_be_asked_for() -> None:
         async with playing(server.port, told, doing) as ear:
             await ear.until("button/b1/event", 1)
             await ear.client.publish("community/c1/alarm/A1", alarm(), qos=1)
-            async with asyncio.timeout(PATIENCE_S):
-                while len(doing.done) < 4:
-                    await asyncio.sleep(0.01)
+            await until(lambda: len(doing.done) == 4)
 
     with Mosquitto() as server:
         asyncio.run(run(server))

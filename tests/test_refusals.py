@@ -9,7 +9,7 @@ from edge.refusals import Refusals
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
 from edge.store.records import Batch, DeadLetter, Gap, GapReason
-from tests.node_world import until
+from tests.waiting import until
 
 AT = 1_790_000_000_000
 

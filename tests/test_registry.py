@@ -2,7 +2,7 @@
 
 from datetime import date
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import pytest
 
@@ -149,7 +149,7 @@ def test_five_thousand_devices_are_read_in_a_moment() -> None:
         f"     household: h-{n}, installed: 2025-06-01}}\n"
         for n in range(5_000)
     )
-    begun = perf_counter()
+    begun = process_time()
     registry = read(text)
-    assert perf_counter() - begun < 1.5
+    assert process_time() - begun < 1.5
     assert len(registry.devices) == 5_000

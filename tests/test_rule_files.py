@@ -1,6 +1,8 @@
 """Rule files: every mistake is found in one go and told with file, rule, column and reason."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from devices.documents import Tree, parse_yaml
 from devices.faults import ConfigurationError, Fault
@@ -368,3 +370,94 @@ def test_a_long_faulty_value_is_shown_in_part() -> None:
     (fault,) = faults(RULE.replace("temperature >= 65", "power > 1" + " + 1" * 600))
     assert fault.value is not None
     assert len(fault.value) <= 81
+
+
+@pytest.mark.parametrize(
+    ("when", "clear", "says"),
+    [
+        ("temperature >= 65", "temperature >= 60", "and not beyond; did you mean temperature < 60?"),
+        ("temperature >= 65", "temperature > 70", "would never end; did you mean temperature < 65?"),
+        ("temperature >= 65", "temperature < 60 and temperature > 62", "can never be true"),
+        ("battery <= 10", "battery < 15", "did you mean battery >= 15?"),
+        ("status == 'Faulted'", "status != 'Available'", "wrong way round"),
+        ("smoke and not test", "smoke and not test", "leave it out, and the alarm ends when `when` does"),
+        ("battery_low", "battery_low == true", "would never end"),
+        ("mean(temperature, '5m') > 60", "mean(temperature, '5m') > 70", "would never end"),
+        ("duration(smoke) > '5m'", "duration(smoke) > '8m'", "would never end"),
+        ("temperature > 70 and temperature < 60", "temperature < 50", "would never be raised"),
+        ("action == 'emergency'", "action == 'emergency'", "would never end"),
+        ("60 < temperature < 70 or temperature > 90", "65 < temperature < 66", "would never end"),
+    ],
+)  # fmt: skip
+def test_what_can_provably_never_end_an_alarm_is_refused_with_what_was_meant(
+    when: str, clear: str, says: str
+) -> None:
+    kinds = ("charger", "smoke", "button")
+    told = [
+        str(fault)
+        for kind in kinds
+        for fault in _faults_of(kind, when, clear)
+        if "no point" not in str(fault) and "no function" not in str(fault)
+    ]
+    assert any(says in fault for fault in told), told
+
+
+@pytest.mark.parametrize(
+    ("kind", "when", "clear"),
+    [
+        ("charger", "temperature >= 65", "temperature < 55"),
+        ("charger", "temperature >= 65", "temperature <= 65"),
+        ("charger", "temperature < -5 or temperature > 65", "temperature > 0 and temperature < 60"),
+        ("charger", "power > 100 and status == 'Charging'", "status == 'Charging'"),
+        ("charger", "power > current * 240", "power > current * 230"),
+        ("smoke", "battery_low or battery <= 10", "battery_low == false or battery > 15"),
+        ("elevator", "label == 'ebike' and type != 'end'", "type == 'end'"),
+        ("button", "action == 'emergency'", "battery > 3"),
+        ("charger", "temperature >= 65", "temperature >= -40"),
+    ],
+)
+def test_what_may_end_it_is_taken(kind: str, when: str, clear: str) -> None:
+    assert _faults_of(kind, when, clear) == ()
+
+
+NUMBERS = st.integers(-50, 210)
+CLAUSES = st.tuples(st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), NUMBERS)
+
+
+@given(st.lists(CLAUSES, min_size=1, max_size=3), st.sampled_from([" and ", " or "]), CLAUSES)
+@settings(max_examples=60, deadline=None)
+def test_nothing_is_refused_that_some_temperature_could_end(
+    when: list[tuple[str, int]], joined: str, clear: tuple[str, int]
+) -> None:
+    source = joined.join(f"temperature {sign} {bound}" for sign, bound in when)
+    ending = f"temperature {clear[0]} {clear[1]}"
+    values = [step / 2 for step in range(-80, 401)]
+    raising = [value for value in values if eval(source, {"temperature": value})]  # noqa: S307 - made above
+    ends = [value for value in values if eval(ending, {"temperature": value})]  # noqa: S307 - made above
+    told = " ".join(str(fault) for fault in _faults_of("charger", source, ending))
+    if "would never be raised" in told:
+        assert not raising
+    if "would never end" in told:
+        assert set(ends) <= set(raising)
+    if "wrong way round" in told:
+        assert set(raising) <= set(ends)
+    if not told:
+        assert raising
+        assert set(ends) - set(raising)
+
+
+def _faults_of(kind: str, when: str, clear: str) -> tuple[Fault, ...]:
+    text = f"""
+rules:
+  - id: x
+    kind: {kind}
+    when: {when}
+    clear: {clear}
+    severity: low
+    text: {{en: x, zh: x}}
+"""
+    try:
+        read(text)
+    except ConfigurationError as error:
+        return tuple(error.faults)
+    return ()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from devices.kinds import KINDS
 from devices.readings import Scalar
-from rules.texts import LENGTH_LIMIT, VALUE_LIMIT, Language, TextError, compile_text
+from rules.language.texts import LENGTH_LIMIT, VALUE_LIMIT, Language, TextError, compile_text
 from rules.vocabulary import Vocabulary
 
 CHARGER, SMOKE, BUTTON, ELEVATOR = (

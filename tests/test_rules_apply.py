@@ -28,14 +28,14 @@ from edge.store.errors import StoreError
 from edge.store.records import KeptRules, RuleDocument
 from rules.engine import Engine
 from rules.state import State
-from tests.gateway import ANLIN, ROOT, Gateway, eventually
-from tests.node_world import FailingDisk, FullDisk, node_world, rows, until
+from tests.gateway import ANLIN, ROOT, Gateway
+from tests.node_world import FailingDisk, FullDisk, node_world, rows
 from tests.rule_world import warm
 from tests.servers import Mosquitto
 from tests.test_crash import Load
+from tests.waiting import PATIENCE_S, eventually, until
 from tests.wire import Wire
 
-PATIENCE_S = 15.0
 KILLS = 3
 
 

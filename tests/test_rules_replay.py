@@ -32,8 +32,9 @@ from rules.definitions import RuleSet
 from rules.engine import Engine
 from rules.outcomes import joined
 from rules.reach import Reach, look_back_ms, reach_of
-from tests.gateway import ANLIN, ROOT, eventually, gone
+from tests.gateway import ANLIN, ROOT, gone
 from tests.rule_world import MINUTE, STORY, T0, lived, reading, rules, warm
+from tests.waiting import PATIENCE_S, eventually
 
 HOUR = 60 * MINUTE
 
@@ -272,6 +273,22 @@ def test_replay_says_per_rule_what_would_have_been_and_writes_nothing(
     assert sha256((here / "data" / FILE).read_bytes()).hexdigest() == before
 
 
+def test_rules_that_a_file_names_run_beside_it_as_they_are_in_force_and_are_not_told_of(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = warm(limit=70).replace("severity: low", "severity: low\n    suppressed_by: [charger-hot]")
+    (here / "mine.yaml").write_text(mine, encoding="utf-8")
+    code, out, err = said(capsys, "rules", "replay", "--rules", "mine.yaml", *WHEN)
+    assert (code, err) == (0, "")
+    assert "mine.yaml (beside charger-" in out
+    assert "  warm: raised 500" in out
+    assert "charger-hot:" not in out
+    (here / "mine.yaml").write_text(mine.replace("charger-hot", "charger-hott"), encoding="utf-8")
+    code, _, err = said(capsys, "rules", "replay", "--rules", "mine.yaml", *WHEN)
+    assert code == 2
+    assert "no rule of this id" in err
+
+
 def test_replay_speaks_chinese_and_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "anlin.yaml").write_text("timezone: UTC\n", encoding="utf-8")
     _, out, _ = said(capsys, "rules", "replay", "--rules", "old.yaml", "--compare", "new.yaml", *WHEN)
@@ -310,19 +327,20 @@ def test_a_replay_that_is_interrupted_leaves_no_process(here: Path) -> None:
     ]
     lived(here / "more", warm(), said, T0 + HOUR, size=500)
     (here / "anlin.yaml").write_text("data_dir: more\n", encoding="utf-8")
-    replay = subprocess.Popen(
+    with subprocess.Popen(
         [*ANLIN, "rules", "replay", "--rules", "old.yaml", *WHEN, "--jobs", "2"],
         cwd=here,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-    )
-    workers = eventually(lambda: [each.pid for each in psutil.Process(replay.pid).children()])
-    replay.send_signal(signal.SIGINT)
-    assert replay.wait(10) == 130
-    assert replay.stderr is not None
-    assert replay.stderr.read() == b""
-    replay.stderr.close()
+    ) as replay:
+        try:
+            workers = eventually(lambda: [each.pid for each in psutil.Process(replay.pid).children()])
+            replay.send_signal(signal.SIGINT)
+            _, told = replay.communicate(timeout=PATIENCE_S)
+        finally:
+            replay.kill()
+    assert (replay.returncode, told) == (130, b"")
     eventually(lambda: gone(workers))
 
 

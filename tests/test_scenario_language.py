@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from devices.faults import ConfigurationError
 from devices.readings import Channel
-from rules.entries import write_duration
+from rules.language.entries import write_duration
 from simulators.causes import Cause, Load, Outage, Saying, Setting, Surrounding, Unsetting
 from simulators.device import Happening
 from simulators.line import Line

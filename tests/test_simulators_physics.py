@@ -350,6 +350,16 @@ def test_a_resident_who_lies_still_is_told_apart_from_one_who_left_the_button() 
     assert last(device, HOUR)["worn"] is False
 
 
+def test_who_falls_without_the_button_is_not_seen_and_with_it_on_is_also_at_night() -> None:
+    for already, worn in (([], True), (["not_worn"], False)):
+        device = Button(random.Random(3), interval_s=HOUR, starts_at_s=1 * HOUR)
+        for name in already:
+            device.happen("fault", name, {})
+        device.happen("fault", "fall", {})
+        said = last(device, 2 * HOUR)
+        assert (said["worn"], said["activity"]) == (worn, 0)
+
+
 def test_presses_are_events_and_a_confirmation_reaches_the_person() -> None:
     device = Button(random.Random(3))
     for action in ("emergency", "cancel", "test", "check_in"):

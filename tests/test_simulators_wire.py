@@ -26,9 +26,9 @@ from simulators.simulation import Simulation
 from simulators.telling import Event, Happened
 from simulators.verdicts import Met
 from tests.servers import Mosquitto
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 15.0
 TOPICS = Topics("community", "c1")
 COMMAND = (
     "import argparse, sys; from simulators.command import *; p = argparse.ArgumentParser(); add_arguments(p);"

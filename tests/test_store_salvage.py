@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.store import salvage, schema
+from edge.store import damage, salvage, schema
 from edge.store.errors import ReadFailed, StoreError
 from edge.store.reader import JournalReader
 from edge.store.records import GapReason
@@ -46,10 +46,10 @@ def begin(path: Path) -> list[salvage.Salvaged]:
     """What a start does: look, open, read all that recovery needs; salvage where that shows damage."""
     told = []
     salvage.finish(path)
-    torn = salvage.torn_log(path) if salvage.look(path) is None else None
+    torn = salvage.torn_log(path) if damage.look(path) is None else None
     if torn is not None:
         told.append(torn)
-    if salvage.look(path) is not None or not readable(path):
+    if damage.look(path) is not None or not readable(path):
         told.append(salvage.salvage(path, AT))
     assert readable(path)
     return told
@@ -62,7 +62,7 @@ def readable(path: Path) -> bool:
             for _ in replay(path, min(found.snapshot_seq, found.positions.get("readings", 0))):
                 pass
     except StoreError as error:
-        if not salvage.is_damage(error):
+        if not damage.is_damage(error):
             raise
         return False
     return True
@@ -72,10 +72,10 @@ def test_a_sound_journal_is_left_alone(sound: Path, tmp_path: Path) -> None:
     for state in ("stopped", "killed"):
         shutil.copytree(sound / state, tmp_path / state)
         before = (tmp_path / state / schema.FILE).read_bytes()
-        assert salvage.look(tmp_path / state / schema.FILE) is None
+        assert damage.look(tmp_path / state / schema.FILE) is None
         assert salvage.torn_log(tmp_path / state / schema.FILE) is None
         assert (tmp_path / state / schema.FILE).read_bytes() == before
-    assert salvage.look(tmp_path / "never" / schema.FILE) is None
+    assert damage.look(tmp_path / "never" / schema.FILE) is None
 
 
 @pytest.mark.parametrize("seed", range(40))

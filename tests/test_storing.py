@@ -15,8 +15,9 @@ from edge.store.ballast import FILE as BALLAST_FILE
 from edge.store.records import Batch, DeadLetter
 from edge.storing import Storing
 from rules.alarms import Alarm, AlarmChange, Transition
-from tests.node_world import FailingDisk, FullDisk, World, node_world, rows, until
+from tests.node_world import FailingDisk, FullDisk, World, node_world, rows
 from tests.store_samples import alarm as sample
+from tests.waiting import until
 
 PRESS = b'{"action": "emergency"}'
 SMOKE = b'{"smoke": true}'
@@ -28,7 +29,7 @@ ALWAYS = 10**9
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same ladder, climbed sooner."""
     for name, value in {"TELL_S": 0.1, "HUNG_S": 0.3, "AGAIN_S": 0.05, "PROBE_S": (0.1,)}.items():
-        monkeypatch.setattr(f"edge.commits.{name}", value)
+        monkeypatch.setattr(f"edge.ladder.{name}", value)
 
 
 def gap_of_readings(folder: Path) -> int:
@@ -192,7 +193,7 @@ def test_an_alarm_that_comes_into_a_batch_of_which_another_was_told_early_stands
 ) -> None:
     disk = FailingDisk(monkeypatch)
     for name, value in {"HUNG_S": 60, "AGAIN_S": 2}.items():  # looked at rarely, and not given up
-        monkeypatch.setattr(f"edge.commits.{name}", value)
+        monkeypatch.setattr(f"edge.ladder.{name}", value)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:
@@ -264,7 +265,7 @@ def test_a_commit_that_failed_and_is_on_disk_all_the_same_is_written_once(
             world.connect()
             await world.node.saved()
             if reduced:
-                monkeypatch.setattr(world.node.commits, "_patient", False)
+                monkeypatch.setattr(world.node.commits.ladder, "_patient", False)
             disk.fails, disk.after = 1, True
             world.say("button/b1/event", PRESS, 1)
             world.say("charger/p1/telemetry", b'{"energy": 1}', 2)
@@ -320,7 +321,7 @@ def test_alarms_of_a_run_that_died_without_a_store_come_back_from_the_broker(
             await until(world.told)
             await world.node.saved()
             (first,) = world.node.board
-            world.node.commits.begin_without("no disk")
+            world.node.commits.ladder.begin_without("no disk")
             disk.fails = ALWAYS
             await world.node.people.acknowledge(first, "Li", "")
             world.say("button/b1/event", PRESS, 2)
@@ -362,7 +363,7 @@ def test_a_run_that_ended_without_room_leaves_a_gap_and_the_next_begins_carefull
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
-            world.node.commits.begin_reduced("no room")
+            world.node.commits.ladder.begin_reduced("no room")
             monkeypatch.setattr("edge.store.journal.Journal.has_room", lambda _: False)
             world.say("charger/p1/telemetry", b'{"energy": 1}', 1)
             await until(lambda: acknowledged(world) == 1)

@@ -8,11 +8,11 @@ from devices.kinds import KINDS
 from devices.readings import Address, Channel, Reading, Scalar
 from rules.decisions import Decision
 from rules.engine import Engine
-from rules.expressions import ExpressionError, compile_condition
 from rules.files import parse
 from rules.functions import FUNCTIONS
+from rules.language.expressions import ExpressionError, compile_condition
+from rules.language.texts import Language, compile_text
 from rules.state import State, freeze, thaw
-from rules.texts import Language, compile_text
 from rules.vocabulary import Point, Sort, Vocabulary
 
 T0 = 1_790_000_000_000

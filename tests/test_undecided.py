@@ -10,7 +10,8 @@ from rules.definitions import Rule
 from rules.dues import Dues
 from rules.judge import Judge
 from rules.state import Device, State
-from tests.node_world import World, ahead, node_world, until
+from tests.node_world import World, ahead, node_world
+from tests.waiting import until
 
 POISON = 66.6
 

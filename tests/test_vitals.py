@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 
 from devices.registry import Registry
-from edge.desk import CloudReport, Desk
+from edge.condition import CloudReport, Condition
+from edge.desk import Desk
 from edge.health import ALARMING, Code
 from edge.mqtt.link import PublishRefusedError
-from edge.node import HEALTH_S
 from edge.refusals import Refusals
 from edge.store.records import Batch, Outgoing, OutgoingKind
 from edge.storing import Flight
-from edge.vitals import OVERDUE_MS, STALL_S, STUCK_S, Vitals
+from edge.vitals import HEALTH_S, OVERDUE_MS, STALL_S, STUCK_S, Vitals
 from rules.judge import Judge
-from tests.node_world import TOPICS, PlayedLink, World, ahead, node_world, until
+from tests.node_world import TOPICS, PlayedLink, World, ahead, node_world
+from tests.waiting import until
 
 
 class Child:
@@ -32,16 +33,15 @@ class Child:
 async def vital(folder: Path, *children: Child) -> AsyncIterator[tuple[World, Vitals, Desk]]:
     """A connected node and its vitals; the test takes the looks."""
     async with node_world(folder) as world:
-        desk = Desk(
+        condition = Condition(
             world.node,
-            Registry(),
             children,  # type: ignore[arg-type]
-            refusals=Refusals(world.node, list),
             version="0",
             embedded_broker=False,
         )
+        desk = Desk(world.node, Registry(), condition, refusals=Refusals(world.node, list))
         world.connect()
-        yield world, Vitals(world.node, desk), desk
+        yield world, Vitals(world.node, condition), desk
 
 
 def gateway_alarms(world: World) -> set[str]:
@@ -51,14 +51,14 @@ def gateway_alarms(world: World) -> set[str]:
 
 
 def reasons(desk: Desk) -> set[Code]:
-    return {each.code for each in desk.reasons()}
+    return {each.code for each in desk.condition.reasons()}
 
 
 def pass_time(world: World, seconds: float) -> None:
     """The node's clock goes ahead, and delays run out."""
     node = world.node
     ahead(node.clock, int(seconds * 1000))
-    node._tick()  # noqa: SLF001 - its timer counts real seconds
+    node.waking.tick()  # its timer counts real seconds
 
 
 SAID = [
@@ -117,17 +117,17 @@ def test_processes_beside_the_node_and_the_cloud_raise_and_clear_theirs(tmp_path
         web, bridge = Child("web"), Child("bridge")
         async with vital(tmp_path, web, bridge) as (world, vitals, desk):
             web.well = bridge.well = False
-            desk.cloud = CloudReport("waiting", {}, error="no route to host")
+            desk.condition.cloud = CloudReport("waiting", {}, error="no route to host")
             vitals.look()
             pass_time(world, 301)
             wanted = {"gateway-web-down", "gateway-bridge-down", "gateway-cloud-away"}
             await until(lambda: gateway_alarms(world) == wanted)
             web.well = bridge.well = True
-            desk.cloud = CloudReport("fix_needed", {}, error="401")
+            desk.condition.cloud = CloudReport("fix_needed", {}, error="401")
             vitals.look()
             pass_time(world, 61)
             await until(lambda: gateway_alarms(world) == {"gateway-cloud-refuses"})
-            desk.cloud = CloudReport("forwarding", {})
+            desk.condition.cloud = CloudReport("forwarding", {})
             vitals.look()
             await until(lambda: not gateway_alarms(world))
 
@@ -166,8 +166,8 @@ def test_a_failure_of_the_engine_is_a_reason_for_a_minute_and_an_alarm_until_som
                 broken.setattr(Judge, "judge", failing)
                 world.say("smoke/sm1/telemetry", b'{"smoke": true}', 1)
             vitals.look()
-            (found,) = desk.reasons()
-            assert (found.code, desk.health().status) == (Code.CANNOT_DECIDE, "failed")
+            (found,) = desk.condition.reasons()
+            assert (found.code, desk.condition.health().status) == (Code.CANNOT_DECIDE, "failed")
             assert "ZeroDivisionError: a fault of ours" in found.message
             await until(lambda: gateway_alarms(world) == {"gateway-cannot-decide"})
             pass_time(world, 61)
@@ -218,7 +218,7 @@ def test_an_alarm_that_the_broker_refuses_is_a_reason_until_it_takes_alarms_agai
             await until(lambda: world.node.outbox.denied)
             vitals.look()
             assert reasons(desk) == {Code.CANNOT_PUBLISH}
-            assert "not authorized" in desk.reasons()[0].message
+            assert "not authorized" in desk.condition.reasons()[0].message
             link.permitted = True
             vitals._tried_at -= HEALTH_S  # noqa: SLF001 - a minute later
             vitals.look()
@@ -268,14 +268,14 @@ def test_the_watchdog_starves_at_a_hanging_commit_and_not_at_a_store_that_is_kno
         async with vital(tmp_path) as (world, vitals, _):
             assert vitals.blocked() is None
             commits = world.node.commits
-            commits._writing = Flight(Batch(1))  # noqa: SLF001 - given to a store that never answers
-            commits._since = asyncio.get_running_loop().time() - STALL_S - 1  # noqa: SLF001 - as above
+            commits.writing = Flight(Batch(1))  # given to a store that never answers
+            commits.since = asyncio.get_running_loop().time() - STALL_S - 1
             blocked = vitals.blocked()
             assert blocked is not None
             assert "commit" in blocked
             world.node.store_error = "no space left on device"
             assert vitals.blocked() is None  # it still evaluates and warns; a restart would take that away
-            world.node.store_error = commits._writing = None  # noqa: SLF001 - as above
+            world.node.store_error = commits.writing = None
             await world.journal.close()
             assert vitals.blocked() == "the journal's writer has ended"
             await world.journal.open()

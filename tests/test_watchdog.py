@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from edge.watchdog import Notifier, Watchdog
-from tests.gateway import Gateway, eventually
+from tests.gateway import Gateway
 from tests.servers import Mosquitto
+from tests.waiting import PATIENCE_S, eventually
+
+pytestmark = pytest.mark.timed
 
 WATCHDOG_S = 0.15
 
@@ -24,7 +27,7 @@ class Manager:
         self.address = address
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self.socket.settimeout(10)
+        self.socket.settimeout(PATIENCE_S)
 
     def hear(self) -> list[str]:
         """The lines of the next datagram."""
@@ -36,11 +39,11 @@ class Manager:
         with suppress(BlockingIOError):
             while True:
                 self.socket.recv(4_096)
-        self.socket.settimeout(10)
+        self.socket.settimeout(PATIENCE_S)
 
     async def heard(self, wanted: str) -> list[str]:
         """The next datagram with this line."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while wanted not in (lines := await asyncio.to_thread(self.hear)):
                 pass
         return lines
@@ -93,7 +96,7 @@ def test_an_event_loop_that_is_stuck_feeds_nothing(manager: Manager) -> None:
         manager.socket.settimeout(3 * WATCHDOG_S)
         with pytest.raises(TimeoutError):  # in the loop's own thread: it stands still meanwhile
             manager.hear()
-        manager.socket.settimeout(10)
+        manager.socket.settimeout(PATIENCE_S)
         await manager.heard("WATCHDOG=1")
         running.cancel()
         telling.close()

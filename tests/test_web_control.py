@@ -13,7 +13,7 @@ import pytest
 from edge import control_client
 from edge.control import ControlServer, Refused, Request
 from edge.control_client import SOCKET_NAME, ControlClient, NodeAwayError, OrderRefusedError
-from tests.web_world import PATIENCE_S
+from tests.waiting import PATIENCE_S
 
 
 async def desk(request: Request, line: bytes) -> object:

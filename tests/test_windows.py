@@ -14,7 +14,7 @@ from devices.readings import Address, Channel, Flag, Reading, Scalar
 from rules.decisions import CatchingUp, Decision, Input, Listening
 from rules.engine import Engine
 from rules.files import parse
-from rules.folds import CELLS_MOST
+from rules.functions.folds import CELLS_MOST
 from rules.state import Device, State, freeze, thaw
 
 T0 = 1_790_000_000_000

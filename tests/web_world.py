@@ -18,10 +18,10 @@ from edge.store.records import Batch, Gap
 from edge.web.settings import WebSettings
 from rules.alarms import Alarm, AlarmChange, Severity, Transition
 from rules.ids import ulid
+from tests.waiting import EVERY_S, PATIENCE_S
 
 ROOT = Path(__file__).resolve().parent.parent
 START_MS = 1_790_000_000_000
-PATIENCE_S = 20.0
 
 
 def alarm(number: int = 1, **facts: Any) -> Alarm:
@@ -151,14 +151,14 @@ class Web:
         """The first answer with this status."""
         async with asyncio.timeout(PATIENCE_S):
             while (answer := await self.get(path)).status != status:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(EVERY_S)
         return answer
 
     async def streams(self, count: int) -> None:
         """Wait until so many event streams are open."""
         async with asyncio.timeout(PATIENCE_S):
             while f"anlin_web_streams {count}\n".encode() not in (await self.get("/metrics")).body:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(EVERY_S)
 
     @asynccontextmanager
     async def stream(self, query: str = "", **headers: str) -> AsyncIterator[Stream]:

@@ -18,9 +18,10 @@ from typing import Any, Self, TypeVar
 import mqtt5
 from mqtt5 import PublishPacket, QoS
 
+from tests.waiting import PATIENCE_S
+
 HOST = "127.0.0.1"
 PACKET_MAX = 4 * 1024 * 1024
-PATIENCE_S = 15.0
 SITE = "community/c1"
 
 T = TypeVar("T")

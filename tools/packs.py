@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 from edge.checking import load_rules  # noqa: E402 - as a script it finds the packages only now
 from edge.settings import Config  # noqa: E402
 from rules.definitions import Action, Rule, RuleSet  # noqa: E402
-from rules.entries import write_duration  # noqa: E402
+from rules.language.entries import write_duration  # noqa: E402
 
 PAGE = ROOT / "docs" / "packs.md"
 

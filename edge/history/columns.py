@@ -20,7 +20,8 @@ import pyarrow as pa
 from msgspec import UnsetType
 from numpy.typing import NDArray
 
-from devices.kinds import KINDS, CommandResult
+from devices.kinds import KINDS
+from devices.kinds.commands import CommandResult
 from devices.readings import Address, Channel, Reading, Scalar, parts_of
 
 WORD = pa.dictionary(pa.int32(), pa.string())

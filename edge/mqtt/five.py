@@ -15,15 +15,10 @@ from mqtt5 import DisconnectReasonCode, PublishPacket, QoS
 
 from devices.topics import Lane
 from edge.mqtt.backoff import Backoff
+from edge.mqtt.connection import Connection, Deliver, Loss
 from edge.mqtt.link import Delivery, Inbox, LinkError, LinkSettings, NotConnected, PublishRefusedError
 from edge.mqtt.rejections import RejectedError, refusal, tls_context
-from edge.mqtt.session import (
-    Connection,
-    Deliver,
-    Loss,
-    Session,
-    Turn,
-)
+from edge.mqtt.session import Session, Turn
 
 _PUBACK = 0x4002_0000
 _delivery = tuple.__new__

@@ -1,20 +1,18 @@
 """The session with the broker above one network connection; the same for both protocol versions.
 
 Connects, subscribes and connects again for ever; tells the inbox and the log what changes; recognises a
-second gateway with the same name; keeps publishing within the broker's window. What a connection is on the
-wire is said by `edge.mqtt.five` and `edge.mqtt.three`. Everything here happens in one event loop.
+second gateway with the same name; keeps publishing within the broker's window. What a connection is, is said by
+`edge.mqtt.connection`. Everything here happens in one event loop.
 """
 
 import asyncio
 import logging
-import re
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from devices.topics import Lane
 from edge.mqtt.backoff import Backoff
+from edge.mqtt.connection import REFUSED, Connect, Connection, Loss
 from edge.mqtt.link import (
     Connected,
     Delivery,
@@ -22,131 +20,19 @@ from edge.mqtt.link import (
     LinkRefused,
     LinkSettings,
     NotConnected,
-    PublishRefusedError,
 )
 from edge.mqtt.rejections import CONNECT_TIMEOUT_S, RejectedError, advice
+from edge.mqtt.retained import Collection
 
 STABLE_S = 5.0
 """A connection that lasted this long was a good one."""
 
 _SUBSCRIBE_TIMEOUT_S = 30.0
 _NOTICE_TRIES = 2  # connections that may end while they ask for notices, before nobody asks any more
-_CLOSE_TIMEOUT_S = 1.0
 _FIGHTS = 3
-_QUIET_S = 0.5
-_COLLECT_S = 10.0
-_COLLECT_MAX_BYTES = 64 * 1024 * 1024
-_REFUSED = 0x80  # reason codes from here on are failures
 
 log = logging.getLogger("anlin.mqtt")
 
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """Why a connection ended."""
-
-    reason: str
-    contested: bool = False
-    """The broker closed it and did not say why, as Mosquitto does when another client takes the session."""
-
-
-class Connection(ABC):
-    """One network connection from CONNACK to its end; it is never used again."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.session_present = False
-        self.receive_maximum = 20
-        self.broker_maximum: int | None = None
-        self.send_maximum = 20
-        """Publishes that may wait for PUBACK; 20 is what brokers allow under MQTT 3.1.1 unless configured."""
-        loop = asyncio.get_running_loop()
-        self.accepted: asyncio.Future[None] = loop.create_future()
-        """Done by CONNACK. Raises `RejectedError` or `OSError` instead."""
-        self.lost: asyncio.Future[Loss] = loop.create_future()
-        self._publishing: dict[int, asyncio.Future[None]] = {}
-        self._subscribing: dict[int, asyncio.Future[Sequence[int]]] = {}
-
-    @abstractmethod
-    def acknowledge(self, packet_ids: Sequence[int]) -> None:
-        """PUBACK; nothing if the connection is gone."""
-
-    @abstractmethod
-    def publish(
-        self, topic: str, payload: bytes, *, retain: bool, expires_in_s: int | None
-    ) -> asyncio.Future[None]:
-        """Publish at QoS 1; the future is done by PUBACK. Raises `NotConnected`, `PublishRefusedError`."""
-
-    @abstractmethod
-    def subscribe(self, filters: Sequence[str], qos: int) -> asyncio.Future[Sequence[int]]:
-        """Subscribe; the future brings one reason code a filter. Raises `NotConnected`."""
-
-    @abstractmethod
-    def unsubscribe(self, topic_filter: str) -> asyncio.Future[Sequence[int]]:
-        """Unsubscribe. Raises `NotConnected`."""
-
-    @abstractmethod
-    def pause_reading(self) -> None:
-        """Leave what comes in the network."""
-
-    @abstractmethod
-    def resume_reading(self) -> None:
-        """Read again."""
-
-    @abstractmethod
-    def disconnect(self) -> None:
-        """DISCONNECT, so that the broker publishes no will, and let go; `lost` follows."""
-
-    @abstractmethod
-    def abort(self) -> None:
-        """Let go at once; `lost` follows."""
-
-    async def close(self) -> None:
-        """Disconnect and wait for the end, with force after a second."""
-        if self.lost.done():
-            return
-        self.disconnect()
-        await asyncio.wait({self.lost}, timeout=_CLOSE_TIMEOUT_S)
-        self.abort()
-
-    def _acknowledged(self, packet_id: int, code: int, name: str) -> None:
-        waiting = self._publishing.pop(packet_id, None)
-        if waiting is None:
-            return
-        if code < _REFUSED:
-            waiting.set_result(None)
-        else:
-            waiting.set_exception(PublishRefusedError(f"the broker refuses the message ({name})"))
-
-    def _granted(self, packet_id: int, codes: Sequence[int]) -> None:
-        waiting = self._subscribing.pop(packet_id, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(codes)
-
-    def _reject(self, error: Exception) -> None:
-        if not self.accepted.done():
-            self.accepted.set_exception(error)
-            self.accepted.exception()  # whoever waited for it may have been cancelled
-
-    def _ended(self, loss: Loss) -> None:
-        """Whoever waits for an answer of this connection waits no longer."""
-        if self.lost.done():
-            return
-        self.lost.set_result(loss)
-        self._reject(RejectedError(loss.reason))
-        for published in self._publishing.values():
-            published.set_exception(NotConnected(loss.reason))
-            published.exception()  # whoever waited for it may have been cancelled
-        for answer in self._subscribing.values():
-            if not answer.done():
-                answer.set_exception(NotConnected(loss.reason))
-        self._publishing.clear()
-        self._subscribing.clear()
-
-
-Deliver = Callable[[Connection, list[Delivery]], None]
-Connect = Callable[[LinkSettings, int, Deliver], Awaitable[Connection]]
-"""Opens the network connection with this number and sends CONNECT; raises `RejectedError` or `OSError`."""
 Turn = Callable[[], Awaitable[None]]
 """Returns when it is this link's turn to connect; must be bounded."""
 
@@ -176,7 +62,7 @@ class Session:
         self._window = asyncio.Semaphore(0)
         self._paused = False
         self._collecting = asyncio.Lock()
-        self._collection: _Collection | None = None
+        self._collection: Collection | None = None
         self._notices_unanswered = 0
         self._without_notices = False
         self._said = ""
@@ -244,7 +130,7 @@ class Session:
         if len(codes) != len(filters):
             raise RejectedError("the broker's answer to the subscription does not fit it")
         for topic_filter, code in zip(filters, codes, strict=True):
-            if code >= _REFUSED:
+            if code >= REFUSED:
                 raise RejectedError(
                     f"the broker refuses the subscription to {topic_filter} (reason 0x{code:02x}):"
                     " permit this user to read it in the broker's access control list"
@@ -265,7 +151,7 @@ class Session:
             self._notices_unanswered += 1  # some brokers close the connection instead of refusing
             with suppress(TimeoutError):
                 async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_S):
-                    refused = any(code >= _REFUSED for code in await connection.subscribe(notices, 0))
+                    refused = any(code >= REFUSED for code in await connection.subscribe(notices, 0))
                 self._notices_unanswered = 0
         if refused and not self._without_notices:
             self._without_notices = True
@@ -332,10 +218,10 @@ class Session:
         """See `Link`."""
         async with self._collecting:
             connection = self._connected()
-            collection = self._collection = _Collection(topic_filter)
+            collection = self._collection = Collection(topic_filter)
             try:
                 codes = await connection.subscribe([topic_filter], 0)
-                if any(code >= _REFUSED for code in codes):
+                if any(code >= REFUSED for code in codes):
                     raise RejectedError(f"the broker refuses the subscription to {topic_filter}")
                 await collection.settle(connection)
                 await connection.unsubscribe(topic_filter)
@@ -374,37 +260,3 @@ class Session:
         if text != self._said:
             self._said = text
             log.log(level, "%s: %s", self._lane, text)
-
-
-class _Collection:
-    """Retained messages under one filter, taken out of what comes."""
-
-    def __init__(self, topic_filter: str) -> None:
-        topics = re.escape(topic_filter).replace(r"\+", "[^/]*")
-        topics = topics.replace(r"/\#", "(/.*)?").replace(r"\#", ".*")
-        self._matches = re.compile(topics, re.DOTALL).fullmatch
-        self._clock = asyncio.get_running_loop().time
-        self._last = self._clock()
-        self._room = _COLLECT_MAX_BYTES
-        self.retained: dict[str, bytes] = {}
-
-    def take(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """The others."""
-        others = []
-        for delivery in deliveries:
-            if delivery.packet_id is not None or not self._matches(delivery.topic):
-                others.append(delivery)
-            elif delivery.retain and self._room > 0:
-                self._last = self._clock()
-                self._room -= len(delivery.topic) + len(delivery.payload)
-                self.retained[delivery.topic] = delivery.payload
-        return others
-
-    async def settle(self, connection: Connection) -> None:
-        """Until nothing came for a while."""
-        self._last = self._clock()
-        end = self._last + _COLLECT_S
-        while (wait_s := min(self._last + _QUIET_S, end) - self._clock()) > 0:
-            await asyncio.wait({connection.lost}, timeout=wait_s)
-            if connection.lost.done():
-                raise NotConnected(connection.lost.result().reason)

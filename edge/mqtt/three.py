@@ -19,9 +19,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from devices.topics import Lane
 from edge.mqtt.backoff import Backoff
+from edge.mqtt.connection import Connection, Deliver, Loss
 from edge.mqtt.link import Delivery, Inbox, LinkSettings, NotConnected, PublishRefusedError
 from edge.mqtt.rejections import CONNECT_TIMEOUT_S, refusal, tls_context
-from edge.mqtt.session import Connection, Deliver, Loss, Session, Turn
+from edge.mqtt.session import Session, Turn
 
 _WAITING_MESSAGES = 512
 _WAITING_BYTES = 512 * 1024

@@ -15,6 +15,7 @@ from devices.faults import ConfigurationError, Fault
 from devices.readings import Address
 from devices.registry import Registry
 from edge.checking import engine_of, load_registry
+from edge.companions import accompanied
 from edge.replay.moments import moment, span
 from edge.replay.report import Report, json_of, lines_of
 from edge.replay.trial import Span, Trial
@@ -28,23 +29,25 @@ LINE_S = 5.0
 """Between two lines of progress where there is no terminal."""
 
 IN_FORCE = {"en": "the rules in force", "zh": "正在运行的规则"}
+BESIDE = {"en": " (beside {rules}, in force)", "zh": "（连同正在运行的 {rules}）"}
 
 
 def replay(arguments: argparse.Namespace, config: Config) -> int:
     """Run it and print the report; 0. Raises `ConfigurationError`, `StoreError`, `ReplayError`."""
     files: Sequence[Path] = arguments.rules or ()
     compared: Sequence[Path] = arguments.compare or ()
-    if files:
-        chosen, name = compiled(config, documents_of(config, files)), _names(files)
-    else:
-        chosen, name = compiled(config, in_force_or_on_disk(config)), IN_FORCE[config.language]
-    rule_sets, names = [chosen], [name]
-    if compared:
-        rule_sets.append(compiled(config, documents_of(config, compared)))
-        names.append(_names(compared))
-    report = tried(
-        config, load_registry(config), rule_sets, names, _span(arguments, config, rule_sets), arguments.jobs
-    )
+    rule_sets, names, beside = list[RuleSet](), list[str](), list[Sequence[str]]()
+    if not files:
+        rule_sets.append(compiled(config, in_force_or_on_disk(config)))
+        names.append(IN_FORCE[config.language])
+        beside.append(())
+    for named in filter(None, (files, compared)):
+        rules, companions = accompanied(config, documents_of(config, named))
+        rule_sets.append(rules)
+        names.append(_names(named, companions, config.language))
+        beside.append(companions)
+    time_ = _span(arguments, config, rule_sets)
+    report = tried(config, load_registry(config), rule_sets, names, time_, arguments.jobs).without(beside)
     if arguments.json:
         sys.stdout.write(json_of(report).decode() + "\n")
     else:
@@ -135,8 +138,9 @@ def _moment(option: str, text: str, now: int, zone: str) -> int:
         raise ConfigurationError([Fault(option, "", str(error))]) from error
 
 
-def _names(files: Sequence[Path]) -> str:
-    return ", ".join(shown_path(path) for path in files)
+def _names(files: Sequence[Path], companions: Sequence[str], language: str) -> str:
+    name = ", ".join(shown_path(path) for path in files)
+    return name + BESIDE[language].format(rules=", ".join(companions)) if companions else name
 
 
 @contextmanager

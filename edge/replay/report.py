@@ -1,7 +1,7 @@
 """What a replay has found, for people (in both languages) and for programs. Values in, lines or JSON out."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -51,6 +51,17 @@ class Report:
             sum(each.failures for each in found),
             took_s,
         )
+
+    def without(self, beside: Sequence[Collection[str]]) -> "Report":
+        """The same but of these rules of each rule set, which only ran beside."""
+        outcomes = [
+            {rule: each for rule, each in found.items() if rule not in left_out}
+            for found, left_out in zip(self.outcomes, beside, strict=True)
+        ]
+        told = {
+            rule: each for rule, each in self.differences.items() if all(rule in found for found in outcomes)
+        }
+        return replace(self, outcomes=outcomes, differences=told)
 
     def only_in(self, number: int) -> list[str]:
         """Rules that only one of two rule sets has."""

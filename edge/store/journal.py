@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from edge.store import recovery, salvage, schema
+from edge.store import damage, recovery, salvage, schema
 from edge.store.ballast import SIZE, Ballast
 from edge.store.errors import (
     CommitFailed,
@@ -252,7 +252,7 @@ class Journal:
     def _open_writer(self) -> None:
         try:
             salvage.finish(self.path)
-            self.damage = salvage.look(self.path)
+            self.damage = damage.look(self.path)
             if self.damage is None and (torn := salvage.torn_log(self.path)) is not None:
                 self.salvaged.append(torn)
         except OSError:
@@ -271,7 +271,7 @@ class Journal:
             except StoreUnwritable:
                 self.unwritable = str(error)
         except StoreUnusable as error:
-            if not salvage.is_damage(error):
+            if not damage.is_damage(error):
                 raise
             self.damage = str(error)
 

@@ -24,7 +24,7 @@ def no_marks() -> Marks:
 
 
 RecentId = tuple[str, int, int]
-"""A message's own id, its fingerprint and its arrival (Unix ms), as `devices.duplicates` remembers them."""
+"""A message's name, its fingerprint and its arrival (Unix ms), as `devices.duplicates` remembers them."""
 
 
 class OutgoingKind(StrEnum):
@@ -197,7 +197,7 @@ class Batch:
     inputs: Inputs = field(default_factory=Inputs)
     packets: Marks = field(default_factory=no_marks)
     recent: list[RecentId] = field(default_factory=list)
-    """Of those inputs whose message had an id."""
+    """Of those inputs whose message has a name (`devices.duplicates.name_of`); after a need also of those before."""
     changes: list[AlarmChange] = field(default_factory=list)
     outgoing: list[Outgoing] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)

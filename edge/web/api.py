@@ -14,6 +14,7 @@ from edge.control_client import ControlClient, ControlError, Health, Reason
 from edge.explaining import view_of
 from edge.store.reader import JournalReader
 from edge.store.records import Gap
+from edge.web.asked import checked_points, must_exist
 from edge.web.database import Database
 from edge.web.feed import AlarmFeed
 from edge.web.history import HistoryHelper
@@ -54,6 +55,10 @@ _Level = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 class _Report(msgspec.Struct, frozen=True):
     text: str
+
+
+class _Page(msgspec.Struct, frozen=True):
+    items: list[msgspec.Raw]
 
 
 class Api:
@@ -99,7 +104,7 @@ class Api:
         get(
             "/api/v1/devices/{kind}/{device}/history",
             self.history,
-            responses={200: {"model": Page[ReadingModel] | Page[StepModel]}, **_AWAY},
+            responses={200: {"model": Page[ReadingModel] | Page[StepModel]}, **_MISSING, **_AWAY},
         )
         get("/api/v1/gaps", self.gaps, responses={200: {"model": Page[GapModel]}, **_AWAY})
         get(
@@ -170,6 +175,7 @@ class Api:
 
     async def device(self, kind: _Level, device: _Level) -> Response:
         """One device with its last points."""
+        await must_exist(self._node, self._settings.site, kind, device)
         found = await self._node.request("device", address=f"{self._settings.site}/{kind}/{device}")
         return Response(bytes(found), media_type=_JSON)
 
@@ -187,7 +193,8 @@ class Api:
         """What a device said from `from` on and before `to` (the last day without them), by event time.
 
         Times are RFC 3339 with a zone, or Unix milliseconds. With a `step` (`30s`, `5m`, `1h`, `1d`) each point's
-        least, mean, greatest and last value per step; without, the readings, in pages.
+        least, mean, greatest and last value per step; without, the readings, in pages. A device that nobody knows
+        is 404, a point that its kind does not have 422.
         """
         to_ms = time.time_ns() // 1_000_000 + _AHEAD_MS if to is None else to
         from_ms = to_ms - _DAY_MS if from_ is None else from_
@@ -205,11 +212,14 @@ class Api:
             "address": f"{self._settings.site}/{kind}/{device}",
             "from_ms": from_ms,
             "to_ms": to_ms,
-            "points": points.split(",") if points else None,
+            "points": checked_points(kind, points),
             "step_ms": step_ms,
             "limit": limit,
         }
-        return Response(await self._history.ask(question | given), media_type=_JSON)
+        page = await self._history.ask(question | given)
+        if not after and not msgspec.json.decode(page, type=_Page).items:
+            await must_exist(self._node, self._settings.site, kind, device)
+        return Response(page, media_type=_JSON)
 
     async def gaps(
         self,

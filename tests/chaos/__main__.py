@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from threading import Event
 
 from tests.chaos.books import Books
 from tests.chaos.faults import SMALL_STORM, STORM, Injector
@@ -86,6 +87,7 @@ class Run:
 
     def _inject(self, world: World, injector: Injector, plan: Sequence[Step], begun: float) -> None:
         waiting = list(plan)
+        pace = Event()
         progress = 0.0
         while waiting or injector.active:
             now = time.monotonic() - begun
@@ -101,7 +103,7 @@ class Run:
                 _say(
                     f"{now:7.1f} s  … {len(world.traffic.messages)} said, {len(world.traffic.dangers)} dangers"
                 )
-            time.sleep(TICK_S)
+            pace.wait(TICK_S)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """From what ran to what is judged: reads the journal, the control socket, the broker and the cloud store."""
 
 import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from threading import Event
 from typing import Any
 
 from devices.readings import Reading
@@ -12,9 +12,10 @@ from edge.health import Code
 from rules.alarms import Transition
 from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, Verdict, judge
 from tests.chaos.plan import Fault, Step, Target, target_of
-from tests.chaos.traffic import Danger, Message
+from tests.chaos.traffic import Danger
 from tests.chaos.wires import Told
 from tests.chaos.world import World
+from tests.waiting import looks
 from tests.wire import retained_alarms
 
 CALM_MS = 6_000
@@ -24,7 +25,7 @@ LANES_APART_MS = 10_000
 LOOK_AGAIN_S = 1.0
 MARGIN_MS = 1_000
 PROBED_MS = 9_000
-"""A store that failed is tried again at the latest after so long (`edge.commits.PROBE_S`)."""
+"""A store that failed is tried again at the latest after so long (`edge.ladder.PROBE_S`)."""
 STORM_MS = 20_000
 """A device of a storm waits so long for its acknowledgement."""
 OK = 200
@@ -60,6 +61,11 @@ class Books:
             for step in steps
             if target_of(step.fault) in _DISTURBING
         )
+        self._clock_wrong = [
+            Span(int(begun_ms + step.at_s * 1_000), int(begun_ms + step.until_s * 1_000 + CALM_MS))
+            for step in steps
+            if step.fault.startswith("clock")
+        ]
         self._gaps: list[GapRow] = []
         self._stored: Counter[int] = Counter()
         self._energies: set[int] = set()
@@ -68,14 +74,13 @@ class Books:
 
     def close(self, patience_s: float) -> tuple[History, Verdict]:
         """Let everything come to rest, and judge: early if all is well, else when patience is at its end."""
-        time.sleep(REST_S)  # what is raised twice is perhaps raised again only now
-        deadline = time.monotonic() + patience_s
-        while True:
+        Event().wait(REST_S)  # what is raised twice is perhaps raised again only now
+        history = self.history()
+        for _ in looks(patience_s, LOOK_AGAIN_S):
+            if judge(history).kept:
+                break
             history = self.history()
-            verdict = judge(history)
-            if verdict.kept or time.monotonic() > deadline:
-                return history, verdict
-            time.sleep(LOOK_AGAIN_S)
+        return history, judge(history)
 
     def history(self) -> History:
         """What there is now."""
@@ -123,7 +128,7 @@ class Books:
                 for number, at in world.stormed.items()
             ],
             stored=self._stored,
-            causes=[_cause(danger, world.traffic.messages) for danger in world.traffic.dangers],
+            causes=[self._cause(danger) for danger in world.traffic.dangers],
             raises=[
                 Raise(key, id_, transition is Transition.RERAISED)
                 for transition, key, id_ in self._transitions
@@ -224,6 +229,32 @@ class Books:
             if step.fault in _UNWRITABLE
         ]
 
+    def _cause(self, danger: Danger) -> Cause:
+        return Cause(
+            danger.device,
+            danger.keys,
+            tuple(danger.raising),
+            tuple(danger.ending),
+            danger.stands_after_end,
+            not danger.delay_s or not danger.ending or self._lasted(danger),
+        )
+
+    def _lasted(self, danger: Danger) -> bool:
+        """Whether the gateway must see that it lasted: by the times that its device gave, or as the broker saw it."""
+        messages = self._world.traffic.messages
+        begun = [at for each in danger.raising if (at := messages[each].acknowledged_ms) is not None]
+        ended = [at for each in danger.ending if (at := messages[each].sent_ms) is not None]
+        if not begun or not ended or self._are_times_believed(danger):
+            return True
+        return min(ended) - max(begun) > danger.delay_s * 1_000 + MARGIN_MS
+
+    def _are_times_believed(self, danger: Danger) -> bool:
+        """Whether the gateway had the right time when it met what is said of a danger."""
+        messages = [self._world.traffic.messages[each] for each in (*danger.raising, *danger.ending)]
+        first = min(each.sent_ms or 0 for each in messages)
+        last = max(self._arrived_by(each.acknowledged_ms or 0) for each in messages)
+        return not any(span.from_ms <= last and first <= span.to_ms for span in self._clock_wrong)
+
     def _arrived_by(self, at_ms: int) -> int:
         """When the gateway has certainly met what the broker had at ``at_ms``."""
         by = at_ms
@@ -231,23 +262,6 @@ class Books:
             if begin <= by <= end:
                 by = end
         return by
-
-
-def _cause(danger: Danger, messages: Sequence[Message]) -> Cause:
-    certain = True
-    if danger.delay_s and danger.ending:
-        begun = [messages[each].acknowledged_ms for each in danger.raising]
-        ended = [messages[each].sent_ms for each in danger.ending]
-        known = [each for each in begun if each is not None], [each for each in ended if each is not None]
-        certain = not all(known) or min(known[1]) - max(known[0]) > danger.delay_s * 1_000 + MARGIN_MS
-    return Cause(
-        danger.device,
-        danger.keys,
-        tuple(danger.raising),
-        tuple(danger.ending),
-        danger.stands_after_end,
-        certain,
-    )
 
 
 def _timeless(gaps: Counter[tuple[bytes, ...]]) -> Counter[tuple[bytes, ...]]:

@@ -9,14 +9,14 @@ import argparse
 import gzip
 import os
 import sys
-import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 HOST = "127.0.0.1"
 BAD = b",device=refused"
+HANG_S = 5
 MOST_LINES = 50
 """What a store takes at once while it answers 413."""
 
@@ -48,6 +48,8 @@ class Store:
         self._file = os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._orders = orders
         self._turn = Lock()
+        self.hang = Event()
+        """Never set."""
 
     @property
     def order(self) -> str:
@@ -73,7 +75,7 @@ def _handler(store: Store) -> type[BaseHTTPRequestHandler]:
             order = store.order
             status, headers = ANSWERS.get(order, (204, {}))
             if status == -2:
-                time.sleep(5)
+                store.hang.wait(HANG_S)
                 self.close_connection = True
             elif status == -1:
                 if BAD not in body:

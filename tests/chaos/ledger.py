@@ -15,6 +15,9 @@ _OWN = ("store_failed", "store_damaged", "throttled")
 UNCOUNTED_MS = 61_000
 """A row of a babbling device is written each minute, a second after what it counts."""
 
+OWN_SLACK_MS = 500
+"""Between two looks at the ledger's own clock."""
+
 UNKNOWN = 0
 """The losses of a gap of which nobody can know how many."""
 
@@ -28,7 +31,7 @@ class Said(NamedTuple):
     at_ms: int
     """When it was acknowledged."""
     repeatable: bool
-    """It has an id, so it must be stored once at most."""
+    """The gateway knows it again by its id or its time, so it must be stored once at most."""
     sent_ms: int | None = None
     """When it was first sent; None: just before it was acknowledged."""
     arrived_by_ms: int | None = None
@@ -46,8 +49,8 @@ class Cause(NamedTuple):
     ended_by: Sequence[int]
     stands_after_end: bool
     certain: bool = True
-    """It lasted longer than the delay of its rule also as the broker saw it. What a device holds back and says at
-    once, begin and end, raises nothing while the gateway hears: there a delay runs from the arrival (docs/adr/0009).
+    """It lasted longer than the delay of its rule, by the times that its device gave; where the gateway did not
+    believe these, because its own clock was wrong, also as the broker saw it (docs/adr/0009).
     """
 
 
@@ -202,7 +205,7 @@ def judge(history: History) -> Verdict:
                     if said.repeatable and history.stored.get(said.number, 0) > 1
                 ],
                 f"{sum(history.stored.get(said.number, 0) > 1 for said in history.said if not said.repeatable)}"
-                " without an id came twice",
+                " that nothing tells from new ones came twice",
             ),
             *_alarms(history, {said.number for said in missing}),
             _orphans(history),
@@ -255,10 +258,15 @@ def _untold(lost: Sequence[Said], history: History) -> tuple[list[Said], list[Sa
     """Those really lost, and those that a gateway took with it which was killed while it could not write: that it
     had left them out is nowhere (docs/adr/0008).
     """
-    spans = [Span(span.from_ms, at) for span in history.unwritable for at in history.crashes if _in(at, span)]
-    untold = [said for said in lost if any(_met(said, span, history.slack_ms) for span in spans)]
+    untold = [said for said in lost if _untaught(said, history)]
     numbers = {said.number for said in untold}
     return [said for said in lost if said.number not in numbers], untold
+
+
+def _untaught(said: Said, history: History) -> int:
+    """How many gateways may have met it that were killed while they could not write: the next knows nothing of it."""
+    spans = [Span(span.from_ms, at) for span in history.unwritable for at in history.crashes if _in(at, span)]
+    return sum(_met(said, span, OWN_SLACK_MS) for span in spans)
 
 
 def _forgive(
@@ -284,15 +292,18 @@ def _forgive(
 
 
 def _given_anew(history: History) -> dict[str, int]:
-    """By device: how many messages that raise its alarm a killed broker gave again. Without an id, and without the
-    mark of a redelivery (it had not saved that it had sent them), nobody can tell them from new ones.
+    """By device: how many messages that raise its alarm a killed broker may have given again, as new ones: without the
+    mark of a redelivery, because it had not saved that it had sent them. The gateway knows them by their id or time;
+    not those that have neither, nor those met before a crash by one that could not write what it had heard.
     """
     if not history.forgotten:
         return {}
-    nameless = {said.number for said in history.said if not said.repeatable}
+    said = {each.number: each for each in history.said}
     return {
         cause.device: sum(
-            history.stored.get(number, 1) - 1 for number in cause.raised_by if number in nameless
+            _untaught(said[number], history) if said[number].repeatable else history.stored.get(number, 1) - 1
+            for number in cause.raised_by
+            if number in said
         )
         for cause in history.causes
     }
@@ -348,7 +359,7 @@ def _alarms(history: History, missing: Collection[int]) -> list[Row]:
             "alarms raised twice",
             sum(len(cause.keys) for cause in history.causes),
             twice,
-            f"{sum(map(bool, anew.values()))} devices without ids repeated by a killed broker",
+            f"{sum(map(bool, anew.values()))} devices whose message a killed broker may have given as a new one",
         ),
         Row("alarms that outlive their cause", len(history.causes), stuck),
         Row("versions that ran backwards", len(history.told), _backwards(history.told)),

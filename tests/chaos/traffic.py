@@ -1,8 +1,8 @@
 """What a community says: telemetry of mixed kinds, and deliberate dangers of which the ledger knows the alarms.
 
-Each message carries a number of its own (``n``), which the journal keeps with the reading; two of three carry an
-``id``. Only those are said again after a broken connection, as a careful device does. A danger has a device of
-its own, so its alarm must be raised once and never again.
+Each message carries a number of its own (``n``), which the journal keeps with the reading, and its time; two of three
+carry an ``id``. What the gateway knows again (docs/adr/0022) is said again after a broken connection, as a careful
+device does. A danger has a device of its own, so its alarm must be raised once and never again.
 """
 
 import json
@@ -29,7 +29,7 @@ class Message:
     payload: bytes
     lane: str
     repeatable: bool
-    """It has an id: the gateway knows it again."""
+    """The gateway knows it again: it has an id, or travels in the safety session, where its time does."""
     sent_ms: int | None = None
     """Unix ms of the first try."""
     acknowledged_ms: int | None = None
@@ -125,15 +125,16 @@ class Traffic:
         self, topic: str, values: dict[str, object], now: float, *, lane: str | None = None
     ) -> Message:
         number = len(self.messages)
-        repeatable = number % 3 != 0
+        named = number % 3 != 0
         ts = max(int(now * 1000), self._last_ts.get(topic, 0) + 1)
+        ts += ts % 1_000 == 0  # a whole second tells nothing
         self._last_ts[topic] = ts
         if self.reordering and topic.startswith("charger/p"):
             ts -= self._chance.randrange(0, 60_000)
-        body = {**values, "n": number, "ts": ts} | ({"id": f"m{number}"} if repeatable else {})
+        body = {**values, "n": number, "ts": ts} | ({"id": f"m{number}"} if named else {})
         kind, _, channel = topic.split("/", 2)
         lane = lane or ("safety" if channel != "telemetry" else _LANES[kind])
-        message = Message(number, topic, json.dumps(body).encode(), lane, repeatable)
+        message = Message(number, topic, json.dumps(body).encode(), lane, named or lane == "safety")
         self.messages.append(message)
         return message
 

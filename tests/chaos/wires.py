@@ -18,6 +18,7 @@ import mqtt5
 from mqtt5 import PublishPacket, QoS
 
 from tests.chaos.traffic import Message
+from tests.waiting import looks
 from tests.wire import cut
 
 HOST = "127.0.0.1"
@@ -251,9 +252,4 @@ class Ear(_Stubborn):
 
 def wait_until(condition: Callable[[], object], timeout_s: float) -> bool:
     """Whether it became true in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    return any(condition() for _ in looks(timeout_s, 0.05))

@@ -5,7 +5,6 @@ Ears listen at the broker itself.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -31,6 +30,7 @@ from tests.chaos.traffic import Message, Traffic
 from tests.chaos.wires import Devices, Ear, wait_until
 from tests.gateway import ANLIN, ROOT, Gateway, gone
 from tests.servers import Mosquitto, Server
+from tests.waiting import PATIENCE_S
 
 TALKERS = 3
 STEP_S = 0.02
@@ -46,12 +46,9 @@ class Cloud(Server):
 
     def command(self) -> list[str]:
         return [
-            *(sys.executable, "-m", "tests.chaos.cloud"),
+            *("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.chaos.cloud"),
             *("--port", str(self.port), "--folder", str(self.folder)),
         ]
-
-    def prepare(self) -> None:
-        os.environ.setdefault("PYTHONPATH", str(ROOT))
 
     def answer(self, order: str) -> None:
         """From the next request on; `usual` is 204."""
@@ -136,7 +133,7 @@ class World:
             for thread in (self.ear, *self.devices):
                 thread.start()
                 undo.callback(thread.end)
-            assert self.ear.listening.wait(10)
+            assert self.ear.listening.wait(PATIENCE_S)
             self._people = [
                 threading.Thread(target=self._speak, name="voice", daemon=True),
                 threading.Thread(target=self._see_to_alarms, name="people", daemon=True),
@@ -260,6 +257,15 @@ class World:
         self._storms.clear()
 
     def keep(self) -> None:
-        """Copy what the servers wrote beside the gateway's files, as evidence."""
+        """Evidence beside the gateway's files: what the servers wrote, what was heard, what dangers were said."""
+        heard = self.ear.heard
+        messages = self.traffic.messages
+        staged = (each for danger in self.traffic.dangers for each in (*danger.raising, *danger.ending))
+        for name, things in (
+            ("heard", (*heard.alarms, *heard.orders)),
+            ("staged", [messages[number] for number in staged]),
+        ):
+            lines = (json.dumps(asdict(each), default=bytes.decode) for each in things)
+            (self.folder / f"{name}.jsonl").write_text("\n".join(lines))
         for name, server in (("broker", self.broker), ("cloud", self.cloud)):
             shutil.copytree(server.folder, self.folder / name, dirs_exist_ok=True)

@@ -1,0 +1,130 @@
+"""`anlin alarms`: what stands, one alarm in full, why it came, and a person's word on it.
+
+What is read comes from the journal, read only, so it answers without a running gateway, too; a person's word goes
+to the gateway by its socket.
+"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from edge.verbs import Failure, add_config, add_verb, config_of, journal_of, print_json, socket_of, tell
+
+if TYPE_CHECKING:
+    from edge.settings import Config
+    from edge.verbs import Verbs
+    from rules.alarms import Alarm
+
+_SOME_ID = "01JD3ZK2V8Q5T9W4M7N6P0R1SX"
+
+
+def add_alarms(verbs: "Verbs") -> None:
+    """Declare them."""
+    example = f'ack {_SOME_ID} --by Wang --comment "on my way"'
+    does = "what stands; acknowledge or close it"
+    alarms = add_verb(verbs, "alarms", _list, does, example)
+    add_config(alarms)
+    alarms.add_argument("--json", action="store_true", help="JSON, for programs")
+    below = alarms.add_subparsers(metavar="COMMAND")
+    listed = add_verb(below, "list", _list, "alarms that stand, worst first", "--json")
+    shown = add_verb(below, "show", _show, "one alarm, standing or not", _SOME_ID)
+    does = "why an alarm came: what was seen, which limit, since when, which rule, what ends it"
+    explained = add_verb(below, "explain", _explain, does, _SOME_ID)
+    example = f'{_SOME_ID} --by Wang --comment "on my way"'
+    acked = add_verb(below, "ack", _order, "say that a person looks after it", example)
+    does = "take an alarm off the board that nothing but a person ends"
+    closed = add_verb(below, "close", _order, does, f'{_SOME_ID} --by Wang --comment "visited, she is well"')
+    for parser in (shown, explained, acked, closed):
+        parser.add_argument("id", metavar="ID", help="as `anlin alarms list` shows it")
+    for parser, op in ((acked, "ack"), (closed, "close")):
+        parser.add_argument("--by", required=True, metavar="NAME", help="who says so")
+        parser.add_argument("--comment", required=True, metavar="TEXT", help="why, or what happens next")
+        parser.set_defaults(op=op)
+    for parser in (listed, shown, explained, acked, closed):
+        add_config(parser, argparse.SUPPRESS)  # also after the inner command; said before it, it stays
+    for parser in (listed, shown, explained):
+        parser.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="JSON, for programs"
+        )
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edge.reports import AlarmLine, alarm_lines
+    from edge.store.reader import JournalReader
+
+    config = config_of(arguments)
+    with JournalReader(journal_of(config)) as reader:
+        standing = sorted(reader.standing_alarms(), key=lambda alarm: (alarm.severity.rank, alarm.raised_at))
+    wires = [alarm.wire() for alarm in standing]
+    if arguments.json:
+        print_json(b"[" + b",".join(wires) + b"]")
+        return 0
+    lines = [msgspec.json.decode(wire, type=AlarmLine) for wire in wires]
+    print("\n".join(alarm_lines(lines, config.language, config.timezone)))
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    alarm = _alarm(config_of(arguments), arguments.id)
+    _print_alarm(alarm.wire(), as_json=arguments.json)
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edge.explaining import explain, view_of
+
+    config = config_of(arguments)
+    alarm = _alarm(config, arguments.id)
+    if arguments.json:
+        if (view := view_of(alarm)) is None:
+            raise Failure(f"alarm {alarm.id} was stored before alarms kept their reasons")
+        print_json(msgspec.json.encode(view))
+    else:
+        print("\n".join(explain(alarm, config.language, config.timezone)))
+    return 0
+
+
+def _order(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from edge.control_client import request
+    from edge.reports import already_acked
+
+    answer = request(
+        socket_of(config_of(arguments)),
+        arguments.op,
+        alarm_id=arguments.id,
+        by=arguments.by,
+        comment=arguments.comment,
+    )
+    _print_alarm(bytes(answer), as_json=False)
+    if arguments.op == "ack":
+        alarm = msgspec.json.decode(answer, type=dict[str, object])
+        told = already_acked(alarm, arguments.by, arguments.comment)
+        if told is not None:
+            tell(f"anlin: {told}")
+    return 0
+
+
+def _alarm(config: "Config", alarm_id: str) -> "Alarm":
+    from edge.store.reader import JournalReader
+
+    with JournalReader(journal_of(config)) as reader:
+        alarm = reader.alarm(alarm_id)
+    if alarm is None:
+        raise Failure(f"no alarm {alarm_id} in the journal: see `anlin alarms list`")
+    return alarm
+
+
+def _print_alarm(wire: bytes, *, as_json: bool) -> None:
+    import msgspec
+
+    from edge.reports import detail_lines
+
+    if as_json:
+        print_json(wire)
+    else:
+        print("\n".join(detail_lines(msgspec.json.decode(wire, type=dict[str, object]))))

@@ -1,0 +1,165 @@
+"""Common causes: when a whole shed, unit or building has the same alarm together, one alarm names them all.
+
+A rule with ``fold`` watches its own alarms by place. Where enough of them come within a short time, and they are a
+large enough share of the devices there that could have it too, a fold is raised: an alarm of the gateway about the
+place, with every member's key. The members are suppressed and say into what they are folded. Further ones join,
+those that end leave, and when fewer than ``least`` are left the fold ends and the rest stand alone again.
+
+Nothing here ends an alarm: a fold only says what is told by itself.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from devices.kinds.traits import Kind
+from devices.readings import Address, Scalar, parts_of
+from rules.alarms import Alarm, alarm_key
+from rules.definitions import Fold, Rule, Text
+from rules.language.entries import Entry
+from rules.language.texts import EVERYWHERE, read_texts
+from rules.places import Level, Neighbourhood, Place, level_of, name_of
+from rules.state import Device, State
+from rules.vocabulary import Point, Sort, Vocabulary
+
+LEAST_LEAST, LEAST_DEFAULT, LEAST_MOST = 2, 3, 1_000
+WITHIN_DEFAULT_MS = 120_000
+SHARE_DEFAULT = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What a fold says of its members."""
+
+    place: dict[str, str]
+    values: dict[str, Scalar]
+    text: dict[str, str]
+
+
+class Folds:
+    """Which alarms belong together."""
+
+    def __init__(self, rules: Iterable[Rule], around: Neighbourhood, gateway: Address) -> None:
+        self._around = around
+        self._gateway = gateway
+        self._folds = {rule.id: (rule, rule.fold) for rule in rules if rule.fold is not None}
+
+    def levels(self) -> Iterator[tuple[str, Level]]:
+        """Each rule that is looked up, with the levels that it is looked up by."""
+        for name, (_, fold) in self._folds.items():
+            for level in fold.same:
+                yield name, level
+
+    def key(self, rule: str, place: Place) -> str:
+        """Of the alarm that folds this rule at a place."""
+        return alarm_key(rule, self._gateway, place)
+
+    def placed(self, rule: str, address: Address) -> Iterator[tuple[Level, Place]]:
+        """Where an alarm of this device may be folded, the farthest place first."""
+        if rule in self._folds:
+            for level in reversed(self._folds[rule][1].same):
+                place = self._around.place(address, level)
+                if place is not None:
+                    yield level, place
+
+    def gathering(
+        self, state: State, come: Alarm, level: Level, place: Place, at: int
+    ) -> tuple[Alarm, ...] | None:
+        """What stands already and is to be folded with this alarm, which has just come; None: no fold is due."""
+        rule, fold = self._folds[come.rule]
+        standing = state.standing.of(rule.id, place)
+        if len(standing) + 1 < fold.least:
+            return None
+        alarms = [state.alarms[key] for key in sorted(standing) if key != come.key]
+        fresh = tuple(alarm for alarm in alarms if alarm.raised_at > at - fold.within_ms)
+        if len(fresh) + 1 < fold.least or not self._is_share(state, come, (level, place), fresh, at):
+            return None
+        return fresh
+
+    def reach(self, state: State, come: Alarm, others: Sequence[Alarm], farthest: Place, at: int) -> Place:
+        """The nearest place that holds all of these: what is silent in one building alone is not the site's."""
+        nearest, kind = farthest, come.kind
+        for level, place in self.placed(come.rule, come.address):
+            smaller = len(self._around.members(place, level, kind)) < self._count(nearest, kind)
+            if smaller and self.gathering(state, come, level, place, at) == others:
+                nearest = place
+        return nearest
+
+    def _count(self, place: Place, kind: str) -> int:
+        return len(self._around.members(place, level_of(place), kind))
+
+    def _is_share(
+        self, state: State, come: Alarm, where: tuple[Level, Place], fresh: tuple[Alarm, ...], at: int
+    ) -> bool:
+        """Whether the others there that are well are few enough; asks no more of them than it must."""
+        rule, fold = self._folds[come.rule]
+        level, place = where
+        count, well = len(fresh) + 1, 0
+        standing = state.standing.of(rule.id, place)
+        for device in self._heard(state, level, place, rule.kind):
+            if device.address == come.address or alarm_key(rule.id, device.address) in standing:
+                continue
+            # A device that has not spoken lately may be about to fall silent, too.
+            well += device.last_seen > at - fold.within_ms if rule.silent_for_ms else not device.silences
+            if count < fold.share * (count + well):
+                return False
+        return True
+
+    def _heard(self, state: State, level: Level, place: Place, kind: str) -> Iterator[Device]:
+        """The devices of a kind there that were ever heard; on the site also those that nobody registered."""
+        if level is Level.SITE:
+            yield from (each for each in state.devices.values() if each.kind == kind and each.last_seen)
+            return
+        for address in self._around.members(place, level, kind):
+            device = state.devices.get(address)
+            if device is not None and device.last_seen:
+                yield device
+
+    def least(self, rule: str) -> int:
+        """With fewer members a fold ends; of a rule that folds no more, the last."""
+        return self._folds[rule][1].least if rule in self._folds else 1
+
+    def told(self, state: State, rule_id: str, place: Place, count: int) -> Telling:
+        """What a fold of so many says."""
+        rule, fold = self._folds[rule_id]
+        level = level_of(place)
+        where = self._around.told(place, level, rule.kind)
+        heard = sum(1 for _ in self._heard(state, level, place, rule.kind))
+        values: dict[str, Scalar] = {"count": count, "heard": heard}
+        if level is Level.GROUP:
+            values["group"] = name_of(place)
+        return Telling(where, values, rendered(fold.text, self._gateway, where, values))
+
+
+def rendered(
+    text: Mapping[str, Text], gateway: Address, place: Mapping[str, str], values: Mapping[str, Scalar]
+) -> dict[str, str]:
+    """The text of an alarm of the gateway about a place."""
+    site, kind, name = parts_of(gateway)
+    names: dict[str, Scalar] = {**place, **values, "device": name, "kind": kind, "site": site}
+    names[EVERYWHERE] = not place
+    if "floor" in place:
+        names["place_floor"] = place["floor"]
+    return {language: each.render(names) for language, each in text.items()}
+
+
+def read_fold(entry: Entry, kind: Kind, *, uses_event: bool) -> Fold | None:
+    """``fold`` of a rule; faults go into the entry."""
+    below = entry.entry("fold")
+    if below is None:
+        return None
+    below.known({"same", "least", "share", "within", "text"}, required=["same", "text"])
+    same = below.words("same", [str(level) for level in Level])
+    least = below.whole("least", LEAST_LEAST, LEAST_MOST) or LEAST_DEFAULT
+    share = below.number("share", 0.01, 1.0) or SHARE_DEFAULT
+    within_ms = below.duration("within", least_ms=1_000) or WITHIN_DEFAULT_MS
+    if not kind.on_wire:
+        entry.fault("fold", f"{kind.name} stands at no place")
+    if uses_event:
+        entry.fault("fold", "is for what devices are, not for events and tracks")
+    if entry.fields.get("safety") == "true":
+        entry.fault("fold", "a rule with `safety` is always told by itself")
+    numbers = {name: Point(name, Sort.NUMBER) for name in ("count", "heard")}
+    vocabulary = Vocabulary(kind, {**numbers, "group": Point("group", Sort.TEXT)})
+    text = read_texts(below, vocabulary, events=False)
+    levels = tuple(level for level in Level if level in same)
+    return Fold(levels, least, share, within_ms, text)
