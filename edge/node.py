@@ -211,7 +211,7 @@ class Node:
             now_ms=self.clock.now_ms,
             board=lambda: self.board,
             on_sent=self._effects.sent,
-            adopt=Adoption(self, self.clock).adopt,
+            adopt=Adoption(self, self.clock, begun=self.commits.begun).adopt,
         )
         self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
 

@@ -11,17 +11,17 @@ from heapq import heappush
 
 from msgspec.structs import replace
 
-from devices.readings import Address, address_of, parts_of
+from devices.readings import Address, address_of
 from rules.alarms import Alarm, Severity, Transition, alarm_key
 from rules.annunciation.chattering import SHELF_MS, chatters, may_shelve
 from rules.annunciation.common_causes import UNHEARD, Folds, Telling
 from rules.annunciation.floods import KIND, Floods
 from rules.annunciation.suppression import Suppression
 from rules.definitions import Rule
-from rules.ids import ulid
 from rules.places import Level, Neighbourhood, Place
 from rules.standing import Standing
 from rules.state import Deadline, Device, State
+from rules.stays import begin_stay
 
 FOLD, FLOOD, SHELF = "fold:", "flood:", "shelf:"
 """Begin the conditions of our deadlines; the key of an alarm follows."""
@@ -246,26 +246,8 @@ class Annunciation:
                 raised_at=at,
             )
         else:
-            state.stays += 1
-            site, kind, name = parts_of(self._gateway)
-            fold = Alarm(
-                id=ulid(at, self._site, self._node, key, state.stays),
-                key=key,
-                rule=rule.id,
-                severity=rule.severity,
-                site=site,
-                node=self._node,
-                kind=kind,
-                device=name,
-                place={},
-                text={},
-                values={},
-                source_time=at,
-                received_at=at,
-                first_raised_at=at,
-                raised_at=at,
-                track=place,
-                ack_required=rule.ack_required,
+            fold = begin_stay(
+                state, rule, key, self._gateway, at, site=self._site, node=self._node, track=place
             )
         fold = _with(fold, members, telling)
         if place is not None:
