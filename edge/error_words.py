@@ -59,7 +59,35 @@ ERRORS = Phrases.of(
 )
 """One sentence each."""
 
+MESSAGES = Phrases.of(
+    {
+        r"no connection to the broker \((.+)\)": "未连接的会话：{1}",
+        r"the (\S+) process is not running": "{1} 进程未运行",
+        r"the (\S+) process has just been started again": "{1} 进程刚刚重新启动",
+        r"(\d+) messages were not evaluated": "{1} 条消息未处理",
+        r"(\d+) messages of cameras with too many tracks": "{1} 条消息来自跟踪目标过多的摄像头",
+        r"the embedded broker keeps nothing: a restart loses what is on its way": "它不保存消息，重启会丢失途中的消息",
+        r"the engine failed: (.+)": "引擎出错：{1}",
+        r"a delay has run out (\d+) s ago and is not taken": "有延时已到期 {1} 秒未处理",
+        r"the broker refuses (.+)": "MQTT 服务器拒绝 {1}",
+        r"(\d+) publications wait and the broker acknowledges none": "{1} 条发布在等待，MQTT 服务器一条也未确认",
+        r"the time is not known: times are provisional, and nothing goes to the cloud store until it is": (
+            "时间未知：所记时间待校正，在此之前不向云端发送"
+        ),
+        r"too many messages from (.+?)( and \d+ more)?": "消息过多：{1}{2}",
+        r"readings are not stored: (.+)": "读数未保存：{1}",
+        r"rules on disk are faulty and not in force: (.+)": "磁盘上的规则有错误，未启用：{1}",
+        r"rules on disk differ: (.+); apply with (.+)": "{1}；用 {2} 启用",
+    }
+)
+"""What the gateway says of itself, as far as it has no name or answer of another in it (`edge.condition`)."""
+
 
 def told(error: object, language: str) -> str:
     """An error for people."""
     return ERRORS.say(str(error), language)
+
+
+def message_of(reason: str, language: str) -> str:
+    """What is wrong with the gateway, for people."""
+    return MESSAGES.say(reason, language)

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from edge.control_client import Health
+from edge.error_words import message_of
 from edge.report_words import (
     CLOUD,
     GAP_REASONS,
@@ -224,7 +225,14 @@ def _gateway(health: Health, language: str) -> Iterator[str]:
     for reason in health.reasons:
         what, remedy = REASONS.get(reason.code, (reason.code, reason.remedy))
         told = reason.remedy if language != "zh" else remedy
-        yield "  " + say("reason", language, code=reason.code, message=reason.message, remedy=told, what=what)
+        yield "  " + say(
+            "reason",
+            language,
+            code=reason.code,
+            message=message_of(reason.message, language),
+            remedy=told,
+            what=what,
+        )
 
 
 def _standing(standing: Sequence[AlarmLine], language: str, zone: str) -> Iterator[str]:

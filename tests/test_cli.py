@@ -20,7 +20,7 @@ from cloud_bridge.source import State
 from edge.cli import main
 from edge.control import ControlServer, Refused, Request
 from edge.control_client import SOCKET_NAME, _away
-from edge.error_words import told
+from edge.error_words import message_of, told
 from edge.health import Code
 from edge.report_words import CLOUD, LABELS, WORDS
 from edge.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, status_lines
@@ -537,6 +537,7 @@ def test_status_is_in_chinese_and_every_reason_has_its_words() -> None:
     lines = list(status_lines(report, "zh", "Asia/Shanghai"))
     assert lines[0] == "c1/gw-1：部分功能异常，已运行 2 天，3 台设备（在线 2，离线 1，未登记 1）"
     assert len(set(lines[1 : 1 + len(Code)])) == len(Code)
+    assert message_of("no connection to the broker (bulk)", "zh") == "未连接的会话：bulk"
     assert "do this" not in "\n".join(lines)
     assert "当前告警：1" in lines
     assert lines[-1] == "云端：需要人工处理，待转发：读数 5 条"
