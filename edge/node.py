@@ -179,7 +179,7 @@ class Node:
             patient=failed is None,
         )
         begin = partial(self.timekeeper.begin, recovered)
-        self.replayed = restore(intake, recovered, self.journal, begin)
+        self.replayed = restore(intake, recovered, self.journal, begin, self._registry.mounted)
         # Ids go on rising: news of what was sent before the failure must not hit a new row.
         intake.next_outgoing_id = max(intake.next_outgoing_id, first_outgoing_id + 1)
         waiting = recovered.outgoing
