@@ -24,6 +24,7 @@ from edge.shell.verbs import (
     add_config,
     add_verb,
     config_of,
+    spoken,
     tell,
     tell_faults,
 )
@@ -51,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except _expected() as error:
-        tell(f"anlin: {error}")
+        from edge.error_words import told
+
+        tell(f"anlin: {told(error, spoken(arguments))}")
         return EXIT_WRONG
     return code
 
@@ -171,6 +174,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from edge.checking import check, load_registry, load_rules
     from edge.config import examine
+    from edge.shell.reports import say
 
     config, faults = examine(arguments.config, os.environ)
     faults += check(config)
@@ -179,7 +183,7 @@ def _check(arguments: argparse.Namespace) -> int:
         return EXIT_CONFIGURATION
     registry, rules = load_registry(config), load_rules(config)
     devices, places = len(registry.devices), len(registry.places)
-    print(f"no faults: {devices} devices in {places} places, {len(rules.rules)} rules")
+    print(say("no faults", config.language, devices=devices, places=places, rules=len(rules.rules)))
     return 0
 
 

@@ -59,6 +59,7 @@ async def order(*argv: str) -> int:
 @pytest.fixture(autouse=True)
 def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANLIN_LANGUAGE", "en")
 
 
 def test_a_released_door_is_ordered_once_and_kept_with_the_alarm(

@@ -66,8 +66,9 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    alarm = _alarm(config_of(arguments), arguments.id)
-    _print_alarm(alarm.wire(), as_json=arguments.json)
+    config = config_of(arguments)
+    alarm = _alarm(config, arguments.id)
+    _print_alarm(alarm.wire(), config, as_json=arguments.json)
     return 0
 
 
@@ -93,17 +94,18 @@ def _order(arguments: argparse.Namespace) -> int:
     from edge.control_client import request
     from edge.shell.reports import already_acked
 
+    config = config_of(arguments)
     answer = request(
-        socket_of(config_of(arguments)),
+        socket_of(config),
         arguments.op,
         alarm_id=arguments.id,
         by=arguments.by,
         comment=arguments.comment,
     )
-    _print_alarm(bytes(answer), as_json=False)
+    _print_alarm(bytes(answer), config, as_json=False)
     if arguments.op == "ack":
         alarm = msgspec.json.decode(answer, type=dict[str, object])
-        told = already_acked(alarm, arguments.by, arguments.comment)
+        told = already_acked(alarm, arguments.by, arguments.comment, config.language, config.timezone)
         if told is not None:
             tell(f"anlin: {told}")
     return 0
@@ -119,7 +121,7 @@ def _alarm(config: "Config", alarm_id: str) -> "Alarm":
     return alarm
 
 
-def _print_alarm(wire: bytes, *, as_json: bool) -> None:
+def _print_alarm(wire: bytes, config: "Config", *, as_json: bool) -> None:
     import msgspec
 
     from edge.shell.reports import detail_lines
@@ -127,4 +129,5 @@ def _print_alarm(wire: bytes, *, as_json: bool) -> None:
     if as_json:
         print_json(wire)
     else:
-        print("\n".join(detail_lines(msgspec.json.decode(wire, type=dict[str, object]))))
+        told = msgspec.json.decode(wire, type=dict[str, object])
+        print("\n".join(detail_lines(told, config.language, config.timezone)))

@@ -100,10 +100,12 @@ def _jobs(text: str) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from edge.checking import load_rules
+    from edge.shell.reports import say
 
-    rules = load_rules(config_of(arguments), *arguments.files).rules
-    examples = sum(len(rule.examples) for rule in rules)
-    print(f"no faults: {len(rules)} rules in {len({rule.file for rule in rules})} files, {examples} examples")
+    config = config_of(arguments)
+    rules = load_rules(config, *arguments.files).rules
+    files, examples = len({rule.file for rule in rules}), sum(len(rule.examples) for rule in rules)
+    print(say("no faults in rules", config.language, rules=len(rules), files=files, examples=examples))
     return 0
 
 
