@@ -20,7 +20,7 @@ from rules.evidence import evidence, influenced
 from rules.hours import Calendar
 from rules.ids import ulid
 from rules.instructions import EXPIRES_MS
-from rules.language.texts import Language, late_note
+from rules.language.texts import Language, late_note, unheard_note
 from rules.orders import orders_of
 from rules.places import Neighbourhood, PlaceOf
 from rules.state import Device, Ongoing, State
@@ -91,6 +91,8 @@ class Board:
         text = _text(rule, device, ongoing, values, place)
         if late:
             text = self._late(text, state.now, so_at)
+        if device.awaited_since and not device.last_seen:
+            text = {language: each + unheard_note(Language(language)) for language, each in text.items()}
         why = evidence(rule, device, ongoing, values, so_at, None if standing is None else standing.why)
         received_at = device.last_seen or at
         source_time = device.source_time or at

@@ -16,18 +16,7 @@ from typing import Protocol
 import aiomqtt
 
 from devices.topics import Topics
-from simulators.causes import (
-    Cause,
-    Handling,
-    Load,
-    Ordering,
-    Outage,
-    Person,
-    Saying,
-    Setting,
-    Surrounding,
-    Unsetting,
-)
+from simulators import causes
 from simulators.connections import LAST_RETRY_S, Broker, heed_cancellation
 from simulators.device import Happening
 from simulators.fleet import Fleet, Tempo
@@ -48,10 +37,10 @@ class Surroundings(Protocol):
     Each says whether it could be done; what cannot be done from here is told to a person.
     """
 
-    async def outage(self, outage: Outage) -> bool:
+    async def outage(self, outage: causes.Outage) -> bool:
         """Stop or start the broker, the cloud store or the gateway."""
 
-    async def handle(self, handling: Handling, alarm_ids: Sequence[str]) -> bool:
+    async def handle(self, handling: causes.Handling, alarm_ids: Sequence[str]) -> bool:
         """Acknowledge or close these alarms as a person does."""
 
 
@@ -127,30 +116,30 @@ class Play:
                 self._tell(Happened(simulation.story_s, cause))
             await self._happen(cause)
 
-    async def _happen(self, cause: Cause) -> None:
+    async def _happen(self, cause: causes.Cause) -> None:
         simulation = self.simulation
         for name in cause.devices or ("",):
             member = self._members.get(name)
             match cause.act:
                 case Happening() as happening if member is not None:
                     simulation.happen(member, happening)
-                case Setting(points=points) if member is not None:
+                case causes.Setting(points=points) if member is not None:
                     simulation.set(member, points)
-                case Unsetting(names=names) if member is not None:
+                case causes.Unsetting(names=names) if member is not None:
                     simulation.unset(member, names)
-                case Saying() as saying if member is not None:
+                case causes.Saying() as saying if member is not None:
                     simulation.say_exactly(member, saying)
-                case Ordering(command=command, args=args) if member is not None:
+                case causes.Ordering(command=command, args=args) if member is not None:
                     self._tell(simulation.obey(member, command, args))
         match cause.act:
-            case Load(rate=rate):
+            case causes.Load(rate=rate):
                 simulation.load(rate)
-            case Handling() as handling:
+            case causes.Handling() as handling:
                 await self._handle(handling, cause.devices)
-            case Outage() as outage:
+            case causes.Outage() as outage:
                 await self._outage(outage)
 
-    async def _handle(self, handling: Handling, devices: Sequence[str]) -> None:
+    async def _handle(self, handling: causes.Handling, devices: Sequence[str]) -> None:
         standing = [
             alarm.id
             for alarm in self.judge.board
@@ -160,17 +149,17 @@ class Play:
         ]
         if self._surroundings is not None and await self._surroundings.handle(handling, standing):
             return
-        verb = "ack" if handling.does is Person.ACKNOWLEDGE else "close"
+        verb = "ack" if handling.does is causes.Person.ACKNOWLEDGE else "close"
         for alarm_id in standing:
             comment = handling.comment or "as the scenario says"
             self._note(f'please: anlin alarms {verb} {alarm_id} --by {handling.by} --comment "{comment}"')
         if not standing:
             self._note(f"nothing of {handling.alarm} stands")
 
-    async def _outage(self, outage: Outage) -> None:
+    async def _outage(self, outage: causes.Outage) -> None:
         if self._surroundings is not None and await self._surroundings.outage(outage):
             return
-        if outage.of is Surrounding.BROKER:
+        if outage.of is causes.Surrounding.BROKER:
             self.simulation.lose_broker(back=outage.back)
             self._note(
                 "the devices have lost the broker; it is not touched from here"

@@ -10,19 +10,7 @@ from types import MappingProxyType
 
 from devices.readings import Scalar
 from rules.language.texts import Language
-from simulators.causes import (
-    Act,
-    Cause,
-    Handling,
-    Load,
-    Ordering,
-    Outage,
-    Person,
-    Saying,
-    Setting,
-    Surrounding,
-    Unsetting,
-)
+from simulators import causes
 from simulators.device import Happening
 from simulators.expectations import Expectation, Subject
 from simulators.spans import Bounds, write_moment
@@ -47,7 +35,7 @@ class Happened:
     """Something of the timeline was done."""
 
     at_s: float
-    cause: Cause
+    cause: causes.Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +152,7 @@ def order_line(event: Ordered, language: Language) -> str:
 # --- causes -------------------------------------------------------------------------------------------------
 
 
-def cause_line(cause: Cause, language: Language) -> str:
+def cause_line(cause: causes.Cause, language: Language) -> str:
     """What happens, and to whom."""
     zh = language is ZH
     about = _about(cause, language)
@@ -173,7 +161,7 @@ def cause_line(cause: Cause, language: Language) -> str:
     return f"{line}{'（' + cause.note + '）' if zh else ' (' + cause.note + ')'}" if cause.note else line
 
 
-def _about(cause: Cause, language: Language) -> str:
+def _about(cause: causes.Cause, language: Language) -> str:
     names = cause.devices
     if not names:
         return ""
@@ -182,7 +170,7 @@ def _about(cause: Cause, language: Language) -> str:
     return f"{cause.who}（{len(names)} 台设备）" if language is ZH else f"{cause.who} ({len(names)} devices)"
 
 
-def _act(act: Act, language: Language) -> str:
+def _act(act: causes.Act, language: Language) -> str:
     zh = language is ZH
     match act:
         case Happening():
@@ -190,12 +178,12 @@ def _act(act: Act, language: Language) -> str:
             if zh:
                 return f"{word(act.verb, ZH)} {word(act.name, ZH)}{given}"
             return f"{act.verb} {act.name}{given}"
-        case Setting():
+        case causes.Setting():
             return f"{'读数变为' if zh else 'reads'} {_points(act.points)}"
-        case Unsetting():
+        case causes.Unsetting():
             names = ", ".join(act.names) if act.names is not None else ("全部读数" if zh else "all points")
             return f"{names} {'恢复实测' if zh else 'as measured again'}"
-        case Saying():
+        case causes.Saying():
             told = _points(act.fields) if act.raw is None else repr(act.raw.decode(errors="replace"))
             channel = act.channel.name.lower()
             return f"{'发送' if zh else 'says'} {channel} {told}"
@@ -203,27 +191,30 @@ def _act(act: Act, language: Language) -> str:
             return _around(act, language)
 
 
-def _around(act: Ordering | Handling | Outage | Load, language: Language) -> str:
+def _around(act: causes.Ordering | causes.Handling | causes.Outage | causes.Load, language: Language) -> str:
     zh = language is ZH
     match act:
-        case Ordering():
+        case causes.Ordering():
             return f"{'人工指令' if zh else 'a person orders'} {act.command}"
-        case Handling():
-            does = {Person.ACKNOWLEDGE: ("acknowledges", "确认"), Person.CLOSE: ("closes", "关闭")}[act.does]
+        case causes.Handling():
+            does = {
+                causes.Person.ACKNOWLEDGE: ("acknowledges", "确认"),
+                causes.Person.CLOSE: ("closes", "关闭"),
+            }[act.does]
             return f"{act.by} {does[1] if zh else does[0]} {act.alarm}"
-        case Outage():
+        case causes.Outage():
             return _outage(act, language)
-        case Load():
+        case causes.Load():
             if act.rate is None:
                 return "消息量恢复正常" if zh else "load as usual again"
             return f"全部设备每秒 {act.rate:g} 条消息" if zh else f"load of {act.rate:g} messages/s"
 
 
-def _outage(act: Outage, language: Language) -> str:
+def _outage(act: causes.Outage, language: Language) -> str:
     names = {
-        Surrounding.BROKER: ("the broker", "MQTT 服务器"),
-        Surrounding.CLOUD: ("the cloud store", "云端存储"),
-        Surrounding.GATEWAY: ("the gateway", "网关"),
+        causes.Surrounding.BROKER: ("the broker", "MQTT 服务器"),
+        causes.Surrounding.CLOUD: ("the cloud store", "云端存储"),
+        causes.Surrounding.GATEWAY: ("the gateway", "网关"),
     }[act.of]
     if language is ZH:
         return f"{names[1]}{'恢复' if act.back else '中断'}{'，会话丢失' if act.forgets and act.back else ''}"

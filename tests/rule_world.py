@@ -1,6 +1,7 @@
-"""Rule files and histories for the tests of replay and apply."""
+"""Rules, the devices that they speak of, and histories, for tests of the engine, of replay and of apply."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from devices.documents import parse_yaml
@@ -16,6 +17,10 @@ from rules.files import parse
 
 T0 = 1_790_000_000_000
 MINUTE = 60_000
+PORT = Address("c1/charger/p1")
+LIFT = Address("c1/elevator/l1")
+SMOKE = Address("c1/smoke/s1")
+BUTTON = Address("c1/button/b1")
 
 WARM = """rules:
   - id: warm
@@ -43,8 +48,14 @@ STORY = """rules:
 """
 
 
+@cache
 def rules(text: str) -> RuleSet:
     return parse([("rules.yaml", parse_yaml(text, "rules.yaml"))])
+
+
+def ms(second: float) -> int:
+    """The moment so long after the beginning."""
+    return T0 + int(second * 1000)
 
 
 def warm(limit: int = 60, delay: str = "0s") -> str:

@@ -25,7 +25,8 @@ from rules.decisions import (
 )
 from rules.engine import Engine
 from rules.state import State, freeze, thaw
-from tests.test_engine import BUTTON, PORT, RULES, SMOKE, T0, Bench, engine, histories, play
+from tests.rule_world import BUTTON, PORT, SMOKE, T0
+from tests.test_engine import RULES, Bench, engine, histories, play
 from tests.test_interleavings import EVERYTHING
 
 HOUR = 3_600_000

@@ -1,26 +1,17 @@
 """The engine: what a property may rely on, whatever comes and however often it is replayed."""
 
 from collections.abc import Sequence
-from functools import cache
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Flag, Reading, Scalar
 from rules.alarms import Alarm, AlarmState, Transition
 from rules.decisions import Acknowledge, Close, Decision, Input, Listening, time_of
-from rules.definitions import RuleSet
 from rules.engine import Engine
-from rules.files import parse
 from rules.state import State, freeze, thaw
-
-T0 = 1_790_000_000_000
-PORT = Address("c1/charger/p1")
-BUTTON = Address("c1/button/b1")
-LIFT = Address("c1/elevator/l1")
-SMOKE = Address("c1/smoke/s1")
+from tests.rule_world import BUTTON, LIFT, PORT, SMOKE, T0, ms, rules
 
 RULES = """
 rules:
@@ -83,13 +74,8 @@ rules:
 """
 
 
-@cache
-def rules_of(text: str) -> RuleSet:
-    return parse([("rules.yaml", parse_yaml(text, "rules.yaml"))])
-
-
 def engine(text: str = RULES) -> Engine:
-    return Engine(rules_of(text), site="c1", node="gw-1")
+    return Engine(rules(text), site="c1", node="gw-1")
 
 
 class Bench:
@@ -102,7 +88,7 @@ class Bench:
         self.decisions: list[Decision] = []
 
     def at(self, second: float, given: Input | None = None) -> Decision:
-        now = T0 + int(second * 1000)
+        now = ms(second)
         before = self.engine.tick(self.state, now)
         after = self.engine.step(self.state, given, now) if given is not None else Decision()
         whole = Decision(
@@ -115,11 +101,11 @@ class Bench:
         return whole
 
     def hear(self, second: float, address: Address, flags: int = 0, **values: Scalar) -> Decision:
-        now = T0 + int(second * 1000)
+        now = ms(second)
         return self.at(second, Reading(Channel.TELEMETRY, address, values, now, now, flags))
 
     def event(self, second: float, address: Address, **values: Scalar) -> Decision:
-        now = T0 + int(second * 1000)
+        now = ms(second)
         return self.at(second, Reading(Channel.EVENT, address, values, now, now))
 
     def alarm(self, rule: str) -> Alarm:
@@ -400,8 +386,7 @@ def test_a_will_is_not_a_sign_of_life() -> None:
 
 
 def test_beyond_the_limit_strangers_are_counted_but_smoke_and_presses_are_heard() -> None:
-    rules = parse([("rules.yaml", parse_yaml(RULES, "rules.yaml"))])
-    small = Engine(rules, site="c1", node="gw-1", unregistered_max=1)
+    small = Engine(rules(RULES), site="c1", node="gw-1", unregistered_max=1)
     state = small.new_state()
 
     def say(address: str, channel: Channel, **values: Scalar) -> Decision:
@@ -576,7 +561,7 @@ def test_under_changed_rules_standing_alarms_stay_and_delays_begin_anew() -> Non
     bench.hear(0, PORT, temperature=70, leakage=40)
     facts = list(bench.state.alarms.values())
     changed = Engine(
-        parse([("rules.yaml", parse_yaml(RULES.replace("id: leak", "id: leak-2"), "rules.yaml"))]),
+        rules(RULES.replace("id: leak", "id: leak-2")),
         site="c1",
         node="gw-1",
     )

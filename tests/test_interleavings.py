@@ -11,7 +11,8 @@ from devices.readings import Address, Channel, Reading
 from rules.decisions import Decision, Input, time_of
 from rules.engine import Engine
 from rules.state import State, freeze, thaw
-from tests.test_engine import PORT, RULES, T0, engine, histories, play, told
+from tests.rule_world import PORT, T0
+from tests.test_engine import RULES, engine, histories, play, told
 
 EVERYTHING = (
     RULES

@@ -1,15 +1,9 @@
 """Late messages: judged as of when they were so, shown as late, and never mistaken for what is so now."""
 
-from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Flag, Reading, Scalar
 from rules.alarms import AlarmState
 from rules.engine import Engine
-from rules.files import parse
-
-T0 = 1_790_000_000_000
-PORT = Address("c1/charger/p1")
-SMOKE = Address("c1/smoke/s1")
-BUTTON = Address("c1/button/b1")
+from tests.rule_world import BUTTON, PORT, SMOKE, T0, ms, rules
 
 RULES = """
 rules:
@@ -50,7 +44,7 @@ class Story:
     """What devices say: by their clock (seconds after the beginning), and when it comes."""
 
     def __init__(self) -> None:
-        self.engine = Engine(parse([("rules.yaml", parse_yaml(RULES, "rules.yaml"))]), site="c1", node="gw-1")
+        self.engine = Engine(rules(RULES), site="c1", node="gw-1")
         self.state = self.engine.new_state()
         self.changes: list[tuple[str, str, bool]] = []
         self.orders: list[str] = []
@@ -58,9 +52,9 @@ class Story:
     def hear(
         self, said: float, came: float, address: Address = PORT, /, flags: int = 0, **values: Scalar
     ) -> None:
-        now = T0 + int(came * 1000)
+        now = ms(came)
         channel = Channel.EVENT if "action" in values else Channel.TELEMETRY
-        reading = Reading(channel, address, values, T0 + int(said * 1000), now, flags)
+        reading = Reading(channel, address, values, ms(said), now, flags)
         decision = self.engine.step(self.state, reading, now)
         self.changes += [
             (change.alarm.rule, change.transition.value, change.alarm.late) for change in decision.changes

@@ -130,10 +130,14 @@ def another(folder: Path, text: str) -> tuple[Engine, KeptRules]:
     return engine_of(config, load_registry(config), rules), kept
 
 
+def old_and_new(folder: Path, old: str, new: str) -> tuple[Engine, KeptRules, Engine, KeptRules]:
+    """Rules to begin with, and rules to change to; the node's folder is there."""
+    (folder / "data").mkdir()
+    return *another(folder, old), *another(folder, new)
+
+
 def test_other_rules_hold_from_one_batch_on_and_after_a_crash(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    engine, kept = another(tmp_path, warm(30, "1h"))
-    new_engine, new_kept = another(tmp_path, warm(30, "2h"))
+    engine, kept, new_engine, new_kept = old_and_new(tmp_path, warm(30, "1h"), warm(30, "2h"))
 
     async def scene() -> None:
         async with node_world(tmp_path / "data", rules=engine.rules, kept=kept) as world:
@@ -170,9 +174,7 @@ MEAN = """rules:
 
 
 def test_windows_of_a_new_rule_know_what_was_said_before_it(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    engine, kept = another(tmp_path, warm(30))
-    new_engine, new_kept = another(tmp_path, MEAN)
+    engine, kept, new_engine, new_kept = old_and_new(tmp_path, warm(30), MEAN)
 
     async def scene() -> None:
         async with node_world(tmp_path / "data", rules=engine.rules, kept=kept) as world:
@@ -202,9 +204,7 @@ def due_of(node: Node) -> int:
 def test_a_commit_that_fails_leaves_the_rules_that_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "data").mkdir()
-    engine, kept = another(tmp_path, warm(30))
-    new_engine, new_kept = another(tmp_path, warm(25))
+    engine, kept, new_engine, new_kept = old_and_new(tmp_path, warm(30), warm(25))
     disk = FailingDisk(monkeypatch)
 
     async def scene() -> None:
@@ -230,9 +230,7 @@ def test_a_commit_that_fails_leaves_the_rules_that_held(
 def test_a_commit_that_failed_and_is_on_disk_all_the_same_is_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "data").mkdir()
-    engine, kept = another(tmp_path, warm(30))
-    new_engine, new_kept = another(tmp_path, warm(25))
+    engine, kept, new_engine, new_kept = old_and_new(tmp_path, warm(30), warm(25))
     disk = FailingDisk(monkeypatch)
 
     async def scene() -> None:
@@ -250,9 +248,7 @@ def test_a_commit_that_failed_and_is_on_disk_all_the_same_is_believed(
 
 
 def test_a_full_disk_takes_no_other_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data").mkdir()
-    engine, kept = another(tmp_path, warm(30))
-    new_engine, new_kept = another(tmp_path, warm(25))
+    engine, kept, new_engine, new_kept = old_and_new(tmp_path, warm(30), warm(25))
     disk = FullDisk(monkeypatch)
 
     async def scene() -> None:
@@ -274,9 +270,7 @@ def test_a_full_disk_takes_no_other_rules(tmp_path: Path, monkeypatch: pytest.Mo
 def test_an_engine_that_cannot_take_over_leaves_the_one_that_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "data").mkdir()
-    engine, kept = another(tmp_path, warm(30))
-    new_engine, new_kept = another(tmp_path, warm(25))
+    engine, kept, new_engine, new_kept = old_and_new(tmp_path, warm(30), warm(25))
 
     def broken(state: State, *_: Any) -> None:
         state.alarms.clear()

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Flag, Reading, Scalar, address_of
 from edge.checking import load_rules
 from edge.settings import Config
@@ -14,15 +13,10 @@ from rules.alarms import Alarm, AlarmChange, AlarmState, Transition
 from rules.decisions import CatchingUp, Decision, Input, Listening, Order, time_of
 from rules.definitions import RuleSet
 from rules.engine import Engine
-from rules.files import parse
 from rules.state import State, freeze, thaw
+from tests.rule_world import BUTTON, LIFT, PORT, SMOKE, T0, ms, rules
 
-T0 = 1_790_000_000_000
 HOUR = 3_600
-PORT = Address("c1/charger/p1")
-LIFT = Address("c1/elevator/l1")
-SMOKE = Address("c1/smoke/s1")
-BUTTON = Address("c1/button/b1")
 
 RULES = """
 rules:
@@ -80,15 +74,11 @@ rules:
 """
 
 
-def rules(text: str = RULES) -> RuleSet:
-    return parse([("rules.yaml", parse_yaml(text, "rules.yaml"))])
-
-
 class Site:
     """An engine, its clock in seconds after T0, and what it has said."""
 
     def __init__(self, force: RuleSet | None = None) -> None:
-        self.engine = Engine(force or rules(), site="c1", node="gw-1")
+        self.engine = Engine(force or rules(RULES), site="c1", node="gw-1")
         self.state = self.engine.new_state()
         self.changes: list[AlarmChange] = []
         self.orders: list[Order] = []
@@ -138,10 +128,6 @@ class Site:
         self.changes += decision.changes
         self.orders += decision.orders
         return decision
-
-
-def ms(second: float) -> int:
-    return T0 + int(second * 1000)
 
 
 def stopped(temperature: float = 70) -> Site:
