@@ -27,7 +27,9 @@ _SEPARATORS = re.compile(r"[\W_]+")
 _TOP_KEYS = frozenset({"places", "devices"})
 _PLACE_KEYS = frozenset({"building", "unit", "floors", "kind"})
 _WHERE_KEYS = ("building", "unit", "floor", "room")
-_DEVICE_KEYS = frozenset({"id", "kind", "group", "household", "installed", "buffers", *_WHERE_KEYS})
+_DEVICE_KEYS = frozenset(
+    {"id", "kind", "group", "household", "installed", "buffers", "mounted", *_WHERE_KEYS}
+)
 
 TELLING_ROOM = 3
 """Characters; a shorter room number is in an id by chance, not by intent."""
@@ -60,6 +62,8 @@ class Device:
     installed: date | None = None
     buffers: bool = False
     """It stores while offline and sends later: its old times are believed."""
+    mounted: bool = True
+    """False: nobody waits for it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,11 @@ class Registry:
     def addresses(self) -> KeysView[Address]:
         """Of all devices, in file order."""
         return self.devices.keys()
+
+    @property
+    def mounted(self) -> Iterable[Address]:
+        """Of all devices that should be heard."""
+        return (address for address, device in self.devices.items() if device.mounted)
 
     def device(self, address: Address) -> Device | None:
         """The device at an address; None for one that is not registered."""
@@ -257,6 +266,7 @@ def _devices(entries: Iterable[_Entry], places: _Map, site: str) -> dict[Address
         household = entry.text("household", LEVEL, _LEVEL_SHAPE)
         installed = _installed(entry)
         buffers = entry.text("buffers", _TRUTH, "true or false") == "true"
+        mounted = entry.text("mounted", _TRUTH, "true or false") != "false"
         if name is None:
             continue
         if (room := where.get("room")) is not None and _gives_away(name, room):
@@ -266,7 +276,7 @@ def _devices(entries: Iterable[_Entry], places: _Map, site: str) -> dict[Address
         address = address_of(site, kind, name)
         if (first := first_at.setdefault(address, entry.path)) != entry.path:
             entry.fault("id", f"this {kind} stands twice, first at {first}", name)
-        devices[address] = Device(address, name, kind, where, group, household, installed, buffers)
+        devices[address] = Device(address, name, kind, where, group, household, installed, buffers, mounted)
     return devices
 
 

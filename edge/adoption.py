@@ -3,10 +3,13 @@
 An alarm lost is the worst failure there is, so such an alarm goes back onto the board with the next version
 and into the journal, if this gateway still has its rule. Otherwise it stays on the broker as it is, for
 people to see. What the outbox finds on the broker it brings here.
+
+What its device has said to this run may have come before that: where it ends the alarm, it does so now.
 """
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +17,7 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
+from devices.readings import Address, Channel, Reading, Scalar
 from edge.clock import Clock
 from edge.commits import Commits
 from edge.intake import Intake
@@ -22,12 +26,15 @@ from edge.store.journal import Journal
 from edge.store.reader import JournalReader
 from rules.alarms import MOMENTS, Alarm, AlarmChange, AlarmState, Transition, WireAlarm
 from rules.decisions import Decision
-from rules.definitions import RuleSet
+from rules.definitions import Rule, RuleSet
+from rules.plans import is_over, truth_of
 
 log = logging.getLogger("anlin.adoption")
 
 LOOK_UP_S = 1.5
-"""So long may the store be asked; what it does not say stays on the broker."""
+"""So long may the store be asked; what it does not say stays on the broker, or on the board."""
+SAID_MOST = 100_000
+"""Readings of this run that are looked through for what its device has said."""
 
 _LATCHED = (AlarmState.LATCHED_UNACKED, AlarmState.LATCHED_ACKED)
 _QUIET = frozenset({"shelved_until", "suppressed_by", "folded_into", "members"})
@@ -66,6 +73,21 @@ def _is_fold(payload: bytes) -> bool:
         return False
 
 
+def has_ended(rule: Rule, track: str | None, said: Iterable[Reading]) -> bool:
+    """Whether what its device ``said``, in order, has ended an alarm. What was not said ends nothing."""
+    points: dict[str, Scalar] = {}
+    ended = False
+    for reading in said:
+        if reading.channel is Channel.TELEMETRY:
+            points.update(reading.values)
+        elif reading.channel is not Channel.EVENT or (track and reading.values.get("track") != track):
+            continue
+        view = {**points, **reading.values}
+        truth = truth_of(rule, view)
+        ended = not truth and (ended or is_over(rule, truth, view, raised=True))
+    return ended
+
+
 def _ms(at: str | None) -> int | None:
     return None if at is None else round(datetime.fromisoformat(at).timestamp() * 1000)
 
@@ -85,13 +107,20 @@ class Adopter(Protocol):
     def follow(self, decision: Decision) -> None:
         """Put what must follow into the open batch."""
 
+    async def saved(self) -> bool:
+        """Wait until everything said so far is on disk; false if it had to be let go without."""
+
 
 class Adoption:
-    """Decides about retained alarms of ours that say they were never on disk, and do not stand."""
+    """Decides about retained alarms of ours that say they were never on disk, and do not stand.
 
-    def __init__(self, node: Adopter, clock: Clock) -> None:
+    ``begun``: the last batch of the journal before this run.
+    """
+
+    def __init__(self, node: Adopter, clock: Clock, *, begun: int) -> None:
         self._node = node
         self._clock = clock
+        self._begun = begun
 
     async def adopt(self, payload: bytes) -> bool:
         """Whether it is to stay on the broker; see `edge.outbox.Outbox`. It may come onto the board by this."""
@@ -109,6 +138,7 @@ class Adoption:
             )
         except (StoreError, TimeoutError):
             return True
+        said = await self._said_by(alarm.address) if known < alarm.version else []
         state = node.intake.state
         standing = state.alarms.get(alarm.key)
         if node.deaf or known >= alarm.version or (standing is None and known and alarm.id not in node.board):
@@ -118,16 +148,44 @@ class Adoption:
         if standing is not None and (standing.id != alarm.id or standing.version >= alarm.version):
             return standing.id == alarm.id
         log.warning("an alarm that was told and never stored stands again", extra={"alarm": alarm.key})
-        node.intake.engine.adopt(
-            state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm]
-        )
+        engine = node.intake.engine
+        engine.adopt(state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm])
         if known:
             change = replace(change, transition=Transition.CHANGED)
         node.follow(Decision((change,)))
+        rule = next((each for each in engine.rules.rules if each.id == alarm.rule), None)
+        if rule is not None and alarm.active and has_ended(rule, alarm.track, said):
+            node.follow(engine.end(state, alarm, self._clock.now_ms()))
         return True
+
+    async def _said_by(self, address: Address) -> list[Reading]:
+        """What a device has said to this run, as far as that is known."""
+        node = self._node
+        try:
+            async with asyncio.timeout(LOOK_UP_S):
+                await node.saved()
+                return await asyncio.to_thread(_readings_of, node.journal.path, address, self._begun)
+        except (StoreError, TimeoutError):
+            return []
 
 
 def _last_version(path: Path, alarm_id: str) -> int:
     with JournalReader(path) as reader:
         alarm = reader.alarm(alarm_id)
     return alarm.version if alarm is not None else 0
+
+
+def _readings_of(path: Path, address: Address, after_seq: int) -> list[Reading]:
+    found: list[Reading] = []
+    looked = 0
+    with JournalReader(path) as reader:
+        while looked < SAID_MOST and (batches := reader.batches_after(after_seq, SAID_MOST // 10)):
+            after_seq = batches[-1].seq
+            for batch in batches:
+                looked += len(batch.inputs)
+                found += [
+                    given
+                    for given in batch.inputs
+                    if isinstance(given, Reading) and given.address == address and not given.retained
+                ]
+    return found

@@ -54,7 +54,7 @@ class Commits:
         self._store = store
         self._intake = intake
         self._follower = follower
-        self._seq = first_seq - 1
+        self._seq = self.begun = first_seq - 1
         self._commit_s = commit_ms / 1000
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None

@@ -84,7 +84,7 @@ class DeviceDesk:
         heard = self._node.intake.state.devices
         unheard = (
             address
-            for address in self._registry.addresses
+            for address in self._registry.mounted
             if address not in heard or not heard[address].last_seen
         )
         return sorted(unheard)[:LIMIT_MOST]

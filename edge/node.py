@@ -179,7 +179,7 @@ class Node:
             patient=failed is None,
         )
         begin = partial(self.timekeeper.begin, recovered)
-        self.replayed = restore(intake, recovered, self.journal, begin)
+        self.replayed = restore(intake, recovered, self.journal, begin, self._registry.mounted)
         # Ids go on rising: news of what was sent before the failure must not hit a new row.
         intake.next_outgoing_id = max(intake.next_outgoing_id, first_outgoing_id + 1)
         waiting = recovered.outgoing
@@ -211,7 +211,7 @@ class Node:
             now_ms=self.clock.now_ms,
             board=lambda: self.board,
             on_sent=self._effects.sent,
-            adopt=Adoption(self, self.clock).adopt,
+            adopt=Adoption(self, self.clock, begun=self.commits.begun).adopt,
         )
         self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
 

@@ -6,13 +6,15 @@ read for what was last said, and for what new windows need; standing alarms stay
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from devices.duplicates import WINDOW_MS
+from devices.readings import Address
 from edge.intake import Intake
 from edge.store.records import RecentId, Recovered, ReplayBatch
 from edge.undecided import go_on
+from rules.awaited import changed
 from rules.decisions import CatchingUp, Input, Listening, time_of
 from rules.engine import Engine
 from rules.recall import look_back_ms, recall, remembered
@@ -91,10 +93,17 @@ def _step(engine: Engine, state: State, given: Input | None, now: int, *, first:
     return True
 
 
-def restore(intake: Intake, recovered: Recovered, source: Source, begin: Callable[[State], int]) -> int:
+def restore(
+    intake: Intake,
+    recovered: Recovered,
+    source: Source,
+    begin: Callable[[State], int],
+    registered: Iterable[Address] = (),
+) -> int:
     """Put the state of the store into ``intake``; returns how many inputs were replayed.
 
-    ``begin`` gives the time (Unix ms) at which this state goes on. The first things in its open batch are that
+    ``registered`` are the devices that should be heard. ``begin`` gives the time (Unix ms) at which this state goes on.
+    The first things in its open batch are that
     the gateway has not been listening, that it has to catch up and, under a changed rule set, what the new
     rules make of the last readings. All of it happened when the journal ends: what ran out since then waits
     until the backlog has been read.
@@ -113,6 +122,9 @@ def restore(intake: Intake, recovered: Recovered, source: Source, begin: Callabl
         intake.tell(Listening(on=False, at=state.now))
     if not state.catching_up:
         intake.tell(CatchingUp(on=True, at=state.now))
+    awaited = changed(state, registered, max(now, state.now))
+    if awaited is not None:
+        intake.tell(awaited)
     if recovered.rules_hash not in (None, engine.rules.hash):
         log.warning("the rules have changed: standing alarms stay, running delays begin anew")
         intake.follow(engine.rejudge(state, now))

@@ -51,12 +51,12 @@ class StatusReport(msgspec.Struct, frozen=True):
     silent: list[str]
     rules: RulesInForce | None = None
     unheard: list[str] = []
-    """Registered, and never heard: no rule can know of its silence."""
+    """Registered as mounted, and never heard."""
 
     @property
     def well(self) -> bool:
-        """Nothing stands, nobody is silent, the gateway does all its work."""
-        return self.health.status == "ok" and not self.standing and not self.silent
+        """Nothing stands, nobody is silent or was never heard, the gateway does all its work."""
+        return self.health.status == "ok" and not (self.standing or self.silent or self.unheard)
 
 
 def already_acked(alarm: Mapping[str, object], by: str, comment: str) -> str | None:
@@ -105,8 +105,8 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
         yield f"  {address}"
     if report.unheard:
         yield (
-            f"never heard: {len(report.unheard)} of the registry, so nobody watches over them; check the device, "
-            f"the broker and that it says the site {health.site}"
+            f"never heard: {len(report.unheard)} of the registry; check the device, the broker and that it says the "
+            f"site {health.site}; one that is not there yet has `mounted: false` in the registry"
         )
         for address in report.unheard[:UNHEARD_SHOWN]:
             yield f"  {address}"

@@ -20,10 +20,11 @@ from rules.evidence import evidence, influenced
 from rules.hours import Calendar
 from rules.ids import ulid
 from rules.instructions import EXPIRES_MS
-from rules.language.texts import Language, late_note
+from rules.language.texts import Language, late_note, unheard_note
 from rules.orders import orders_of
 from rules.places import Neighbourhood, PlaceOf
 from rules.state import Device, Ongoing, State
+from rules.stays import begin_stay
 from rules.steps import corrected
 from rules.tracks import Told, outcome_of
 from rules.withholding import cool_down
@@ -90,30 +91,29 @@ class Board:
         text = _text(rule, device, ongoing, values, place)
         if late:
             text = self._late(text, state.now, so_at)
+        if device.awaited_since and not device.last_seen:
+            text = {language: each + unheard_note(Language(language)) for language, each in text.items()}
         why = evidence(rule, device, ongoing, values, so_at, None if standing is None else standing.why)
         received_at = device.last_seen or at
         source_time = device.source_time or at
         if standing is None:
-            state.stays += 1
-            site, kind, name = parts_of(device.address)
-            alarm = Alarm(
-                id=ulid(at, self._site, self._node, key, state.stays),
-                key=key,
-                rule=rule.id,
-                severity=rule.severity,
-                site=site,
+            begun = begin_stay(
+                state,
+                rule,
+                key,
+                device.address,
+                at,
+                site=self._site,
                 node=self._node,
-                kind=kind,
-                device=name,
+                track=ongoing.track,
+            )
+            alarm = replace(
+                begun,
                 place=place,
                 text=text,
                 values=values,
-                track=ongoing.track,
                 source_time=source_time,
                 received_at=received_at,
-                first_raised_at=at,
-                raised_at=at,
-                ack_required=rule.ack_required,
                 latched=rule.latch,
                 closable=rule.waits_for_a_person,
                 late=late,

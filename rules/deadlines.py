@@ -10,6 +10,7 @@ from heapq import heapify, heappush
 
 from devices.kinds.traits import Following
 from rules.alarms import Severity, alarm_key
+from rules.awaited import since as silent_since
 from rules.definitions import Rule
 from rules.plans import Plan
 from rules.state import Device, Ongoing, State
@@ -95,13 +96,13 @@ def derive(state: State, plans: Mapping[str, Plan]) -> None:
                 deadlines.append((due, LOST + name, device.address, LOST + name))
         for rule_id, due in device.armed.items():
             deadlines.append((due, key_of(rule_id, device), device.address, WATCH + rule_id))
-        if device.last_seen and state.listening_since is not None:
-            since = max(device.last_seen, state.listening_since)
+        if (known := silent_since(device)) and state.listening_since is not None:
+            since = max(known, state.listening_since)
             for rule in plan.silences:
                 if rule.id in device.silences:
                     continue
                 due = since + (rule.silent_for_ms or 0)
-                if since > device.last_seen:  # one that comes early looks again: not all devices at once
+                if since > known:  # one that comes early looks again: not all devices at once
                     due -= (due - since) // 2 * number // len(state.devices)
                 deadlines.append((due, key_of(rule.id, device), device.address, rule.id))
     heapify(deadlines)

@@ -42,6 +42,17 @@ class Listening(msgspec.Struct, frozen=True, array_like=True, tag="l"):
     at: int
 
 
+class Awaited(msgspec.Struct, frozen=True, array_like=True, tag="w"):
+    """The registry has these devices, and nobody has heard them so far: from ``at`` on their silence counts.
+
+    ``released``: it has these no more, or says that they are not mounted yet.
+    """
+
+    devices: tuple[Address, ...]
+    released: tuple[Address, ...]
+    at: int
+
+
 class CatchingUp(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     """The gateway may not have heard yet what was said while it was away (`on`), or has heard it now.
 
@@ -69,7 +80,17 @@ class ClockStepped(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     at: int
 
 
-Input = Reading | Acknowledge | Close | Instruction | Listening | CatchingUp | ClockUntrusted | ClockStepped
+Input = (
+    Reading
+    | Acknowledge
+    | Close
+    | Instruction
+    | Listening
+    | Awaited
+    | CatchingUp
+    | ClockUntrusted
+    | ClockStepped
+)
 """Everything that the engine can be told. Each is journaled; replaying them gives the same decisions."""
 
 

@@ -11,12 +11,12 @@ from devices.readings import Channel, Reading
 from rules import course
 from rules.alarms import alarm_key
 from rules.annunciation.annunciator import DEADLINES as ANNUNCIATION
+from rules.awaited import release, wait
+from rules.awaited import since as silent_since
 from rules.backlog import had_run_out, time_told, was_missed
 from rules.board import Board
 from rules.deadlines import LIMITED, WATCH, key_of, push_silences
-from rules.decisions import (
-    CatchingUp,
-)
+from rules.decisions import Awaited, CatchingUp
 from rules.definitions import Rule
 from rules.functions.around import AROUND, Changed, Surroundings
 from rules.judge import Judge
@@ -158,10 +158,10 @@ class Dues:
         watch(state, device, plan, due)
 
     def _check_silence(self, state: State, device: Device, rule: Rule, due: int) -> None:
-        """Silence counts from the last message, and only while the gateway listens."""
-        if state.listening_since is None or rule.silent_for_ms is None:
-            return  # armed anew when the gateway listens again
-        really = max(device.last_seen, state.listening_since) + rule.silent_for_ms
+        """Silence counts from the last message, or since it is waited for, and only while the gateway listens."""
+        if state.listening_since is None or rule.silent_for_ms is None or not silent_since(device):
+            return  # armed anew when the gateway listens again, or hears it
+        really = max(silent_since(device), state.listening_since) + rule.silent_for_ms
         if really <= due:
             really = earliest(state, device, rule, due, self._board.calendar)
         if really > due:
@@ -181,6 +181,14 @@ class Dues:
             if device.ongoing.pop(rule.id, None) is not None:
                 self._board.clear(state, device, rule, None, now)
         push_silences(state, device, ended, now)
+
+    def wait(self, state: State, given: Awaited) -> None:
+        """Who is registered and was never heard is missed in its time; what is no longer waited for is not silent."""
+        for device in wait(state, given):
+            if state.listening_since is not None:
+                push_silences(state, device, self._plans[device.kind].silences, given.at)
+        for device in release(state, given):
+            self.end_silence(state, device, self._plans[device.kind], given.at)
 
     def take_run_out(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> int:
         """Take what had run out when the device said this; gives the time when it was so, at most ``now``."""

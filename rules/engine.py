@@ -23,6 +23,7 @@ from rules.deadlines import derive, push_silences
 from rules.decisions import (
     NOTHING,
     Acknowledge,
+    Awaited,
     CatchingUp,
     ClockStepped,
     ClockUntrusted,
@@ -111,6 +112,8 @@ class Engine:
             return board.decide()  # an order comes without a change
         elif isinstance(given, Listening):
             self._listen(state, given)
+        elif isinstance(given, Awaited):
+            self._dues.wait(state, given)
         elif isinstance(given, CatchingUp):
             self._dues.catch_up(state, given)
             board.annunciation.settle(state)
@@ -162,10 +165,10 @@ class Engine:
         if not device.last_seen:
             push_silences(state, device, plan.silences, now)
             around = self._around.meet(state, device)
-        said_at = None if state.catching_up else go_on(device.clock, reading)
-        moment, late = now, False
-        if said_at is None and channel in _TIMED:
-            late = is_overtaken(device, reading)
+        said_at, moment, late = None, now, False
+        if channel in _TIMED:
+            said_at = None if state.catching_up else go_on(device.clock, reading)
+            late = said_at is None and is_overtaken(device, reading)
             if state.catching_up and not late:
                 moment = self._dues.take_run_out(state, device, plan, reading, now)
         known = before(device, reading, plan.rules) if device.ongoing else None
@@ -204,7 +207,7 @@ class Engine:
         if reading.channel is not _TELEMETRY:
             return self._take_event(state, device, plan, shape, reading, said_at, moment, now)
         points.update(values)
-        if device.incidents:
+        if plan.kind.following is not None and device.incidents:
             self._judge.follow_car(state, device, plan, values, moment, now)
         if shape.rates:
             measure_rates(device, shape.rates, reading, waited=state.catching_up)
@@ -363,6 +366,17 @@ class Engine:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
         adopt(state, standing, self._by_id)
         self._board.annunciation.index(state)
+
+    def end(self, state: State, alarm: Alarm, now: int) -> Decision:
+        """End the condition of an alarm that was adopted; what ended it was heard before."""
+        device = state.devices[alarm.address]
+        rule = self._by_id[alarm.rule]
+        device.ongoing.pop(rule.id if alarm.track is None else f"{rule.id}/{alarm.track}", None)
+        device.changed = True
+        state.now = max(state.now, now)
+        self._board.clear(state, device, rule, alarm.track, state.now)
+        self._board.annunciation.settle(state)
+        return self._board.decide()
 
     def succeed(self, state: State, before: RuleSet, now: int) -> Decision:
         """Take ``state`` over from an engine with the rules ``before`` at ``now``; see `rules.succession`.

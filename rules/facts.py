@@ -6,9 +6,10 @@ Nothing is decided here. The conditions of the devices are fitted to the alarms,
 from collections.abc import Iterable, Mapping
 
 from rules.alarms import Alarm
+from rules.awaited import release, wait
 from rules.board import put_back
 from rules.deadlines import arm, key_of
-from rules.decisions import CatchingUp, ClockStepped, ClockUntrusted, Input, Listening
+from rules.decisions import Awaited, CatchingUp, ClockStepped, ClockUntrusted, Input, Listening
 from rules.definitions import Rule
 from rules.state import Device, Ongoing, State
 from rules.steps import shift
@@ -18,6 +19,9 @@ def learn_of_gateway(state: State, given: Input) -> None:
     """Take a journaled input that is about the gateway without judging it."""
     if isinstance(given, Listening):
         state.listening_since = given.at if given.on else None
+    elif isinstance(given, Awaited):
+        wait(state, given)
+        release(state, given)
     elif isinstance(given, CatchingUp):
         state.catching_up = given.on
     elif isinstance(given, ClockUntrusted | ClockStepped):

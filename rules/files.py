@@ -26,7 +26,8 @@ from rules.functions import FUNCTIONS
 from rules.hours import PLAIN, Calendar
 from rules.language.endings import check_truths
 from rules.language.entries import Entry
-from rules.language.expressions import ExpressionError, compile_condition
+from rules.language.expressions import compile_condition
+from rules.language.syntax import ExpressionError
 from rules.language.texts import read_texts
 from rules.language.timing import TIMING_KEYS, check_endings, read_timing
 from rules.lets import read_lets, spoken_of

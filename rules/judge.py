@@ -39,7 +39,7 @@ class Judge:
         points, ongoing = device.points, device.ongoing
         for rule, evaluate in said.touched:
             truth = evaluate(points)
-            if truth or ongoing:
+            if truth or rule.id in ongoing:
                 self.judge(state, device, rule, truth, points, None, now)
         if ongoing and plan.cleared_by_event:
             self.end_events(state, device, plan, now)

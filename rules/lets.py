@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from rules.definitions import Condition, Let, Text
 from rules.functions import FUNCTIONS
 from rules.language.entries import Entry
-from rules.language.expressions import ExpressionError, compile_let
+from rules.language.expressions import compile_let
+from rules.language.syntax import ExpressionError
 from rules.language.texts import DEVICE_NAMES
 from rules.vocabulary import Vocabulary
 
@@ -20,7 +21,7 @@ _WORDS = frozenset({"and", "or", "not", "true", "false", "if", "else", "in", "is
 def read_lets(entry: Entry, vocabulary: Vocabulary) -> dict[str, Let]:
     """What a rule's conditions may call by name, the kind's first; faults go into ``entry``.
 
-    Raises `rules.language.expressions.ExpressionError` where the kind itself is at fault.
+    Raises `rules.language.syntax.ExpressionError` where the kind itself is at fault.
     """
     lets: dict[str, Let] = {}
     for name, expression in vocabulary.kind.derived.items():

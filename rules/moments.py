@@ -39,9 +39,8 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
 
     ``waited``: the arrival tells nothing, because the reading may have waited in the broker.
     """
-    moment = go_on(device.clock, reading)
-    if moment is not None:
-        return moment
+    if not waited and (gone_on := go_on(device.clock, reading)) is not None:
+        return gone_on
     now, moment = reading.received_at, reading.source_time
     clock = device.clock
     told = time_told(moment, now, reading.flags)
@@ -65,23 +64,27 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
 
 
 def go_on(clock: Clock | None, reading: Reading) -> int | None:
-    """What `tell_time` does with nearly every message: telemetry of a time that is believed and newer than all before.
+    """What `tell_time` does with nearly every message that has not waited; None, and nothing done, for any other.
 
-    None, and nothing done, for any other; this one is not late.
+    It is not late: it gives no time, or it is telemetry of a time that is believed and newer than all before.
     """
     moment, now = reading.source_time, reading.received_at
-    if (
-        clock is None
-        or moment <= clock.newest
-        or moment < clock.moment
-        or moment in (now, clock.told)
-        or reading.flags & Flag.CLOCK_DOUBTED
-        or reading.channel is not Channel.TELEMETRY
-    ):
+    if clock is None:
         return None
-    clock.moment = clock.told = clock.newest = moment
-    clock.at = clock.newest_at = clock.told_at = now
-    clock.unsure = False
+    if moment == now:
+        moment = clock.moment + now - clock.at if now > clock.at else clock.moment
+    elif (
+        moment > clock.newest
+        and moment >= clock.moment
+        and moment != clock.told
+        and not reading.flags & Flag.CLOCK_DOUBTED
+        and reading.channel is Channel.TELEMETRY
+    ):
+        clock.told = clock.newest = moment
+        clock.newest_at = clock.told_at = now
+    else:
+        return None
+    clock.moment, clock.at, clock.unsure = moment, now, False
     return moment
 
 

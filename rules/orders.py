@@ -1,6 +1,6 @@
 """Orders: the commands of an alarm, to the device itself or to others at the same place.
 
-Each device gets an order of its own. A guard of the command (`devices.kinds.Command.only_if_false`) is asked of the
+Each device gets an order of its own. A guard of the command (`only_if_false`, `devices.kinds.commands`) is asked of the
 device that obeys; what would be unsafe, or has nobody to obey it, is withheld with its reason.
 """
 

@@ -158,6 +158,8 @@ class Device(msgspec.Struct, array_like=True):
     """Conditions about this device that others look at: 0 = holds, else when it last held; absent = long ago."""
     lull: Lull | None = None
     """None: not known, look."""
+    awaited_since: int = 0
+    """Registered and waited for; 0 = not. Of no meaning once it was heard."""
 
     @property
     def silent(self) -> bool:

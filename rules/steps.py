@@ -63,6 +63,8 @@ def _shift_device(device: Device, by_ms: int) -> None:
         if device.source_time == device.last_seen:
             device.source_time += by_ms
         device.last_seen += by_ms
+    if device.awaited_since:
+        device.awaited_since += by_ms
     for ongoing in device.ongoing.values():
         for name in ("due", "escalates", "ends"):
             if (due := getattr(ongoing, name)) is not None:

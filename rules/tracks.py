@@ -4,7 +4,7 @@ A camera that loses and finds the same e-bike gives it a new track. Rules see th
 the name of the first. A track that ends behind a closed door has not left: the incident goes on until the door has
 opened and closed again without it being seen, and whatever of its label is found in the meantime is the same one.
 So is what is found before the door closes behind it. Where a lift tells nothing of its door, the end of a track is
-the end. Nothing unseen is an incident for ever (`devices.kinds.Following`).
+the end. Nothing unseen is an incident for ever (`devices.kinds.traits.Following`).
 
 How it ended is a fact of the incident and of its alarms: it left, it was pushed through (the car went to another
 floor with it aboard), or staff released it.

@@ -110,6 +110,7 @@ class _Rehearsal:
         began = time.monotonic()
         scenario, end_s = self._scenario, self._scenario.duration_s
         self._tell(Began(0.0, len(self._members), len(self._members)))
+        self._gateway.await_devices(self._begin_ms)
         self._gateway.tell(Listening(on=True, at=self._begin_ms))
         for member in self._fleet.members:
             self._status(member, "online")

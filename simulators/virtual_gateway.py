@@ -16,6 +16,7 @@ from devices.duplicates import RecentMessages, SessionPackets, fingerprint, name
 from devices.readings import Address, Channel, Flag, Reading, Scalar, address_of
 from devices.registry import Registry
 from devices.topics import Route, Topics
+from rules.awaited import changed
 from rules.decisions import CatchingUp, Decision, Input, Listening, time_of
 from rules.definitions import RuleSet
 from rules.engine import Engine
@@ -71,6 +72,7 @@ class VirtualGateway:
         self.state: State = self._engine.new_state()
         self._now_ms = now_ms
         self._follow = follow
+        self._registered = tuple(registry.mounted)
         self._buffers = {address for address, device in registry.devices.items() if device.buffers}
         self._topics = Topics(PREFIX, SITE)
         self._recent = RecentMessages()
@@ -96,6 +98,12 @@ class VirtualGateway:
     def tell(self, given: Input) -> None:
         """Tell the engine what is no message."""
         self._follow(self._engine.step(self.state, given, time_of(given)))
+
+    def await_devices(self, at_ms: int) -> None:
+        """From now on the devices of the registry are missed, also those that never speak."""
+        awaited = changed(self.state, self._registered, at_ms)
+        if awaited is not None:
+            self.tell(awaited)
 
     # --- messages -----------------------------------------------------------------------------------------
 

@@ -153,12 +153,13 @@ async def node_world(
     commit_ms: int = 20,
     clock: Clock | None = None,
     kept: KeptRules | None = None,
+    registry: Path | None = None,
 ) -> AsyncIterator[World]:
     """A running node on the journal in ``folder``: with a broker on real links, without on played ones.
 
     It ends without a word, so the next on the same folder starts as after a crash.
     """
-    config = Config(data_dir=folder)
+    config = Config(data_dir=folder, devices=registry)
     async with Journal(folder, max_bytes=10**9, forwarding=False, ballast_bytes=BALLAST) as journal:
         engine = Engine(
             rules or load_rules(config),
@@ -167,9 +168,9 @@ async def node_world(
             place_of=lambda _: {},
             unregistered_max=20_000,
         )
-        registry: Registry = load_registry(config)
+        registered: Registry = load_registry(config)
         who = Identity("c1", "gw-1", TOPICS, commit_ms)
-        node = Node(who, engine, registry, journal, clock or FastClock(), kept)
+        node = Node(who, engine, registered, journal, clock or FastClock(), kept)
         played: dict[Lane, PlayedLink] = {}
         links: dict[Lane, Link] = {}
         for lane in Lane:

@@ -243,13 +243,16 @@ def test_a_nameless_message_that_a_killed_broker_gave_again_raises_again() -> No
 
 
 def test_a_message_that_is_known_again_raises_once_unless_the_disk_took_nothing_before_a_crash() -> None:
-    history = replace(GOOD, raises=[*GOOD.raises, Raise(KEY, "A", True)], forgotten=[Span(0, 1)])
-    assert condemned(history) == {"alarms raised twice": 1}
-    history = replace(history, unwritable=[Span(500, 2_000)])
-    assert condemned(history) == {"alarms raised twice": 1}
-    assert judge(replace(history, crashes=[1_500])).kept
-    assert not judge(replace(history, crashes=[1_500], forgotten=[])).kept
-    assert not judge(replace(history, crashes=[9_000])).kept
+    told = [telling._replace(at_ms=1_100) for telling in GOOD.told]
+    again = replace(GOOD, told=told, raises=[*GOOD.raises, Raise(KEY, "A", True)], forgotten=[Span(0, 1)])
+    assert condemned(again) == {"alarms raised twice": 1}
+    blind = replace(again, unwritable=[Span(700, 2_000)], crashes=[1_500])
+    assert judge(blind).kept
+    assert not judge(replace(blind, crashes=[])).kept
+    assert not judge(replace(blind, crashes=[9_000])).kept
+    assert not judge(replace(blind, forgotten=[])).kept
+    early = [telling._replace(at_ms=100) for telling in told]
+    assert not judge(replace(blind, told=early)).kept  # it had raised before, and that was on the disk
 
 
 def test_orphans_on_the_broker_and_on_the_board_are_condemned() -> None:

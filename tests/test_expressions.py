@@ -13,8 +13,9 @@ from devices.kinds import KINDS
 from devices.kinds.traits import Kind
 from devices.readings import Scalar
 from rules.definitions import Condition, Truth
-from rules.language.expressions import LENGTH_LIMIT, NODE_LIMIT, ExpressionError, compile_condition
+from rules.language.expressions import compile_condition
 from rules.language.guards import guard_of
+from rules.language.syntax import LENGTH_LIMIT, NODE_LIMIT, ExpressionError
 from rules.vocabulary import Sort, Vocabulary
 
 CHARGER, SMOKE, BUTTON, ELEVATOR = (

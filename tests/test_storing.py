@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,37 @@ def test_without_a_store_alarms_are_told_people_act_and_all_of_it_is_stored_late
             stands = {str(row[0]) for row in rows(tmp_path, "SELECT id FROM alarms WHERE on_board")}
             assert stands == board.keys()
         await the_same_after_a_crash(tmp_path, board)
+
+    asyncio.run(scene())
+
+
+def test_what_was_heard_without_a_store_is_known_again_after_a_crash_once_the_store_was_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk(monkeypatch)
+    said_at = time.time_ns() // 1_000_000_000 * 1_000 - 123
+    presses = (b'{"action": "emergency", "id": "p1"}', b'{"action": "emergency", "ts": %d}' % said_at)
+
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect()
+            disk.fails = ALWAYS
+            world.say("charger/p1/telemetry", b'{"energy": 1}', 1)
+            await until(lambda: world.played[Lane.SAFETY].reconnects)
+            world.say("charger/p1/telemetry", b'{"energy": 1}', 1, dup=True)
+            await until(lambda: world.node.commits.storing is Storing.NONE)
+            for number, press in enumerate(presses):
+                world.say(f"button/b{number}/event", press, 10 + number)
+            await until(lambda: len(world.node.board) == len(presses))
+            disk.fails = 0
+            await works_again(world)
+            assert world.readings() == []  # they are in no batch
+        async with node_world(tmp_path) as again:
+            again.connect()
+            for number, press in enumerate(presses):
+                again.say(f"button/b{number}/event", press, 70 + number)
+            await again.node.saved()
+            assert [alarm.occurrences for alarm in again.node.board.values()] == [1, 1]
 
     asyncio.run(scene())
 

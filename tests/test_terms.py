@@ -10,7 +10,8 @@ from rules.decisions import Decision
 from rules.engine import Engine
 from rules.files import parse
 from rules.functions import FUNCTIONS
-from rules.language.expressions import ExpressionError, compile_condition
+from rules.language.expressions import compile_condition
+from rules.language.syntax import ExpressionError
 from rules.language.texts import Language, compile_text
 from rules.state import State, freeze, thaw
 from rules.vocabulary import Point, Sort, Vocabulary

@@ -19,7 +19,7 @@ WELL = b'{"battery": 90}'
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Told early soon, and not given up."""
     for name, value in {"TELL_S": 0.1, "HUNG_S": 60.0, "AGAIN_S": 0.05, "PROBE_S": (0.1,)}.items():
-        monkeypatch.setattr(f"edge.commits.{name}", value)
+        monkeypatch.setattr(f"edge.ladder.{name}", value)
 
 
 def told_of(world: World, device: str) -> list[str]:
@@ -88,7 +88,7 @@ def test_so_is_one_that_ended_while_nothing_could_be_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = FailingDisk(monkeypatch)
-    monkeypatch.setattr("edge.commits.HUNG_S", 0.3)
+    monkeypatch.setattr("edge.ladder.HUNG_S", 0.3)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:
@@ -140,5 +140,32 @@ def test_what_has_left_before_its_commit_is_not_sent_again_after_a_crash(
                 assert await world.node.saved()
             assert not rows(tmp_path, "SELECT * FROM outbox")
             assert told_of(world, "short") == ["unacked", "normal", "gone"]
+
+    asyncio.run(scene())
+
+
+def test_what_ended_while_its_raising_was_being_written_is_not_told_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk(monkeypatch)
+
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect()
+            await world.node.saved()
+            disk.answers.clear()
+            world.node.commits.ladder.begin_without("no disk")
+            world.say("smoke/short/telemetry", LOW, 1)
+            await until(disk.hung.is_set)  # what is owed is tried
+            await until(lambda: told_of(world, "short") == ["unacked"])
+            world.say("smoke/short/telemetry", WELL, 2)
+            await until(lambda: told_of(world, "short")[-1] == "gone")
+            disk.answers.set()
+            await until(lambda: world.node.commits.storing is Storing.ALL)
+            assert await world.node.saved()
+            await until(lambda: len(world.node.outbox) == 0)
+            assert told_of(world, "short") == ["unacked", "normal", "gone"]
+            assert not [topic for topic in world.played[Lane.SAFETY].retained if "/alarm/" in topic]
+            await until(lambda: not rows(tmp_path, "SELECT * FROM outbox"))
 
     asyncio.run(scene())

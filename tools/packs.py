@@ -28,8 +28,8 @@ Each rule carries examples of when it is raised, when it is not and how it ends:
 - **A fall without a press.** Nothing here detects a fall. Who lies still is found by inactivity: once a week of habits
   is learnt, after half as long again as usual (three hours at least), and only while the button is worn. In the first
   week, and with the button on the table, nobody is told but of the button that is not worn. Visit or call meanwhile.
-- **A device that was never heard.** Silence counts from the first message. `anlin status` names registered devices
-  that never spoke; look at it after an installation.
+- **A device that nobody registered and that was never heard.** One of the registry is missed in its time, also when it
+  never spoke; of what is not in the registry nobody knows.
 - **A runaway between two reports.** A port that reports every five minutes has no slope: there the heat limits and the
   smoke sensor in the shed are what is left.
 """

@@ -12,7 +12,7 @@ from devices.readings import Address, Reading
 from edge.history.catalogue import folder_of, parts_in
 from edge.store.reader import JournalReader
 from edge.store.schema import FILE
-from rules.decisions import Acknowledge, Close, Input, time_of
+from rules.decisions import Acknowledge, Awaited, Close, Input, time_of
 
 PIECE = 10_000
 """Readings of one look at the journal."""
@@ -61,9 +61,16 @@ def _journal(data_dir: Path, from_ms: int, to_ms: int, mine: Mine) -> Iterator[l
                         if from_ms <= given.received_at < to_ms and mine(given.address):
                             chunk.append(given)
                     elif not isinstance(given, Acknowledge | Close) and from_ms <= time_of(given) < to_ms:
-                        chunk.append(given)
+                        chunk.append(_share(given, mine))
             yield chunk
             seq = batches[-1].seq
+
+
+def _share(given: Input, mine: Mine) -> Input:
+    """What the gateway was told of itself, as far as it is about the shard's devices."""
+    if not isinstance(given, Awaited):
+        return given
+    return Awaited(tuple(filter(mine, given.devices)), tuple(filter(mine, given.released)), given.at)
 
 
 def _chooser(shard: int, shards: int, shard_of: Callable[[Address], int]) -> Mine:

@@ -162,7 +162,7 @@ def _write_row(connection: sqlite3.Connection, batch: Batch, body: bytes | None)
             inputs.first_at if inputs else batch.now,
             inputs.last_at if inputs else batch.now,
             inputs.readings,
-            len(batch.recent) if inputs else 0,
+            len(batch.recent) if body is not None else 0,
             packets,
             body,
         ),

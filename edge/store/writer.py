@@ -117,7 +117,7 @@ class Writer:
         standing = self._where_it_stands()
         if batch.seq <= standing.seq:
             raise ValueError(f"batch {batch.seq} cannot follow batch {standing.seq}")
-        body = codec.encode_inputs(batch.inputs, batch.recent) if batch.inputs else None
+        body = codec.encode_inputs(batch.inputs, batch.recent) if batch.inputs or batch.recent else None
         there, doubted = NOTHING_THERE, list[int]()
         with self._transaction() as connection:
             if batch.doubts:

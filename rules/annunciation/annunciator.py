@@ -11,17 +11,17 @@ from heapq import heappush
 
 from msgspec.structs import replace
 
-from devices.readings import Address, address_of, parts_of
+from devices.readings import Address, address_of
 from rules.alarms import Alarm, Severity, Transition, alarm_key
 from rules.annunciation.chattering import SHELF_MS, chatters, may_shelve
-from rules.annunciation.common_causes import Folds, Telling
+from rules.annunciation.common_causes import UNHEARD, Folds, Telling
 from rules.annunciation.floods import KIND, Floods
 from rules.annunciation.suppression import Suppression
 from rules.definitions import Rule
-from rules.ids import ulid
 from rules.places import Level, Neighbourhood, Place
 from rules.standing import Standing
 from rules.state import Deadline, Device, State
+from rules.stays import begin_stay
 
 FOLD, FLOOD, SHELF = "fold:", "flood:", "shelf:"
 """Begin the conditions of our deadlines; the key of an alarm follows."""
@@ -62,7 +62,7 @@ class Annunciation:
             return replace(alarm, suppressed_by=None, folded_into=None, shelved_until=None)
         alarm = self._shelve(state, device, rule, alarm, at)
         alarm = replace(alarm, suppressed_by=self._suppression.cause_of(state, rule.id, device.address))
-        alarm = self._fold(state, rule, alarm, at)
+        alarm = self._fold(state, device, rule, alarm, at)
         alarm = self._flood(state, alarm, at)
         if alarm.version == 1 and not alarm.annunciated:
             alarm = replace(alarm, ack_required=False)  # of what nobody is told nobody need acknowledge
@@ -175,24 +175,34 @@ class Annunciation:
 
     # Folding
 
-    def _fold(self, state: State, rule: Rule, alarm: Alarm, at: int) -> Alarm:
+    def _fold(self, state: State, device: Device, rule: Rule, alarm: Alarm, at: int) -> Alarm:
         """Into the fold of the farthest place that has one, or is due one by this alarm: no farther than it reaches."""
+        if device.awaited_since and not device.last_seen:
+            return self._into(state, rule, alarm, UNHEARD, self._folds.unheard(state, alarm, at), at) or alarm
         for level, farthest in self._folds.placed(rule.id, alarm.address):
             others = self._folds.gathering(state, alarm, level, farthest, at)
             place = farthest if others is None else self._folds.reach(state, alarm, others, farthest, at)
-            standing = state.alarms.get(self._folds.key(rule.id, place))
-            if standing is not None and standing.active:
-                self._tell_later(state, standing, at)
-                return replace(alarm, folded_into=standing.id)
-            if others is not None:
-                telling = self._folds.told(state, rule.id, place, len(others) + 1)
-                fold = self._raise_fold(state, rule, place, alarm, others, telling, at)
-                for each in others:
-                    self._change(state, replace(each, folded_into=fold.id), at)
-                for fold_id in sorted({each.folded_into for each in others if each.folded_into is not None}):
-                    self._shrunk(state, fold_id, at)
-                return replace(alarm, folded_into=fold.id)
+            if (folded := self._into(state, rule, alarm, place, others, at)) is not None:
+                return folded
         return alarm
+
+    def _into(
+        self, state: State, rule: Rule, alarm: Alarm, place: Place, others: Sequence[Alarm] | None, at: int
+    ) -> Alarm | None:
+        """Into the fold that stands at a place, or that these bring about; None: neither."""
+        standing = state.alarms.get(self._folds.key(rule.id, place))
+        if standing is not None and standing.active:
+            self._tell_later(state, standing, at)
+            return replace(alarm, folded_into=standing.id)
+        if others is None:
+            return None
+        telling = self._folds.told(state, rule.id, place, len(others) + 1)
+        fold = self._raise_fold(state, rule, place, alarm, others, telling, at)
+        for each in others:
+            self._change(state, replace(each, folded_into=fold.id), at)
+        for fold_id in sorted({each.folded_into for each in others if each.folded_into is not None}):
+            self._shrunk(state, fold_id, at)
+        return replace(alarm, folded_into=fold.id)
 
     def _flood(self, state: State, alarm: Alarm, at: int) -> Alarm:
         """Into the flood, if there is one or this alarm is one too many."""
@@ -236,26 +246,8 @@ class Annunciation:
                 raised_at=at,
             )
         else:
-            state.stays += 1
-            site, kind, name = parts_of(self._gateway)
-            fold = Alarm(
-                id=ulid(at, self._site, self._node, key, state.stays),
-                key=key,
-                rule=rule.id,
-                severity=rule.severity,
-                site=site,
-                node=self._node,
-                kind=kind,
-                device=name,
-                place={},
-                text={},
-                values={},
-                source_time=at,
-                received_at=at,
-                first_raised_at=at,
-                raised_at=at,
-                track=place,
-                ack_required=rule.ack_required,
+            fold = begin_stay(
+                state, rule, key, self._gateway, at, site=self._site, node=self._node, track=place
             )
         fold = _with(fold, members, telling)
         if place is not None:

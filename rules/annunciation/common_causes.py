@@ -16,10 +16,13 @@ from devices.readings import Address, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
 from rules.definitions import Fold, Rule, Text
 from rules.language.entries import Entry
-from rules.language.texts import EVERYWHERE, read_texts
+from rules.language.texts import EVERYWHERE, Language, read_texts, unheard_note
 from rules.places import Level, Neighbourhood, Place, level_of, name_of
 from rules.state import Device, State
 from rules.vocabulary import Point, Sort, Vocabulary
+
+UNHEARD: Place = "unheard"
+"""Where those are together that were registered and never heard: it is the installer who is missed, not the mains."""
 
 LEAST_LEAST, LEAST_DEFAULT, LEAST_MOST = 2, 3, 1_000
 WITHIN_DEFAULT_MS = 120_000
@@ -70,10 +73,31 @@ class Folds:
         if len(standing) + 1 < fold.least:
             return None
         alarms = [state.alarms[key] for key in sorted(standing) if key != come.key]
-        fresh = tuple(alarm for alarm in alarms if alarm.raised_at > at - fold.within_ms)
+        fresh = tuple(
+            alarm
+            for alarm in alarms
+            if alarm.raised_at > at - fold.within_ms and not _is_unheard(state, alarm.address)
+        )
         if len(fresh) + 1 < fold.least or not self._is_share(state, come, (level, place), fresh, at):
             return None
         return fresh
+
+    def unheard(self, state: State, come: Alarm, at: int) -> tuple[Alarm, ...] | None:
+        """The same of alarms about devices that were never heard, wherever they stand."""
+        if come.rule not in self._folds:
+            return None
+        rule, fold = self._folds[come.rule]
+        fresh = tuple(
+            alarm
+            for _, alarm in sorted(state.alarms.items())
+            if alarm.rule == rule.id
+            and alarm.active
+            and alarm.members is None
+            and alarm.raised_at > at - fold.within_ms
+            and alarm.key != come.key
+            and _is_unheard(state, alarm.address)
+        )
+        return fresh if len(fresh) + 1 >= fold.least else None
 
     def reach(self, state: State, come: Alarm, others: Sequence[Alarm], farthest: Place, at: int) -> Place:
         """The nearest place that holds all of these: what is silent in one building alone is not the site's."""
@@ -121,6 +145,8 @@ class Folds:
     def told(self, state: State, rule_id: str, place: Place, count: int) -> Telling:
         """What a fold of so many says."""
         rule, fold = self._folds[rule_id]
+        if place == UNHEARD:
+            return self._told_unheard(state, rule, fold, count)
         level = level_of(place)
         where = self._around.told(place, level, rule.kind)
         heard = sum(1 for _ in self._heard(state, level, place, rule.kind))
@@ -128,6 +154,21 @@ class Folds:
         if level is Level.GROUP:
             values["group"] = name_of(place)
         return Telling(where, values, rendered(fold.text, self._gateway, where, values))
+
+    def _told_unheard(self, state: State, rule: Rule, fold: Fold, count: int) -> Telling:
+        waited = sum(
+            each.kind == rule.kind and _is_unheard(state, each.address) for each in state.devices.values()
+        )
+        values: dict[str, Scalar] = {"count": count, "heard": waited}
+        text = rendered(fold.text, self._gateway, {}, values)
+        return Telling(
+            {}, values, {language: each + unheard_note(Language(language)) for language, each in text.items()}
+        )
+
+
+def _is_unheard(state: State, address: Address) -> bool:
+    device = state.devices.get(address)
+    return device is not None and bool(device.awaited_since) and not device.last_seen
 
 
 def rendered(

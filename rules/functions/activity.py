@@ -8,7 +8,7 @@ begin (three hours each, in UTC): the gap that begins at bedtime is eight hours,
 after breakfast must not be found in the evening. The longer habit of this time of day and the next counts: who goes to
 bed earlier than usual is not asked at night how she is. Until there are ten gaps for both, the longest habit of the day
 stands in; unknown for the first week. A gap in which the device was not heard, or not worn, or an alarm stood about
-it, teaches nothing. All of it is private (`devices.kinds.Kind.private`).
+it, teaches nothing. All of it is private (`devices.kinds.traits.Kind.private`).
 """
 
 from collections.abc import Mapping

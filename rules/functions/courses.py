@@ -1,6 +1,6 @@
 """The course of a session: the fold over what a port says, from plugging in to unplugging.
 
-Which points tell of it, and its figures, are data of the kind (`devices.kinds.Session`). It begins where power flows or
+Which points tell of it, and its figures, are data of the kind (`devices.kinds.traits`). It begins where power flows or
 where status or session text say so, and ends where they say the contrary; a port that tells neither ends it by drawing
 nothing for a while. A level counts only where two readings in a row hold it: one wrong sample is neither a peak nor an
 end.

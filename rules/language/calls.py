@@ -21,7 +21,7 @@ class Source(Protocol):
     vocabulary: Vocabulary
 
     def condition(self, node: ast.expr) -> Condition:
-        """A part of it as a condition; raises `rules.language.expressions.ExpressionError`."""
+        """A part of it as a condition; raises `rules.language.syntax.ExpressionError`."""
 
     def condition_about(self, node: ast.expr, vocabulary: Vocabulary) -> Condition:
         """The same about a device of another kind; it calls no functions."""
@@ -33,7 +33,7 @@ class Source(Protocol):
 
 
 class Call:
-    """One call; every method raises `rules.language.expressions.ExpressionError` with column and reason."""
+    """One call; every method raises `rules.language.syntax.ExpressionError` with column and reason."""
 
     def __init__(self, node: ast.Call, name: str, source: Source) -> None:
         self.name = name

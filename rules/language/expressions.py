@@ -12,7 +12,6 @@ finite number (`rules.language.logic`).
 
 import ast
 import operator
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -24,35 +23,15 @@ from rules.language.calls import Call, Maker
 from rules.language.entries import read_duration
 from rules.language.logic import computed, negated, negative
 from rules.language.pieces import COMPARISONS, Made, Part, compared, fixed, joined, of_point
-from rules.language.slips import slip
+from rules.language.syntax import ExpressionError, called, check_size, column_of, one_line, parse
 from rules.terms import Growing
 from rules.vocabulary import Point, Sort, Vocabulary
-
-LENGTH_LIMIT = 2_000
-"""Characters of one condition."""
-
-NODE_LIMIT = 200
-"""Names, constants and operators of one condition."""
 
 NUMBER_LIMIT = 1e15
 """No constant is larger: beyond it a float no longer tells whole numbers apart."""
 
 NO_FUNCTIONS: Mapping[str, Maker] = MappingProxyType({})
 NO_LETS: Mapping[str, Let] = MappingProxyType({})
-
-
-class ExpressionError(ValueError):
-    """A condition that cannot be used: correct it in the rule file."""
-
-    def __init__(
-        self, column: int, reason: str, *, value: str | None = None, nearest: str | None = None
-    ) -> None:
-        super().__init__(f"column {column}: {reason}")
-        self.column = column
-        """The first is 1."""
-        self.reason = reason
-        self.value = value
-        self.nearest = nearest
 
 
 def compile_condition(
@@ -62,8 +41,7 @@ def compile_condition(
     lets: Mapping[str, Let] = NO_LETS,
 ) -> Condition:
     """Parse, check and compile a condition on one kind of device. Raises `ExpressionError`, nothing else."""
-    compiler = _Compiler(source, vocabulary, functions, lets)
-    return compiler.condition(compiler.parse())
+    return _Compiler(source, vocabulary, functions, lets).condition(parse(source))
 
 
 def compile_let(
@@ -74,9 +52,7 @@ def compile_let(
     lets: Mapping[str, Let] = NO_LETS,
 ) -> Let:
     """Parse, check and compile what ``name`` shall stand for. Raises `ExpressionError`, nothing else."""
-    compiler = _Compiler(source, vocabulary, functions, lets)
-    tree = compiler.parse()
-    return compiler.let(name, tree)
+    return _Compiler(source, vocabulary, functions, lets).let(name, parse(source))
 
 
 _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -84,26 +60,6 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-}
-_SPELLING = {
-    "Call": "a call",
-    "Attribute": "a dot",
-    "Subscript": "an index",
-    "IfExp": "if … else",
-    "JoinedStr": "an f-string",
-    "Tuple": "a comma",
-    "NamedExpr": ":=",
-    "Pow": "**",
-    "Mod": "%",
-    "FloorDiv": "//",
-    "UAdd": "a leading +",
-    "BitAnd": "& (write: and)",
-    "BitOr": "| (write: or)",
-    "Invert": "~ (write: not)",
-    "In": "in (write: a == 'x' or a == 'y')",
-    "NotIn": "not in (write: a != 'x' and a != 'y')",
-    "Is": "is (write: ==)",
-    "IsNot": "is not (write: !=)",
 }
 
 
@@ -114,34 +70,14 @@ class _Compiler:
         self, source: str, vocabulary: Vocabulary, functions: Mapping[str, Maker], lets: Mapping[str, Let]
     ) -> None:
         self.vocabulary = vocabulary
-        self._source = source.replace("\r", " ").replace("\n", " ")
+        self._source = one_line(source)
         self._functions = functions
         self._lets = lets
-
-    def parse(self) -> ast.expr:
-        if len(self._source) > LENGTH_LIMIT:
-            raise ExpressionError(1, f"{len(self._source)} characters, at most {LENGTH_LIMIT}")
-        if not self._source.strip():
-            raise ExpressionError(1, "an empty condition")
-        try:
-            with warnings.catch_warnings():
-                # `65or`, '\d': Python still takes them, a person misreads them.
-                warnings.simplefilter("error")
-                tree = ast.parse(self._source, mode="eval").body
-        except SyntaxError as error:
-            reason = f"cannot be read: {slip(self._source) or error.msg}"
-            raise ExpressionError(max(error.offset or 1, 1), reason) from error
-        except ValueError as error:
-            raise ExpressionError(1, f"cannot be read: {error}") from error
-        except (RecursionError, MemoryError) as error:
-            raise ExpressionError(1, "nested too deeply") from error
-        _check_size(tree)
-        return tree
 
     def condition(self, node: ast.expr) -> Condition:
         """A whole condition, or one that is an argument."""
         part = self.boolean(node)
-        _check_size(part.tree)
+        check_size(part.tree)
         return Condition(
             source=self._source,
             tree=part.tree,
@@ -164,7 +100,7 @@ class _Compiler:
             raise self.error(node, "looks at no point, so it is always the same")
         if part.made.crossings:
             raise self.error(node, "compares what grows with time: write this in the condition itself")
-        _check_size(part.tree)
+        check_size(part.tree)
         private = {each for each in self._roots(part) if self.vocabulary.points[each].private}
         known = part.point or Point(name, part.sort)
         point = replace(known, name=name, event=self._uses_event(part), private=bool(private))
@@ -368,29 +304,19 @@ class _Compiler:
             raise self.error(node, f"{point.name} is never above {point.most:g}", value=f"{value:g}")
 
     def _foreign(self, node: ast.expr, what: ast.AST) -> ExpressionError:
-        name = type(what).__name__
-        return self.error(node, f"not part of the rule language: {_SPELLING.get(name, name)}")
+        return self.error(node, f"not part of the rule language: {called(what)}")
 
     def error(
         self, node: ast.expr, reason: str, *, value: str | None = None, near: str | None = None
     ) -> ExpressionError:
         """What to raise about a part of the condition."""
-        before = self._source.encode("utf-8", "surrogatepass")[: node.col_offset]
-        return ExpressionError(
-            len(before.decode("utf-8", "surrogatepass")) + 1, reason, value=value, nearest=near
-        )
+        return ExpressionError(column_of(node, self._source), reason, value=value, nearest=near)
 
 
 def _if_duration(part: Part) -> Part:
     """A text in arithmetic can only be one."""
     ms = read_duration(part.constant) if isinstance(part.constant, str) else None
     return part if ms is None else fixed(Sort.DURATION, ms / 1000)
-
-
-def _check_size(tree: ast.expr) -> None:
-    size = sum(isinstance(node, ast.expr) for node in ast.walk(tree))
-    if size > NODE_LIMIT:
-        raise ExpressionError(1, f"{size} names, constants and operators, at most {NODE_LIMIT}")
 
 
 def _choices(part: Part) -> frozenset[str]:

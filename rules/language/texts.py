@@ -65,6 +65,7 @@ _PLACES = {
     Language.ZH: (("building", "{}号楼"), ("unit", "{}单元"), ("place_floor", "{}层"), ("room", "{}室")),
 }
 _LATE = {Language.EN: (" (late)", " (late: so at {})"), Language.ZH: ("（迟报）", "（迟报：发生于 {}）")}
+_UNHEARD = {Language.EN: " (never heard)", Language.ZH: "（登记后从未收到数据）"}
 _JOINED = {Language.EN: ("{}", ", "), Language.ZH: ("{} ", "")}
 """How a name that is no number stands among the others, and what stands between them."""
 
@@ -103,6 +104,11 @@ def late_note(language: Language, told: datetime, so: datetime | None) -> str:
     """What follows the text of an alarm that is ``told`` later than it was ``so`` (local times; None: unknown)."""
     when = "" if so is None else f"{so:%H:%M}" if so.date() == told.date() else f"{so:%Y-%m-%d %H:%M}"
     return _LATE[language][bool(when)].format(when)
+
+
+def unheard_note(language: Language) -> str:
+    """What follows the text of a silence of devices that nobody has ever heard."""
+    return _UNHEARD[language]
 
 
 def read_texts(owner: Entry, vocabulary: Vocabulary, *, events: bool = True) -> dict[str, Text]:

@@ -278,8 +278,8 @@ def _board(alarms: Mapping[str, dict[str, Any]]) -> dict[str, tuple[str, int]]:
 def _telling(told: Told) -> Telling:
     alarm_id = told.topic.rpartition("/")[2]
     if told.body is None:
-        return Telling(alarm_id, None, 0)
-    return Telling(alarm_id, told.body["key"], told.body["version"], told.retained)
+        return Telling(alarm_id, None, 0, at_ms=told.at_ms)
+    return Telling(alarm_id, told.body["key"], told.body["version"], told.retained, told.at_ms)
 
 
 def _forgotten(world: World) -> list[Span]:

@@ -18,6 +18,9 @@ UNCOUNTED_MS = 61_000
 OWN_SLACK_MS = 500
 """Between two looks at the ledger's own clock."""
 
+TIMELESS = 2**63
+"""Later than everything."""
+
 UNKNOWN = 0
 """The losses of a gap of which nobody can know how many."""
 
@@ -69,6 +72,7 @@ class Telling(NamedTuple):
     key: str | None
     version: int
     retained: bool = False
+    at_ms: int = 0
 
 
 class GapRow(NamedTuple):
@@ -258,15 +262,15 @@ def _untold(lost: Sequence[Said], history: History) -> tuple[list[Said], list[Sa
     """Those really lost, and those that a gateway took with it which was killed while it could not write: that it
     had left them out is nowhere (docs/adr/0008).
     """
-    untold = [said for said in lost if _untaught(said, history)]
+    spans = _blind(history)
+    untold = [said for said in lost if any(_met(said, span, OWN_SLACK_MS) for span in spans)]
     numbers = {said.number for said in untold}
     return [said for said in lost if said.number not in numbers], untold
 
 
-def _untaught(said: Said, history: History) -> int:
-    """How many gateways may have met it that were killed while they could not write: the next knows nothing of it."""
-    spans = [Span(span.from_ms, at) for span in history.unwritable for at in history.crashes if _in(at, span)]
-    return sum(_met(said, span, OWN_SLACK_MS) for span in spans)
+def _blind(history: History) -> list[Span]:
+    """From when the disk could not be written to a crash: the next gateway knows nothing of what was met meanwhile."""
+    return [Span(span.from_ms, at) for span in history.unwritable for at in history.crashes if _in(at, span)]
 
 
 def _forgive(
@@ -299,14 +303,21 @@ def _given_anew(history: History) -> dict[str, int]:
     if not history.forgotten:
         return {}
     said = {each.number: each for each in history.said}
-    return {
-        cause.device: sum(
-            _untaught(said[number], history) if said[number].repeatable else history.stored.get(number, 1) - 1
-            for number in cause.raised_by
-            if number in said
+    first_heard: dict[str | None, int] = {}
+    for telling in history.told:
+        first_heard.setdefault(telling.key, telling.at_ms)
+    anew: dict[str, int] = {}
+    for cause in history.causes:
+        raising = [said[number] for number in cause.raised_by if number in said]
+        nameless = sum(history.stored.get(each.number, 1) - 1 for each in raising if not each.repeatable)
+        heard = max(first_heard.get(key, TIMELESS) for key in cause.keys)
+        forgotten = sum(
+            any(each.repeatable and _met(each, span, OWN_SLACK_MS) for each in raising)
+            for span in _blind(history)
+            if heard >= span.from_ms - OWN_SLACK_MS  # it was not on the disk before
         )
-        for cause in history.causes
-    }
+        anew[cause.device] = nameless + forgotten
+    return anew
 
 
 def _alarms(history: History, missing: Collection[int]) -> list[Row]:
