@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from devices.readings import Channel
-from edge.broker_watch import LEAST_RECEIVE_MAXIMUM
+from edge.broker.broker_watch import LEAST_RECEIVE_MAXIMUM
 from tests.gateway import ROOT, Gateway, said_at
 from tests.node_world import FullDisk, node_world, rows
 from tests.servers import SHIPPED, Mosquitto

@@ -19,7 +19,7 @@ import pytest
 from edge.cli import main
 from edge.control import ControlServer, Refused, Request
 from edge.control_client import SOCKET_NAME
-from edge.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, status_lines
+from edge.shell.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, status_lines
 from edge.store.journal import Journal
 from edge.store.records import Batch, Gap, GapReason
 from rules.alarms import Severity

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from devices.readings import Address, Channel, Reading, Scalar
 from edge.clock import Clock
-from edge.commits import Commits
+from edge.committing.commits import Commits
 from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
