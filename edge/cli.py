@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from devices.faults import ConfigurationError
-from edge.alarm_verbs import add_alarms
-from edge.rule_verbs import add_rules, with_moments
-from edge.status_verb import add_status
-from edge.verbs import (
+from edge.shell.alarm_verbs import add_alarms
+from edge.shell.rule_verbs import add_rules, with_moments
+from edge.shell.status_verb import add_status
+from edge.shell.verbs import (
     EXIT_CONFIGURATION,
     EXIT_WRONG,
     Failure,
@@ -30,7 +30,7 @@ from edge.verbs import (
 )
 
 if TYPE_CHECKING:
-    from edge.verbs import Verbs
+    from edge.shell.verbs import Verbs
 
 EXIT_INTERRUPTED = 130
 
@@ -115,7 +115,7 @@ def _add_order(verbs: "Verbs", given: Sequence[str]) -> None:
     parser = add_verb(verbs, "order", _order, does, example)
     add_config(parser)
     if "order" in given:  # only then: kinds take a while to import
-        from edge.ordering import add_arguments
+        from edge.shell.ordering import add_arguments
 
         add_arguments(parser)
 
@@ -174,7 +174,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from edge.checking import check, load_registry, load_rules
     from edge.config import examine
-    from edge.reports import say
+    from edge.shell.reports import say
 
     config, faults = examine(arguments.config, os.environ)
     faults += check(config)
@@ -194,7 +194,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _order(arguments: argparse.Namespace) -> int:
-    from edge.ordering import order
+    from edge.shell.ordering import order
 
     print(order(config_of(arguments), arguments))
     return 0

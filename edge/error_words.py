@@ -20,7 +20,7 @@ ERRORS = Phrases.of(
         r"no gateway can be reached on (.+) \((.+)\): start it with `anlin run`": (
             "连接不上 {1} 上的网关（{2}）：请用 `anlin run` 启动"
         ),
-        # what it refuses (edge.desk, edge.device_desk, edge.rule_desk, edge.people)
+        # what it refuses (edge.desks.desk, edge.desks.device_desk, edge.desks.rule_desk, edge.people)
         r"no alarm (.+) stands: `anlin alarms list` shows what does": (
             "当前没有告警 {1}：用 `anlin alarms list` 查看当前告警"
         ),
@@ -41,7 +41,7 @@ ERRORS = Phrases.of(
         r"the gateway cannot store its rules: see `anlin status`, then say it again": (
             "网关无法保存规则：请查看 `anlin status` 后再执行"
         ),
-        # what is read from the journal: edge.alarm_verbs, edge.store
+        # what is read from the journal: edge.shell.alarm_verbs, edge.store
         r"no alarm (.+) in the journal: see `anlin alarms list`": "记录中没有告警 {1}：用 `anlin alarms list` 查看",
         r"alarm (.+) was stored before alarms kept their reasons": "告警 {1} 保存时尚未记录原因",
         r"(.+): there is no journal here: start the gateway once, or name its data_dir": (

@@ -23,7 +23,7 @@ from edge.control_client import SOCKET_NAME, _away
 from edge.error_words import message_of, told
 from edge.health import Code
 from edge.report_words import CLOUD, LABELS, WORDS
-from edge.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, status_lines
+from edge.shell.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, status_lines
 from edge.store.errors import StoreLocked
 from edge.store.journal import Journal
 from edge.store.records import Batch, Gap, GapReason

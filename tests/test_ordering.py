@@ -15,7 +15,7 @@ from edge.cli import main
 from edge.condition import Condition
 from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
-from edge.desk import Desk
+from edge.desks.desk import Desk
 from edge.refusals import Refusals
 from rules.instructions import InstructionError, command_of
 from tests.node_world import World, node_world

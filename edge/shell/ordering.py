@@ -10,8 +10,8 @@ import msgspec
 
 from devices.kinds import KINDS
 from edge.control_client import SOCKET_NAME, request
-from edge.reports import say
 from edge.settings import Config
+from edge.shell.reports import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """``anlin rules apply``: check, run the examples, try on the last day, show, ask, and let the node take over.
 
-Nothing changes before the last step, and that one is the node's (`edge.rule_desk`): one commit, or none.
+Nothing changes before the last step, and that one is the node's (`edge.desks.rule_desk`): one commit, or none.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from edge.replay.command import tried
 from edge.replay.failure import ReplayError
 from edge.replay.report import difference_lines
 from edge.replay.trial import Span
-from edge.reports import RulesInForce, StatusReport, rules_line
 from edge.rulebook import compiled, in_force, on_disk, with_files
 from edge.settings import Config, shown_path
+from edge.shell.reports import RulesInForce, StatusReport, rules_line
 from edge.store.errors import StoreError
 from edge.store.records import KeptRules, RuleDocument
 from rules.definitions import RuleSet

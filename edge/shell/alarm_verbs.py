@@ -7,11 +7,11 @@ to the gateway by its socket.
 import argparse
 from typing import TYPE_CHECKING
 
-from edge.verbs import Failure, add_config, add_verb, config_of, journal_of, print_json, socket_of, tell
+from edge.shell.verbs import Failure, add_config, add_verb, config_of, journal_of, print_json, socket_of, tell
 
 if TYPE_CHECKING:
     from edge.settings import Config
-    from edge.verbs import Verbs
+    from edge.shell.verbs import Verbs
     from rules.alarms import Alarm
 
 _SOME_ID = "01JD3ZK2V8Q5T9W4M7N6P0R1SX"
@@ -50,7 +50,7 @@ def add_alarms(verbs: "Verbs") -> None:
 def _list(arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from edge.reports import AlarmLine, alarm_lines
+    from edge.shell.reports import AlarmLine, alarm_lines
     from edge.store.reader import JournalReader
 
     config = config_of(arguments)
@@ -92,7 +92,7 @@ def _order(arguments: argparse.Namespace) -> int:
     import msgspec
 
     from edge.control_client import request
-    from edge.reports import already_acked
+    from edge.shell.reports import already_acked
 
     config = config_of(arguments)
     answer = request(
@@ -124,7 +124,7 @@ def _alarm(config: "Config", alarm_id: str) -> "Alarm":
 def _print_alarm(wire: bytes, config: "Config", *, as_json: bool) -> None:
     import msgspec
 
-    from edge.reports import detail_lines
+    from edge.shell.reports import detail_lines
 
     if as_json:
         print_json(wire)
