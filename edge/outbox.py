@@ -21,6 +21,9 @@ from rules.alarms import Alarm
 
 log = logging.getLogger("anlin.outbox")
 
+ASK_AGAIN_S = 5.0
+"""Until an alarm on the broker is looked at again of which the store could not say whether it knows it."""
+
 WINDOW = 64
 """Publications on their way at once; far below any broker's receive maximum times its patience."""
 
@@ -51,7 +54,7 @@ class Outbox:
 
     ``board`` gives the committed standing alarms by id. ``on_sent(ids, orders)`` hears which rows are done
     and what became of the orders among them. ``adopt(payload)`` is asked about a retained alarm of ours that was
-    never on disk: whether it is to stay on the broker; it may come onto the board by this.
+    never on disk: whether it is to stay on the broker, None to be asked again; it may come onto the board by this.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Outbox:
         now_ms: Callable[[], int],
         board: Callable[[], Mapping[str, Alarm]],
         on_sent: Callable[[Sequence[int], Sequence[tuple[str, OrderStatus]]], None],
-        adopt: Callable[[bytes], Awaitable[bool]] | None = None,
+        adopt: Callable[[bytes], Awaitable[bool | None]] | None = None,
     ) -> None:
         self._publisher = publisher
         self._topics = topics
@@ -215,7 +218,7 @@ class Outbox:
 
     async def _without_adopted(self, held: Mapping[str, bytes]) -> dict[str, bytes]:
         """What is left to be set right."""
-        left = dict(held)
+        left, unknown = dict(held), False
         for topic, payload in held.items():
             if self._adopt is None or b'"durable":false' not in payload:
                 continue
@@ -225,8 +228,14 @@ class Outbox:
                 continue
             standing = self._board().get(alarm.id)
             known = standing is not None and standing.version >= alarm.version
-            if alarm.node == self._node and not alarm.durable and not known and await self._adopt(payload):
+            if alarm.node != self._node or alarm.durable or known:
+                continue
+            stays = await self._adopt(payload)
+            unknown |= stays is None
+            if stays is not False:
                 del left[topic]
+        if unknown:
+            asyncio.get_running_loop().call_later(ASK_AGAIN_S, self.set_right)
         return left
 
     def _corrections(self, held: Mapping[str, bytes]) -> Iterator[Outgoing]:

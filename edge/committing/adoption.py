@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from devices.readings import Address, Channel, Reading, Scalar
 from edge.clock import Clock
-from edge.commits import Commits
+from edge.committing.commits import Commits
 from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
@@ -122,8 +122,11 @@ class Adoption:
         self._clock = clock
         self._begun = begun
 
-    async def adopt(self, payload: bytes) -> bool:
-        """Whether it is to stay on the broker; see `edge.outbox.Outbox`. It may come onto the board by this."""
+    async def adopt(self, payload: bytes) -> bool | None:
+        """Whether it is to stay on the broker, None while nobody can know; see `edge.outbox.Outbox`.
+
+        It may come onto the board by this.
+        """
         node = self._node
         if _is_fold(payload):
             return False  # it follows from its members, which are told by themselves
@@ -137,7 +140,7 @@ class Adoption:
                 asyncio.to_thread(_last_version, node.journal.path, alarm.id), LOOK_UP_S
             )
         except (StoreError, TimeoutError):
-            return True
+            return None
         said = await self._said_by(alarm.address) if known < alarm.version else []
         state = node.intake.state
         standing = state.alarms.get(alarm.key)
