@@ -10,6 +10,7 @@ Nothing here ends an alarm: a fold only says what is told by itself.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
 from devices.kinds.traits import Kind
 from devices.readings import Address, Scalar, parts_of
@@ -29,6 +30,9 @@ UNHEARD: Place = "unheard"
 LEAST_LEAST, LEAST_DEFAULT, LEAST_MOST = 2, 3, 1_000
 WITHIN_DEFAULT_MS = 120_000
 SHARE_DEFAULT = 0.6
+
+MARGIN, LOOKED_AT = 4, 64
+"""So many times as many that are well as it takes, and so many more, are looked for: they spare the next looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,23 +146,24 @@ class Folds:
         """Whether the others there that are well are few enough; asks no more of them than it must."""
         rule, fold = self._folds[come.rule]
         level, place = where
-        count, well, steady = len(fresh) + 1, 0, list[str]()
-        enough = 2 * (count / fold.share - count)
+        count, well = len(fresh) + 1, dict[str, int]()
+        too_many = count / fold.share - count
         standing = state.standing.of(rule.id, place)
-        until = at + fold.within_ms // 2
         for device in self._heard(state, level, place, rule.kind):
             key = alarm_key(rule.id, device.address)
             if key == come.key or key in standing:
                 continue
             # A device that has not spoken lately may be about to fall silent, too.
-            well += device.last_seen > at - fold.within_ms if rule.silent_for_ms else not device.silences
-            if rule.silent_for_ms and device.last_seen > until - fold.within_ms:
-                steady.append(key)
-            if (len(steady) if rule.silent_for_ms else well) > enough:
-                break
-        if steady:
-            state.standing.well[rule.id, place] = Well(frozenset(steady), until)
-        return count >= fold.share * (count + well)
+            if device.last_seen > at - fold.within_ms if rule.silent_for_ms else not device.silences:
+                well[key] = device.last_seen
+                if len(well) > MARGIN * too_many + LOOKED_AT:
+                    break
+        if count >= fold.share * (count + len(well)):
+            return True
+        if rule.silent_for_ms:  # those that spoke last are well for longest
+            some = nlargest(int(too_many + len(well)) // 2 + 1, well, key=well.__getitem__)
+            state.standing.well[rule.id, place] = Well(frozenset(some), well[some[-1]] + fold.within_ms)
+        return False
 
     def _heard(self, state: State, level: Level, place: Place, kind: str) -> Iterator[Device]:
         """The devices of a kind there that were ever heard; on the site also those that nobody registered."""
