@@ -10,7 +10,8 @@ from devices.readings import Channel, Flag, Reading, Scalar
 from rules.alarms import AlarmState, Transition
 from rules.decisions import CatchingUp, Listening
 from rules.state import freeze, thaw
-from tests.test_stops import BUTTON, LIFT, ONLY_HOT, PORT, T0, Site, ms, rules
+from tests.rule_world import BUTTON, LIFT, PORT, T0, ms, rules
+from tests.test_stops import ONLY_HOT, Site
 
 EBIKE: dict[str, Scalar] = {"type": "new", "track": "a", "label": "ebike", "score": 0.9}
 GONE: dict[str, Scalar] = {"type": "end", "track": "a"}
