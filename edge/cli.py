@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from devices.faults import ConfigurationError
-from edge.alarm_verbs import add_alarms
-from edge.rule_verbs import add_rules, with_moments
-from edge.status_verb import add_status
-from edge.verbs import (
+from edge.shell.alarm_verbs import add_alarms
+from edge.shell.rule_verbs import add_rules, with_moments
+from edge.shell.status_verb import add_status
+from edge.shell.verbs import (
     EXIT_CONFIGURATION,
     EXIT_WRONG,
     Failure,
@@ -24,12 +24,13 @@ from edge.verbs import (
     add_config,
     add_verb,
     config_of,
+    spoken,
     tell,
     tell_faults,
 )
 
 if TYPE_CHECKING:
-    from edge.verbs import Verbs
+    from edge.shell.verbs import Verbs
 
 EXIT_INTERRUPTED = 130
 
@@ -51,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except _expected() as error:
-        tell(f"anlin: {error}")
+        from edge.error_words import told
+
+        tell(f"anlin: {told(error, spoken(arguments))}")
         return EXIT_WRONG
     return code
 
@@ -112,7 +115,7 @@ def _add_order(verbs: "Verbs", given: Sequence[str]) -> None:
     parser = add_verb(verbs, "order", _order, does, example)
     add_config(parser)
     if "order" in given:  # only then: kinds take a while to import
-        from edge.ordering import add_arguments
+        from edge.shell.ordering import add_arguments
 
         add_arguments(parser)
 
@@ -171,6 +174,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from edge.checking import check, load_registry, load_rules
     from edge.config import examine
+    from edge.shell.reports import say
 
     config, faults = examine(arguments.config, os.environ)
     faults += check(config)
@@ -179,7 +183,7 @@ def _check(arguments: argparse.Namespace) -> int:
         return EXIT_CONFIGURATION
     registry, rules = load_registry(config), load_rules(config)
     devices, places = len(registry.devices), len(registry.places)
-    print(f"no faults: {devices} devices in {places} places, {len(rules.rules)} rules")
+    print(say("no faults", config.language, devices=devices, places=places, rules=len(rules.rules)))
     return 0
 
 
@@ -190,7 +194,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _order(arguments: argparse.Namespace) -> int:
-    from edge.ordering import order
+    from edge.shell.ordering import order
 
     print(order(config_of(arguments), arguments))
     return 0

@@ -1,4 +1,4 @@
-"""What follows a commit, or goes without one: acknowledgements, publications, live changes (`edge.storing.Follower`).
+"""What follows a commit, or goes without one: acknowledgements, publications, live changes (a `Follower`).
 
 Nothing leaves before its batch is on the disk, unless somebody would wait for a store that fails: then alarms are told
 at once and as not durable, and told again when they are (docs/adr/0008).
@@ -11,9 +11,11 @@ from typing import Protocol
 import msgspec
 
 from devices.topics import Lane
-from edge.backlog import Backlog
+from edge.broker.backlog import Backlog
 from edge.clock import Clock
-from edge.commits import Commits
+from edge.committing.commits import Commits
+from edge.committing.storing import Flight, Storing
+from edge.committing.telling import Telling
 from edge.control import ControlServer
 from edge.health import Code, Troubles
 from edge.ingest import Ingest
@@ -21,9 +23,7 @@ from edge.intake import Intake
 from edge.mqtt.link import Link
 from edge.outbox import Outbox
 from edge.store.records import Committed, OrderResult, OrderStatus
-from edge.storing import Flight, Storing
 from edge.succession import Succession
-from edge.telling import Telling
 from edge.timekeeping import Timekeeper
 
 log = logging.getLogger("anlin.node")
@@ -74,7 +74,7 @@ class Effects:
         self._clock = clock
 
     def committed(self, flight: Flight, committed: Committed, *, late: bool) -> None:
-        """See `edge.storing.Follower`."""
+        """See `edge.committing.storing.Follower`."""
         node, batch = self._node, flight.batch
         if not late:
             self._release(flight)
@@ -97,7 +97,7 @@ class Effects:
         node.ingest.caught_up()
 
     def unstored(self, flight: Flight, *, let_go: bool) -> None:
-        """See `edge.storing.Follower`."""
+        """See `edge.committing.storing.Follower`."""
         node = self._node
         node.outbox.add(self._telling.early(flight))
         if let_go:
@@ -106,7 +106,7 @@ class Effects:
             node.ingest.caught_up()
 
     def storing(self, storing: Storing, reason: str) -> None:
-        """See `edge.storing.Follower`."""
+        """See `edge.committing.storing.Follower`."""
         node = self._node
         log.warning("the store", extra={"takes": storing.value, "reason": reason})
         node.store_error = reason if storing is Storing.NONE else None
@@ -120,7 +120,7 @@ class Effects:
             )
 
     def failed(self, error: BaseException) -> None:
-        """See `edge.storing.Follower`."""
+        """See `edge.committing.storing.Follower`."""
         self._node.fall_deaf(error)
 
     def sent(self, ids: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]) -> None:

@@ -14,6 +14,7 @@ from devices.readings import Scalar
 from rules.alarms import Alarm, AlarmState, Severity, rfc3339
 from rules.explanation import Explanation, Sway
 from rules.language.entries import write_duration
+from rules.wording import SEVERITIES, STATES, called
 
 VERSION_SHOWN = 12
 """Signs of a rule's version that people see."""
@@ -253,7 +254,7 @@ class _Told:
 
     def _word(self, code: str) -> str:
         """A severity or a state: in English its code is a word already."""
-        return _CODES.get(code, code) if self._language == "zh" else code
+        return called(code, {**SEVERITIES, **STATES}, self._language)
 
     def _at(self, at_ms: int | None) -> str:
         if at_ms is None:
@@ -278,24 +279,6 @@ class _Told:
                 parts.append(f"{count}{unit}")
         return " ".join(parts[:2]) or "0s"
 
-
-_CODES: Mapping[str, str] = {
-    Severity.CRITICAL: "紧急",
-    Severity.HIGH: "重要",
-    Severity.MEDIUM: "中等",
-    Severity.LOW: "较低",
-    Severity.INFO: "提示",
-    AlarmState.NORMAL: "已恢复",
-    AlarmState.UNACKED: "未确认",
-    AlarmState.ACKED: "已确认",
-    AlarmState.RTN_UNACKED: "已恢复，待确认",
-    AlarmState.LATCHED_UNACKED: "已恢复，锁定，待确认和复位",
-    AlarmState.LATCHED_ACKED: "已恢复，锁定，待复位",
-    AlarmState.SHELVED: "已搁置",
-    AlarmState.SUPPRESSED: "被抑制",
-    AlarmState.OUT_OF_SERVICE: "停用",
-}
-"""In Chinese, in the words of the board."""
 
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {

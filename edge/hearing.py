@@ -1,7 +1,7 @@
 """Whether the gateway hears its devices: listening, catching up, standing still.
 
 Silence counts only while both sessions are up. After a stop of any kind – of a connection, of the process, of the
-machine – something may wait in the broker, and the engine judges delays when it has been read (`edge.backlog`).
+machine – something may wait in the broker, and the engine judges delays when it has been read (`edge.broker.backlog`).
 A process that did nothing for a while was stopped as well, and says so before it takes anything else.
 """
 
@@ -10,7 +10,7 @@ import logging
 from typing import Protocol
 
 from devices.topics import Lane
-from edge.backlog import Backlog
+from edge.broker.backlog import Backlog
 from edge.clock import Clock
 from edge.intake import Intake
 from rules.decisions import CatchingUp, Input, Listening

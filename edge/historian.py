@@ -11,12 +11,12 @@ from pathlib import Path
 
 import msgspec
 
+from edge.committing.storing import Storing
 from edge.health import Code, Lately
 from edge.history.catalogue import folder_of, taken
 from edge.history.settings import HistorySettings
 from edge.node import Node
 from edge.store.writer import HISTORY
-from edge.storing import Storing
 
 log = logging.getLogger("anlin.history")
 

@@ -12,14 +12,14 @@ from typing import Protocol
 
 from devices.topics import Lane
 from edge.babblers import Babblers
-from edge.broker_watch import BrokerWatch, Findings
+from edge.broker.broker_watch import BrokerWatch, Findings
+from edge.broker.presence import Presence
 from edge.clock import Clock
-from edge.commits import MOST_MESSAGES, Commits
+from edge.committing.commits import MOST_MESSAGES, Commits
 from edge.hearing import Hearing
 from edge.intake import Intake
 from edge.mqtt.link import Connected, Delivery, Link
 from edge.outbox import Outbox
-from edge.presence import Presence
 from edge.throttle import Throttle
 from edge.waking import Waking
 
@@ -61,7 +61,7 @@ class Ingest:
         self.online = asyncio.Event()
         """The safety session is up."""
         self.safety_read = asyncio.Event()
-        """Nothing waits in the safety session any more that was there when it came up; see `edge.safety_first`."""
+        """Nothing waits in the safety session any more that was there when it came up (`edge.broker.safety_first`)."""
         self._node = node
         self._clock = clock
         self._hearing = hearing

@@ -15,11 +15,15 @@ from functools import partial
 from devices.readings import Channel, Flag, Reading, address_of
 from devices.registry import Registry
 from devices.topics import Lane, Topics
-from edge.adoption import Adoption
 from edge.babblers import Babblers
-from edge.broker_watch import BrokerWatch, Findings
+from edge.broker.broker_watch import BrokerWatch, Findings
+from edge.broker.presence import Presence
 from edge.clock import Clock
-from edge.commits import Commits
+from edge.committing.adoption import Adoption
+from edge.committing.commits import Commits
+from edge.committing.need import ALL_KNOWN, UNSTORED_SINCE
+from edge.committing.owed import READINGS, extend
+from edge.committing.telling import Telling
 from edge.control import ControlServer
 from edge.effects import Effects
 from edge.health import Troubles
@@ -31,18 +35,14 @@ from edge.mqtt.link import (
     Link,
     NotConnected,
 )
-from edge.need import ALL_KNOWN, UNSTORED_SINCE
 from edge.outbox import Outbox
-from edge.owed import READINGS, extend
 from edge.people import People
-from edge.presence import Presence
 from edge.rebuilding import Rebuilding
 from edge.recovery import restore
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.records import Gap, GapReason, KeptRules
 from edge.succession import Succession
-from edge.telling import Telling
 from edge.throttle import Throttle
 from edge.timekeeping import Timekeeper
 from edge.waking import Waking
@@ -146,7 +146,7 @@ class Node:
 
     @property
     def board(self) -> dict[str, Alarm]:
-        """See `edge.telling.Telling`."""
+        """See `edge.committing.telling.Telling`."""
         return self._telling.board
 
     def begin(self, failed: Commits | None = None, error: BaseException | None = None) -> None:
@@ -307,7 +307,7 @@ class Node:
         self.arm()
 
     def follow(self, decision: Decision) -> None:
-        """Put what must follow into the open batch; see `edge.adoption.Adopter`."""
+        """Put what must follow into the open batch; see `edge.committing.adoption.Adopter`."""
         self.intake.follow(decision)
         self.commits.touched()
         self.arm()

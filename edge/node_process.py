@@ -16,14 +16,16 @@ from pathlib import Path
 
 from devices.registry import Registry
 from devices.topics import Lane, Topics
-from edge.broker_watch import NOTICES
+from edge.broker.broker_watch import NOTICES
+from edge.broker.safety_first import SafetyFirst
 from edge.checking import engine_of, load_registry, load_rules
 from edge.children import Child, answers_http
 from edge.clock import Clock
 from edge.condition import Condition
 from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
-from edge.desk import Desk
+from edge.desks.desk import Desk
+from edge.desks.rule_desk import RuleDesk
 from edge.historian import Historian
 from edge.history.settings import HistorySettings
 from edge.mqtt.five import mqtt5_link
@@ -31,10 +33,8 @@ from edge.mqtt.link import Link, LinkRefused, LinkSettings, Tls, Will
 from edge.mqtt.three import mqtt311_link
 from edge.node import Identity, Node
 from edge.refusals import Refusals
-from edge.rule_desk import RuleDesk
 from edge.rulebook import at_start, compiled
 from edge.rulewatch import RuleWatch
-from edge.safety_first import SafetyFirst
 from edge.settings import Config
 from edge.store.errors import JournalDamaged, ReadFailed, StoreError, StoreUnusable, StoreUnwritable
 from edge.store.journal import Journal

@@ -21,6 +21,9 @@ from rules.alarms import Alarm
 
 log = logging.getLogger("anlin.outbox")
 
+ASK_AGAIN_S = 5.0
+"""Until an alarm on the broker is looked at again of which the store could not say whether it knows it."""
+
 WINDOW = 64
 """Publications on their way at once; far below any broker's receive maximum times its patience."""
 
@@ -51,7 +54,7 @@ class Outbox:
 
     ``board`` gives the committed standing alarms by id. ``on_sent(ids, orders)`` hears which rows are done
     and what became of the orders among them. ``adopt(payloads)`` is asked about retained alarms of ours that
-    were never on disk: which are to stay on the broker; they may come onto the board by this.
+    were never on disk: which are to stay on the broker, None to be asked again; they may come onto the board by this.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Outbox:
         now_ms: Callable[[], int],
         board: Callable[[], Mapping[str, Alarm]],
         on_sent: Callable[[Sequence[int], Sequence[tuple[str, OrderStatus]]], None],
-        adopt: Callable[[Sequence[bytes]], Awaitable[Sequence[bool]]] | None = None,
+        adopt: Callable[[Sequence[bytes]], Awaitable[Sequence[bool | None]]] | None = None,
     ) -> None:
         self._publisher = publisher
         self._topics = topics
@@ -230,7 +233,9 @@ class Outbox:
         if self._adopt is None or not asked:
             return dict(held)
         stay = await self._adopt(list(asked.values()))
-        gone = {topic for topic, stays in zip(asked, stay, strict=True) if stays}
+        if None in stay:
+            asyncio.get_running_loop().call_later(ASK_AGAIN_S, self.set_right)
+        gone = {topic for topic, stays in zip(asked, stay, strict=True) if stays is not False}
         return {topic: payload for topic, payload in held.items() if topic not in gone}
 
     def _corrections(self, held: Mapping[str, bytes]) -> Iterator[Outgoing]:

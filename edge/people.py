@@ -11,13 +11,13 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from edge.clock import Clock
-from edge.commits import Commits
+from edge.committing.commits import Commits
+from edge.committing.storing import Storing
 from edge.hearing import Hearing
 from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.records import KeptRules
-from edge.storing import Storing
 from edge.succession import Recall, Succession
 from rules.alarms import Alarm
 from rules.decisions import Acknowledge, Close, Instruction, Order, Withheld

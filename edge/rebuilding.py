@@ -9,13 +9,13 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from edge.commits import Commits
+from edge.committing.commits import Commits
+from edge.committing.storing import Storing
 from edge.health import Code, Troubles
 from edge.store.damage import is_damage
 from edge.store.errors import JournalDamaged, StoreError
 from edge.store.journal import Journal
 from edge.store.records import GapReason
-from edge.storing import Storing
 
 log = logging.getLogger("anlin.rebuilding")
 

@@ -4,11 +4,11 @@ import asyncio
 from typing import Protocol
 
 from edge.clock import Clock
-from edge.commits import Commits
+from edge.committing.commits import Commits
+from edge.committing.storing import Storing
 from edge.hearing import Hearing
 from edge.intake import Intake
 from edge.outbox import Outbox
-from edge.storing import Storing
 from edge.timekeeping import WATCH_S, Timekeeper
 from rules.engine import Engine
 

@@ -23,7 +23,7 @@ class Moved(Enum):
     """How the beginning of something that grows has moved."""
 
     LATER = auto()
-    """It has begun anew, later: what has not lasted for long enough has not now either."""
+    """It has begun anew, later: what has not lasted for long enough has not now either. Its value is 0 for now."""
     ELSEWHERE = auto()
     """It has begun, ended, or moved back."""
 

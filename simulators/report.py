@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from rules.language.texts import Language
+from rules.wording import mismatch_line
 from simulators.causes import Cause, Handling, Person
 from simulators.expectations import Expectation, Subject
 from simulators.performance import Performance
+from simulators.phrases import why_in
 from simulators.spans import write_clock, write_moment
 from simulators.telling import (
     Began,
@@ -25,6 +27,7 @@ from simulators.telling import (
     describe,
     expectation_line,
     order_line,
+    word,
 )
 from simulators.verdicts import Case, Change, Met, Missed, Ordered, Unexpected
 
@@ -107,7 +110,7 @@ def example_lines(examined: Sequence[Examined], language: Language) -> Iterator[
         )
         yield f"  {verdict}  {file}: {told}"
         for one in of_file:
-            yield from (f"        {mismatch}" for mismatch in one.mismatches)
+            yield from (f"        {mismatch_line(mismatch, language)}" for mismatch in one.mismatches)
 
 
 def scenario_lines(played: Performance, language: Language, place: str = "") -> Iterator[str]:
@@ -136,7 +139,7 @@ def scenario_lines(played: Performance, language: Language, place: str = "") -> 
     if scenario.others_forbidden:
         yield f"    {_w('fail' if played.unexpected else 'pass', language)}  {_w('others', language)}"
         for alarm in played.unexpected[:UNEXPECTED_MOST]:
-            yield f"          {alarm.rule} / {alarm.device} ({alarm.severity})"
+            yield f"          {alarm.rule} / {alarm.device} ({word(alarm.severity, language)})"
         if (more := len(played.unexpected) - UNEXPECTED_MOST) > 0:
             yield f"          … +{more}"
     if played.board:
@@ -199,7 +202,7 @@ def outcome(case: Case, language: Language) -> str:
     """What came of an expectation."""
     one, zh = case.expectation, language is Language.ZH
     if not case.passed:
-        return case.why or ("没有出现" if zh else "did not come")
+        return why_in(language, case.why) or ("没有出现" if zh else "did not come")
     if one.forbidden:
         return "没有出现" if zh else "did not come"
     if one.subject is Subject.STATE:

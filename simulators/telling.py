@@ -10,9 +10,12 @@ from types import MappingProxyType
 
 from devices.readings import Scalar
 from rules.language.texts import Language
+from rules.wording import CHANGES, SEVERITIES, STATES
 from simulators import causes
 from simulators.device import Happening
+from simulators.differences import difference
 from simulators.expectations import Expectation, Subject
+from simulators.phrases import why_in
 from simulators.spans import Bounds, write_moment
 from simulators.verdicts import Change, Met, Missed, Ordered, Verdict
 
@@ -71,15 +74,11 @@ _ZH: Mapping[str, str] = MappingProxyType(
         "ebike": "电动自行车", "bicycle": "自行车", "stroller": "婴儿车", "wheelchair": "轮椅", "person": "乘客",
         "cut": "停电", "back": "来电",
         # changes
-        "raised": "报警", "reraised": "再次报警", "cleared": "恢复", "acked": "已确认", "closed": "已关闭",
-        "cancelled": "本人取消", "escalated": "升级", "changed": "变化", "given": "下达",
+        **CHANGES, "given": "下达",
         # states
-        "standing": "仍在", "absent": "不在", "unacked": "未确认", "acked_": "已确认", "rtn_unacked": "已恢复未确认",
-        "latched_unacked": "锁定未确认", "latched_acked": "锁定已确认", "shelved": "已搁置", "suppressed": "被抑制",
-        "out_of_service": "停用", "normal": "正常",
+        **STATES, "standing": "仍在", "absent": "不在",
         # results, severities
-        "done": "已执行", "rejected": "被拒绝", "failed": "失败", "critical": "紧急", "high": "高", "medium": "中",
-        "low": "低", "info": "提示",
+        "done": "已执行", "rejected": "被拒绝", "failed": "失败", **SEVERITIES,
         # surroundings
         "broker": "MQTT 服务器", "cloud": "云端存储", "gateway": "网关",
     }
@@ -118,7 +117,7 @@ def describe(event: Event, language: Language = EN) -> str:
             )
         case Missed():
             told = expectation_line(event.expectation, language)
-            why = f" – {event.why}" if event.why else ""
+            why = f" – {why_in(language, event.why)}" if event.why else ""
             what = f"{'不符合预期：' if zh else 'MISSED: '}{told}{why}"
         case _:
             alarm = event.alarm
@@ -132,10 +131,13 @@ def change_line(event: Change, language: Language) -> str:
     """What happened to an alarm."""
     alarm, text = event.alarm, event.alarm.text.get(str(language), "")
     change = word(event.change, language)
+    what = difference(event.before, alarm, language) if event.change == "changed" else ""
     if language is ZH:
-        state = word("acked_" if alarm.state == "acked" else alarm.state, ZH)
-        return f"{change} {alarm.rule} / {alarm.device}（{word(alarm.severity, ZH)}，{state}）{text}"
-    return f"{change:<9} {alarm.rule} of {alarm.device} ({alarm.severity}, {alarm.state}) {text}"
+        also = f"［{what}］" if what else ""
+        state = word(alarm.state, ZH)
+        return f"{change} {alarm.rule} / {alarm.device}（{word(alarm.severity, ZH)}，{state}）{also}{text}"
+    also = f"[{what}] " if what else ""
+    return f"{change:<9} {alarm.rule} of {alarm.device} ({alarm.severity}, {alarm.state}) {also}{text}"
 
 
 def order_line(event: Ordered, language: Language) -> str:
@@ -255,7 +257,7 @@ def _in_chinese(one: Expectation) -> str:
     what = f"{one.alarm} / {one.device}" if one.device else one.alarm
     if one.subject is Subject.ORDER:
         what = f"指令 {what}"
-    told = word("acked_" if one.subject is Subject.STATE and one.change == "acked" else one.change, ZH)
+    told = word(one.change, ZH)
     if one.forbidden:
         return f"不得出现：{what} {told}"
     if one.subject is Subject.STATE:

@@ -38,6 +38,14 @@ class SeenAlarm(msgspec.Struct, frozen=True):
     drill: bool = False
     place: dict[str, str] = {}
     text: dict[str, str] = {}
+    suppressed_by: str | None = None
+    folded_into: str | None = None
+    shelved_until: str | None = None
+    members: tuple[str, ...] | None = None
+    outcome: str | None = None
+    superseded: str | None = None
+    provisional: bool = False
+    durable: bool = True
 
     @property
     def active(self) -> bool:
@@ -52,6 +60,7 @@ class Change:
     at_s: float
     change: str
     alarm: SeenAlarm
+    before: SeenAlarm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +186,7 @@ class Judge:
             return
         self._board[alarm_id] = alarm
         for change in _changes(before, alarm):
-            yield Change(at_s, change, alarm)
+            yield Change(at_s, change, alarm, before)
             yield from self._judge(change, alarm, at_s)
 
     def see_order(self, order: Ordered) -> Iterator[Verdict]:

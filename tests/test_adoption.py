@@ -10,7 +10,7 @@ import pytest
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading, Scalar
 from devices.topics import Lane
-from edge.adoption import has_ended
+from edge.committing.adoption import has_ended
 from rules.definitions import RuleSet
 from rules.files import parse
 from tests.node_world import FailingDisk, node_world

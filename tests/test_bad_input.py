@@ -110,7 +110,7 @@ def test_each_bad_message_is_counted_and_kept_and_nobody_else_notices(world: Wor
             assert found.detail
         told = {each["device"] for each in gateway.of_devices().values()}
         assert told == {f"good{n}" for n in range(len(BAD))}
-        assert gateway.ask("health")["status"] == "ok"
+        eventually(lambda: gateway.ask("health")["status"] == "ok")
         assert "lost the broker" not in gateway.stderr  # the connection has outlived all of it
         assert [each.address for each in gateway.readings() if "/b" in each.address] == []
 
@@ -141,7 +141,7 @@ def test_a_clock_that_is_wrong_delays_no_alarm(world: World, ts: object) -> None
     name = f"clock-{hashlib.sha256(str(ts).encode()).hexdigest()[:8]}"
     with Wire(broker.port) as device, AlarmWatch(broker.port) as watch:
         device.publish(f"smoke/{name}/telemetry", {"smoke": True, "ts": ts})
-        alarm = watch.wait_for(name, 5)
+        alarm = watch.wait_for(name)
         assert abs(alarm["source_time"] - alarm["received_at"]) < 1_000
         assert alarm["late"] is False
         assert gateway.board()[alarm["id"]] == alarm
@@ -156,11 +156,11 @@ def test_a_flood_of_bad_messages_changes_neither_memory_nor_latency(world: World
         before = node.memory_info().rss
         _flood(gateway, flooder, FLOOD)
         device.publish("smoke/behind/telemetry", {"smoke": True})
-        watch.wait_for("behind", 5)
+        watch.wait_for("behind")
         assert node.memory_info().rss - before < GROWTH_MAX_BYTES
         after_s = _latency(device, watch, "after")
         assert after_s < max(UNNOTICED_S, 3 * before_s)
-        assert gateway.ask("health")["status"] == "ok"
+        eventually(lambda: gateway.ask("health")["status"] == "ok")
     with gateway.journal() as reader:
         assert len(reader.quarantine(100)) <= 100
 
@@ -188,6 +188,6 @@ def _latency(device: Wire, watch: AlarmWatch, name: str) -> float:
     for number in range(20):
         begun = time.monotonic()
         device.publish(f"smoke/{name}{number}/telemetry", json.dumps({"smoke": True}).encode())
-        watch.wait_for(f"{name}{number}")
+        watch.wait_for(f"{name}{number}", durable=None)
         took.append(time.monotonic() - begun)
     return statistics.median(took)

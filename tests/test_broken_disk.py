@@ -19,7 +19,7 @@ import pytest
 
 from tests.gateway import ANLIN, Gateway
 from tests.servers import Mosquitto
-from tests.waiting import PATIENCE_S, eventually
+from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire, retained_alarms
 from tools.servers import locate
 
@@ -81,17 +81,17 @@ class Chargers(threading.Thread):
             self.acknowledged = len(wire.acknowledged)
 
 
-def press(device: Wire, watch: AlarmWatch, name: str, **expected: object) -> float:
+def press(device: Wire, watch: AlarmWatch, name: str, *, durable: bool | None = None) -> float:
     """Seconds from an emergency press to the alarm topic."""
     begun = time.monotonic()
     device.publish(f"button/{name}/event", PRESS)
-    watch.wait_for(name, PATIENCE_S, **expected)
+    watch.wait_for(name, durable=durable)
     return time.monotonic() - begun
 
 
-def pressed_at_once(device: Wire, watch: AlarmWatch, name: str, **expected: object) -> int:
+def pressed_at_once(device: Wire, watch: AlarmWatch, name: str, *, durable: bool | None = None) -> int:
     """How many presses there were, each of which was told, most of them within a second."""
-    took = [press(device, watch, f"{name}-{number}", **expected) for number in range(3)]
+    took = [press(device, watch, f"{name}-{number}", durable=durable) for number in range(3)]
     assert median(took) < 1.0, took
     return len(took)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.topics import Lane
-from edge.broker_watch import ANY_LANE, DROPPED, OVER_MS, UPTIME, BrokerWatch, Findings
+from edge.broker.broker_watch import ANY_LANE, DROPPED, OVER_MS, UPTIME, BrokerWatch, Findings
 from edge.health import Code
 from edge.mqtt.link import Connected
 from edge.store.records import Gap, GapReason

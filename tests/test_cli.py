@@ -16,13 +16,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from cloud_bridge.source import State
 from edge.cli import main
 from edge.control import ControlServer, Refused, Request
-from edge.control_client import SOCKET_NAME
-from edge.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, status_lines
+from edge.control_client import SOCKET_NAME, _away
+from edge.error_words import message_of, told
+from edge.health import Code
+from edge.report_words import CLOUD, LABELS, WORDS
+from edge.shell.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, status_lines
+from edge.store.errors import StoreLocked
 from edge.store.journal import Journal
 from edge.store.records import Batch, Gap, GapReason
-from rules.alarms import Severity
+from rules.alarms import Severity, WireAlarm
 from tests.fake_node import HEALTHY
 from tests.waiting import PATIENCE_S, eventually
 from tests.web_world import Book, alarm, raised
@@ -55,6 +60,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test finds a configuration that is not its own."""
     for name in [name for name in os.environ if name.startswith("ANLIN_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("ANLIN_LANGUAGE", "en")
     monkeypatch.chdir(tmp_path)
 
 
@@ -86,6 +92,7 @@ def expected(path: Path) -> str:
 def test_a_bad_configuration_is_refused_in_the_words_on_its_top(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("ANLIN_LANGUAGE")  # it would hide what the file says
     monkeypatch.chdir(BAD)
     assert said(capsys, "check", "--config", name) == (2, "", expected(BAD / name))
 
@@ -223,8 +230,8 @@ def test_the_shipped_rules_are_right_and_so_are_their_examples(capsys: pytest.Ca
     assert re.fullmatch(r"no faults: \d+ rules in \d+ files, \d+ examples\n", out)
     code, out, err = said(capsys, "rules", "test", "--scenario", "burnt-toast")
     assert (code, err) == (0, "")
-    assert re.search(r"通过  rules/packs/smoke.yaml: \d+ 条规则，\d+ 个示例\n", out)
-    assert out.endswith("  通过\n")
+    assert re.search(r"PASS  rules/packs/smoke.yaml: \d+ rules, \d+ examples\n", out)
+    assert out.endswith("  PASS\n")
 
 
 def test_a_named_rule_file_is_tested_with_the_packs_and_its_mismatch_is_told(
@@ -235,10 +242,10 @@ def test_a_named_rule_file_is_tested_with_the_packs_and_its_mismatch_is_told(
     story = ("--scenario", "burnt-toast")
     code, out, err = said(capsys, "rules", "test", "good.yaml", *story)
     assert (code, err) == (0, "")
-    assert "通过  good.yaml: 1 条规则，1 个示例" in out
+    assert "PASS  good.yaml: 1 rules, 1 examples" in out
     code, out, err = said(capsys, "rules", "test", "good.yaml", "bad.yaml", *story)
     assert code == 1
-    assert "不通过  bad.yaml: 1 条规则，1 个示例" in out
+    assert "FAIL  bad.yaml: 1 rules, 1 examples" in out
     assert err.startswith("bad.yaml: pool-bad: ")
     assert said(capsys, "rules", "check", "none.yaml") == (2, "", "none.yaml: does not exist\n")
 
@@ -248,7 +255,7 @@ def test_a_rule_file_of_the_configuration_may_be_named_again(capsys: pytest.Capt
     Path("anlin.yaml").write_text("rules: [good.yaml]", encoding="utf-8")
     code, out, _ = said(capsys, "rules", "test", "good.yaml", "--scenario", "burnt-toast")
     assert code == 0
-    assert out.count("good.yaml: 1 条规则，1 个示例") == 1
+    assert out.count("good.yaml: 1 rules, 1 examples") == 1
 
 
 # --- alarms and status --------------------------------------------------------------------------------------
@@ -267,8 +274,8 @@ def test_alarms_list_shows_what_stands_worst_first(capsys: pytest.CaptureFixture
     code, out, err = said(capsys, "alarms")
     assert (code, err) == (0, "")
     assert out == (
-        f"{high.id}  09-21 22:13:22  high     acked (Wang) ×3  smoke/sm0002  3/2/11/1102  烟感 sm0002 报警\n"
-        f"{low.id}  09-21 22:13:21  low      unacked  smoke/sm0001  –  烟感 sm0001 报警\n"
+        f"{high.id}  09-21 22:13:22  high     acked (Wang) ×3  smoke/sm0002  3/2/11/1102  Smoke at sm0002\n"
+        f"{low.id}  09-21 22:13:21  low      unacked  smoke/sm0001  –  Smoke at sm0001\n"
     )
     code, out, _ = said(capsys, "alarms", "list", "--json")
     assert [one["id"] for one in json.loads(out)] == [high.id, low.id]
@@ -348,7 +355,7 @@ def test_an_order_reaches_the_gateway_and_its_answer_is_shown(
     number = alarm(1).id
     code, out, err, asked = ask(capsys, {}, "alarms", op, number, "--by", "Wang", "--comment", "on my way")
     assert (code, err) == (0, "")
-    assert re.search(r"^acked_by +Wang$", out, re.MULTILINE)
+    assert re.search(r"^acknowledged by +Wang$", out, re.MULTILINE)
     assert asked == [{"id": 1, "op": op, "alarm_id": number, "by": "Wang", "comment": "on my way"}]
 
 
@@ -430,8 +437,8 @@ def test_a_second_acknowledgement_tells_whose_stands(capsys: pytest.CaptureFixtu
     order = ("alarms", "ack", alarm(1).id, "--by", "late Li", "--comment", "c")
     code, out, err, _ = ask(capsys, {}, *order)
     assert code == 0
-    assert re.search(r"^acked_by +Wang$", out, re.MULTILINE)
-    assert err == "anlin: Wang acknowledged it already, at 1970-01-01T00:00:00.005Z: that stands\n"
+    assert re.search(r"^acknowledged by +Wang$", out, re.MULTILINE)
+    assert err == "anlin: Wang acknowledged it already, at 1970-01-01 08:00:00: that stands\n"
 
 
 def test_run_tells_every_fault_as_check_does(
@@ -484,3 +491,74 @@ def test_status_names_registered_devices_that_never_spoke() -> None:
 def test_an_alarm_without_a_text_in_the_language_shows_the_one_it_has() -> None:
     line = msgspec.json.decode(alarm(1, text={"en": "Smoke"}).wire(), type=AlarmLine)
     assert next(alarm_lines([line], "zh", "Asia/Shanghai")).endswith("  Smoke")
+
+
+# --- in Chinese ---------------------------------------------------------------------------------------------
+
+
+def test_alarms_are_listed_and_shown_in_chinese_on_the_communitys_clock(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANLIN_LANGUAGE", "zh")
+    one = alarm(2, severity=Severity.HIGH, acked_at=5, acked_by="Wang", comment="马上去")
+
+    async def scenario() -> None:
+        async with Book(Path("data")) as book:
+            await book.commit(raised(one))
+
+    asyncio.run(scenario())
+    _, out, _ = said(capsys, "alarms")
+    assert (
+        out == f"{one.id}  09-21 22:13:22  重要 已确认 (Wang)  smoke/sm0002  3/2/11/1102  烟感 sm0002 报警\n"
+    )
+    _, out, _ = said(capsys, "alarms", "show", one.id)
+    shown = dict(line.split(None, 1) for line in out.splitlines())
+    assert shown["级别"] == "重要"
+    assert shown["状态"] == "已确认"
+    assert shown["触发时间"] == "2026-09-21 22:13:22"
+    assert shown["收到时间"] == "2026-09-21 22:13:22"
+    assert shown["内容"] == "烟感 sm0002 报警"
+    assert shown["位置"] == "楼栋: 3, 单元: 2, 楼层: 11, 房间: 1102"
+    assert not re.search(r"\d{13}|\.\d{3}Z|unacked|high", out, re.MULTILINE)
+    assert said(capsys, "alarms", "show", "nobody")[2] == (
+        "anlin: 记录中没有告警 nobody：用 `anlin alarms list` 查看\n"
+    )
+    assert said(capsys, "rules", "check")[1].startswith("没有错误：")
+
+
+def test_status_is_in_chinese_and_every_reason_has_its_words() -> None:
+    reasons = [{"code": str(code), "message": "x", "remedy": "do this"} for code in Code]
+    cloud = {"state": "fix_needed", "behind": {"readings": 5}, "error": None}
+    health = {**HEALTHY, "status": "degraded", "reasons": reasons, "uptime_s": 200_000.0, "cloud": cloud}
+    standing = [json.loads(alarm(1).wire())]
+    report = msgspec.convert(
+        {"health": health, "standing": standing, "silent": [], "unheard": ["c1/smoke/sm9"]}, StatusReport
+    )
+    lines = list(status_lines(report, "zh", "Asia/Shanghai"))
+    assert lines[0] == "c1/gw-1：部分功能异常，已运行 2 天，3 台设备（在线 2，离线 1，未登记 1）"
+    assert len(set(lines[1 : 1 + len(Code)])) == len(Code)
+    assert message_of("no connection to the broker (bulk)", "zh") == "未连接的会话：bulk"
+    assert "do this" not in "\n".join(lines)
+    assert "当前告警：1" in lines
+    assert lines[-1] == "云端：需要人工处理，待转发：读数 5 条"
+    assert WORDS["en"].keys() == WORDS["zh"].keys()
+    assert LABELS.keys() == set(WireAlarm.__struct_fields__)
+    assert {*State} <= CLOUD.keys()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(_away(Path("/x/node.sock"), each) for each in (
+            FileNotFoundError(), PermissionError(), TimeoutError(), msgspec.MsgspecError("x"), None, OSError("y"))),
+        StoreLocked("/x", 7), StoreLocked("/x", None),
+        "no alarm X stands: `anlin alarms list` shows what does",
+        "alarm X is still active: its condition must end first (acknowledge it meanwhile)",
+        "hold_door would be unsafe now: fire_recall is unknown",
+        "restore_power would be unsafe now: charger-cut stands, for which cut_power was ordered",
+        "no device c1/smoke/x", "elevator obeys hold_door, release_door, not open_door",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_told_in_chinese(error: object) -> None:
+    assert re.search("[\u4e00-\u9fff]", told(error, "zh"))
+    assert told(error, "en") == str(error)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from devices.readings import Scalar, address_of
 from edge.control import Request
-from edge.desk import Desk
-from edge.device_desk import DeviceView
+from edge.desks.desk import Desk
+from edge.desks.device_desk import DeviceView
 from rules.state import Device, Ongoing
 from tests.test_vitals import vital
 

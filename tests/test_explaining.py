@@ -11,14 +11,16 @@ import pytest
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading, Scalar
 from edge.cli import main
-from edge.explaining import _CODES, _WORDS, explain, view_of
+from edge.explaining import _WORDS, explain, view_of
 from edge.store import codec
 from edge.web.models import ExplanationModel
+from rules import wording
 from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Transition
 from rules.engine import Engine
 from rules.explanation import Sway
 from rules.files import parse
 from rules.hours import Calendar
+from rules.wording import SEVERITIES, STATES
 from tests.web_world import START_MS, Book, alarm, raised, web
 
 PORT = Address("c1/charger/p1")
@@ -116,7 +118,14 @@ def test_an_explanation_in_chinese_says_the_same() -> None:
 
 
 def test_every_severity_and_state_has_a_chinese_word() -> None:
-    assert _CODES.keys() == {*Severity, *AlarmState}
+    assert SEVERITIES.keys() == {*Severity}
+    assert STATES.keys() == {*AlarmState}
+    board = (Path(__file__).parent.parent / "edge/web/static/words.js").read_text(encoding="utf-8")
+    assert [word for word in (*SEVERITIES.values(), *STATES.values()) if word not in board] == []
+
+
+def test_every_change_has_a_chinese_word() -> None:
+    assert wording.CHANGES.keys() >= {*Transition}
 
 
 def test_both_languages_have_the_same_words_with_the_same_gaps() -> None:

@@ -11,8 +11,8 @@ from edge.health import Code
 from edge.historian import Historian
 from edge.history.catalogue import folder_of, parts_in, publish, taken
 from edge.history.settings import HistorySettings
-from edge.reports import StatusReport, status_lines
 from edge.settings import History
+from edge.shell.reports import StatusReport, status_lines
 from edge.store.reader import JournalReader
 from edge.store.records import Snapshot
 from edge.store.schema import FILE

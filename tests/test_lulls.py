@@ -1,6 +1,7 @@
 """Between two crossings nothing that grows is looked at: no decision is another one for it."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,11 @@ rules:
     when: floating > recent * '1s' / 5
     severity: low
     text: {en: "{floating}", zh: "{floating}"}
+  - id: flat
+    kind: charger
+    when: session_flat_for >= '8s'
+    severity: low
+    text: {en: "{session_flat_for}", zh: "{session_flat_for}"}
 """
 PORT = Address("c1/charger/p1")
 T0 = 1_790_000_000_000
@@ -45,7 +51,7 @@ MESSAGES = st.lists(
         st.fixed_dictionaries(
             {},
             optional={
-                "power": st.sampled_from([0.0, 90.0, 150.0]),
+                "power": st.sampled_from([0.0, 90.0, 150.0, 155.0, 250.0]),
                 "temperature": st.sampled_from([20.0, 45.0, 60.0]),
                 "status": st.sampled_from(["Charging", "Available"]),
             },
@@ -57,8 +63,12 @@ MESSAGES = st.lists(
 
 
 def told(messages: Sequence[Message], *, always: bool, restarts: bool = False) -> list[object]:
-    """Every decision; ``always`` looks at what grows at every message, as if there were no lulls."""
+    """Every decision; ``always`` looks at what grows at every message, as if there were no lulls.
+
+    Where all comes in order, also what people are shown after it.
+    """
     state, now, decisions = ENGINE.new_state(), T0, list[object]()
+    in_order = len({behind for _, behind, _ in messages}) == 1
     for passed, behind, values in messages:
         now += passed
         if restarts:
@@ -69,6 +79,8 @@ def told(messages: Sequence[Message], *, always: bool, restarts: bool = False) -
                 device.lull = None
         reading = Reading(Channel.TELEMETRY, PORT, dict(values), now - behind, now)
         decisions.append(ENGINE.step(state, reading, now))
+        if in_order:
+            decisions.append(ENGINE.points_of(state.devices[PORT]))
     decisions.append(ENGINE.tick(state, now + 60_000))
     return decisions
 
@@ -79,10 +91,28 @@ def test_what_is_not_looked_at_in_a_lull_decides_nothing(messages: Sequence[Mess
     assert told(messages, always=False) == told(messages, always=True)
 
 
+@settings(max_examples=100, deadline=None)
+@given(MESSAGES)
+def test_what_is_not_looked_at_in_a_lull_is_shown_as_it_is(messages: Sequence[Message]) -> None:
+    in_order = [(passed, 5, values) for passed, _, values in messages]
+    assert told(in_order, always=False) == told(in_order, always=True)
+
+
 @settings(max_examples=50, deadline=None)
 @given(MESSAGES)
 def test_a_lull_goes_on_over_a_restart(messages: Sequence[Message]) -> None:
     assert told(messages, always=False, restarts=True) == told(messages, always=False)
+
+
+def test_a_level_that_begins_anew_at_every_message_disturbs_no_lull() -> None:
+    state, lulls = ENGINE.new_state(), list[object]()
+    for second in range(40):
+        now = T0 + second * 1_000
+        values: dict[str, Scalar] = {"power": 150.0 if second // 2 % 2 else 250.0, "status": "Charging"}
+        ENGINE.step(state, Reading(Channel.TELEMETRY, PORT, values, now - 5, now), now)
+        lulls.append(state.devices[PORT].lull)
+    assert sum(after is before for before, after in pairwise(lulls[2:18])) >= 13
+    assert ENGINE.points_of(state.devices[PORT])["session_flat_for()"] == 1.0
 
 
 def test_most_messages_find_a_lull() -> None:

@@ -6,12 +6,12 @@ from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading
 from devices.registry import Registry
 from devices.topics import Topics
+from edge.committing.need import ALL_KNOWN, UNSTORED_SINCE, Need
+from edge.committing.snapshots import Snapshots
+from edge.committing.storing import Flight
 from edge.intake import Intake
-from edge.need import ALL_KNOWN, UNSTORED_SINCE, Need
-from edge.snapshots import Snapshots
 from edge.store.inputs import Inputs
 from edge.store.records import Batch
-from edge.storing import Flight
 from rules.decisions import ClockUntrusted, Input
 from rules.engine import Engine
 from rules.files import parse

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 
 import msgspec
+import pytest
 
 from devices.topics import Topics
 from edge.mqtt.link import LinkError, NotConnected, PublishRefusedError
@@ -67,7 +68,9 @@ class World(SimpleNamespace):
 
 
 @asynccontextmanager
-async def outbox() -> AsyncIterator[World]:
+async def outbox(
+    adopt: Callable[[Sequence[bytes]], Awaitable[Sequence[bool | None]]] | None = None,
+) -> AsyncIterator[World]:
     world = World(broker=Broker(), board={}, sent=[], orders=[], now=NOW)
 
     def on_sent(ids: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]) -> None:
@@ -81,6 +84,7 @@ async def outbox() -> AsyncIterator[World]:
         now_ms=lambda: world.now,
         board=lambda: world.board,
         on_sent=on_sent,
+        adopt=adopt,
     )
     running = asyncio.create_task(world.outbox.run())
     try:
@@ -246,6 +250,25 @@ def test_a_row_that_was_left_over_by_a_crash_does_not_bring_back_what_has_ended_
             world.outbox.connected()
             await until(lambda: len(world.broker.taken) == 4)
             assert world.broker.held == {TOPICS.alarm(gone.id): b"", TOPICS.alarm(newer.id): newer.wire()}
+
+    asyncio.run(scene())
+
+
+def test_an_alarm_of_which_the_store_cannot_say_whether_it_knows_it_is_asked_about_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge.outbox.ASK_AGAIN_S", 0.01)
+    answers = iter((None, None, False))
+
+    async def adopt(payloads: Sequence[bytes]) -> list[bool | None]:
+        return [next(answers) for _ in payloads]
+
+    async def scene() -> None:
+        async with outbox(adopt) as world:
+            gone = msgspec.structs.replace(standing(1), durable=False)
+            world.broker.held = {TOPICS.alarm(gone.id): gone.wire()}
+            world.outbox.connected()
+            await until(lambda: world.broker.taken == [(TOPICS.alarm(gone.id), b"")])
 
     asyncio.run(scene())
 

@@ -116,7 +116,7 @@ def test_what_the_broker_had_not_acknowledged_is_published_after_the_crash(tmp_p
 def test_a_snapshot_is_taken_at_first_after_so_many_readings_and_never_with_an_alarm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.snapshots.SNAPSHOT_READINGS", 50)
+    monkeypatch.setattr("edge.committing.snapshots.SNAPSHOT_READINGS", 50)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:

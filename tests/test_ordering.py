@@ -15,7 +15,7 @@ from edge.cli import main
 from edge.condition import Condition
 from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
-from edge.desk import Desk
+from edge.desks.desk import Desk
 from edge.refusals import Refusals
 from rules.instructions import InstructionError, command_of
 from tests.node_world import World, node_world
@@ -59,6 +59,7 @@ async def order(*argv: str) -> int:
 @pytest.fixture(autouse=True)
 def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANLIN_LANGUAGE", "en")
 
 
 def test_a_released_door_is_ordered_once_and_kept_with_the_alarm(

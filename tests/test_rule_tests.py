@@ -1,12 +1,19 @@
 """``anlin rules test``: the report that people read, JUnit XML, exit codes."""
 
 import os
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edge.cli import main
+from rules.language.texts import Language
+from rules.wording import mismatch_line
+from simulators.differences import difference
+from simulators.phrases import why_in
+from simulators.verdicts import SeenAlarm
 
 GOOD = """
 name: good
@@ -71,8 +78,8 @@ def test_the_report_is_in_chinese_where_the_gateway_is(capsys: pytest.CaptureFix
         "变热了",
         "事件经过",
         "p1：读数变为 leakage 45.0（on purpose）",
-        "报警 charger-leakage / p1（高，未确认）充电口 p1 漏电",
-        "通过  charger-leakage / p1 在 17 s 前报警（级别 高） → 出现于 8 s，3 s 后",
+        "报警 charger-leakage / p1（重要，未确认）充电口 p1 漏电",
+        "通过  charger-leakage / p1 在 17 s 前报警（级别 重要） → 出现于 8 s，3 s 后",
     ):
         assert told in out, out
 
@@ -125,3 +132,34 @@ def test_a_file_that_is_wrong_is_named_with_its_fault_and_ends_with_two(
     assert code == 2
     assert told in err
     assert "Traceback" not in err
+
+
+def test_why_something_was_missed_and_what_changed_are_told_in_chinese() -> None:
+    zh = Language.ZH
+    for why in (
+        "smoke-alarm of s1 cleared, before at 24d 8:51:40.3",
+        "smoke-alarm of s1 raised, too late at 10 s",
+        "smoke-alarm of s1 raised at 10 s, too early",
+        "smoke-alarm of s1 raised at 10 s, 3 by now",
+        "raised with severity high at 10 s",
+        "raised for the 2. time at 10 s",
+        "raised not late at 10 s",
+        "smoke-alarm of s1 is unacked, high, 2×",
+        "2 came; smoke-alarm of s1 raised, too late at 10 s",
+        "nothing of it stands",
+    ):
+        assert not re.search(r"\b(of|at|is|raised|cleared|late|high|came)\b", why_in(zh, why)), why_in(
+            zh, why
+        )
+        assert why_in(Language.EN, why) == why
+    before = SeenAlarm("1", "r", "smoke", "s1", "high", "unacked")
+    after = replace(before, state="suppressed", suppressed_by="cut:c1/charger/p1", folded_into="2")
+    assert difference(before, after, Language.EN) == (
+        "suppressed, cut:c1/charger/p1 explains it; told together with others"
+    )
+    assert difference(after, before, zh) == "不再抑制；恢复单独通知"
+    fold = replace(before, members=("a", "b"))
+    assert difference(replace(fold, members=("a",)), fold, zh) == "包含 2 条告警，此前 1 条"
+    assert mismatch_line("f.yaml: hot: it raises: raised did not come at 10s", "zh") == (
+        "f.yaml: hot: it raises：10s 应有“报警”，没有出现"
+    )

@@ -456,6 +456,7 @@ def test_applying_needs_a_gateway_that_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANLIN_LANGUAGE", "en")
     assert main(["rules", "apply"]) == 1
     assert (
         f"no gateway runs on {tmp_path}/data/node.sock: start it with `anlin run`" in capsys.readouterr().err

@@ -314,7 +314,7 @@ def test_what_is_wrong_with_a_replay_is_one_line_with_the_remedy(
     assert code == 2
     assert err.startswith("--from: 'yesterday' is no moment: write now, a span before now (-24h")
     assert said(capsys, "rules", "replay", "--from", "now", "--to", "-1h")[0] == 2
-    (here / "anlin.yaml").write_text("data_dir: elsewhere\n", encoding="utf-8")
+    (here / "anlin.yaml").write_text("language: en\ndata_dir: elsewhere\n", encoding="utf-8")
     code, _, err = said(capsys, "rules", "replay", "--from", "-24h")
     assert code == 1
     assert "there is no journal here: start the gateway once, or name its data_dir" in err

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge import safety_first
-from edge.safety_first import BACKLOG_MOST_S, SafetyFirst
+from edge.broker import safety_first
+from edge.broker.safety_first import BACKLOG_MOST_S, SafetyFirst
 from tests.gateway import Gateway, said_at
 from tests.node_world import node_world
 from tests.servers import Mosquitto

@@ -90,7 +90,7 @@ def test_however_time_is_cut_the_same_is_said(kind: str, seed: int, cuts: list[i
     assert pieces + device.advance_to(8 * HOUR) == whole
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(KIND_NAMES), seed=st.integers(0, 10_000))
 def test_whatever_happens_every_message_is_accepted_by_the_gateways_decoder(
     data: st.DataObject, kind: str, seed: int

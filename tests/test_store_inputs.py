@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.readings import Address, Channel, Reading
-from edge.owed import extend
+from edge.committing.owed import extend
 from edge.store.inputs import Inputs
 from edge.store.records import Batch
 from rules.decisions import ClockStepped, ClockUntrusted, Input, Listening, time_of

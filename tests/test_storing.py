@@ -10,11 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from devices.topics import Lane
-from edge.need import ALL_KNOWN, UNSTORED_SINCE
-from edge.owed import CHANGES_MOST, Owed
+from edge.committing.need import ALL_KNOWN, UNSTORED_SINCE
+from edge.committing.owed import CHANGES_MOST, Owed
+from edge.committing.storing import Storing
 from edge.store.ballast import FILE as BALLAST_FILE
 from edge.store.records import Batch, DeadLetter
-from edge.storing import Storing
 from rules.alarms import Alarm, AlarmChange, Transition
 from tests.node_world import FailingDisk, FullDisk, World, node_world, rows
 from tests.store_samples import alarm as sample
@@ -30,7 +30,7 @@ ALWAYS = 10**9
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same ladder, climbed sooner."""
     for name, value in {"TELL_S": 0.1, "HUNG_S": 0.3, "AGAIN_S": 0.05, "PROBE_S": (0.1,)}.items():
-        monkeypatch.setattr(f"edge.ladder.{name}", value)
+        monkeypatch.setattr(f"edge.committing.ladder.{name}", value)
 
 
 def gap_of_readings(folder: Path) -> int:
@@ -225,7 +225,7 @@ def test_an_alarm_that_comes_into_a_batch_of_which_another_was_told_early_stands
 ) -> None:
     disk = FailingDisk(monkeypatch)
     for name, value in {"HUNG_S": 60, "AGAIN_S": 2}.items():  # looked at rarely, and not given up
-        monkeypatch.setattr(f"edge.ladder.{name}", value)
+        monkeypatch.setattr(f"edge.committing.ladder.{name}", value)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:

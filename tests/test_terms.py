@@ -161,3 +161,11 @@ def test_a_name_that_makes_no_sense_is_told(let: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         engine(STEP.replace("{before: previous(power), step: power - before}", let))
     assert told in str(error.value)
+
+
+def test_a_term_that_remembers_what_no_snapshot_can_hold_is_told_so() -> None:
+    machine, state = engine(STEP), State(listening_since=0)
+    hear(machine, state, 0, power=100)
+    state.devices[PORT].memory["previous(power)"] = object()
+    with pytest.raises(TypeError, match="remembers a object, which a snapshot cannot hold"):
+        freeze(state)

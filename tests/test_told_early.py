@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from devices.topics import Lane
-from edge.storing import Storing
+from edge.committing.storing import Storing
 from tests.node_world import FailingDisk, World, node_world, rows
 from tests.waiting import until
 
@@ -19,7 +19,7 @@ WELL = b'{"battery": 90}'
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Told early soon, and not given up."""
     for name, value in {"TELL_S": 0.1, "HUNG_S": 60.0, "AGAIN_S": 0.05, "PROBE_S": (0.1,)}.items():
-        monkeypatch.setattr(f"edge.ladder.{name}", value)
+        monkeypatch.setattr(f"edge.committing.ladder.{name}", value)
 
 
 def told_of(world: World, device: str) -> list[str]:
@@ -88,7 +88,7 @@ def test_so_is_one_that_ended_while_nothing_could_be_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = FailingDisk(monkeypatch)
-    monkeypatch.setattr("edge.ladder.HUNG_S", 0.3)
+    monkeypatch.setattr("edge.committing.ladder.HUNG_S", 0.3)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from devices.registry import Registry
+from edge.committing.storing import Flight
 from edge.condition import CloudReport, Condition
-from edge.desk import Desk
+from edge.desks.desk import Desk
 from edge.health import ALARMING, Code
 from edge.mqtt.link import PublishRefusedError
 from edge.refusals import Refusals
 from edge.store.records import Batch, Outgoing, OutgoingKind
-from edge.storing import Flight
 from edge.vitals import HEALTH_S, OVERDUE_MS, STALL_S, STUCK_S, Vitals
 from rules.judge import Judge
 from tests.node_world import TOPICS, PlayedLink, World, ahead, node_world

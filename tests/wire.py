@@ -214,8 +214,15 @@ class AlarmWatch(Wire):
             and rule in (None, told.alarm["rule"])
         ]
 
-    def wait_for(self, device: str, timeout_s: float = PATIENCE_S, **expected: object) -> dict[str, Any]:
-        """The first telling about a device in which ``expected`` holds."""
+    def wait_for(
+        self, device: str, timeout_s: float = PATIENCE_S, *, durable: bool | None = True, **expected: object
+    ) -> dict[str, Any]:
+        """The first telling about a device in which ``expected`` holds.
+
+        On a slow disk an alarm is told before it is stored, and again afterwards; ``durable=None`` takes either.
+        """
+        if durable is not None:
+            expected["durable"] = durable
         return (
             self.wait(
                 lambda: next(

@@ -150,9 +150,9 @@ def run(trial: Trial, shard: int, tell: Callable[[Progress], None]) -> Found:
         for each in runs:
             each.take(chunk)
         unsure = unsure or exact is None or runs[0].state.now < exact
-        early = sum(1 for given in chunk if type(given) is Reading and given.received_at < span.from_ms)
-        all_of_it = sum(1 for given in chunk if type(given) is Reading)
-        readings += all_of_it - early
+        heard = [given.received_at for given in chunk if type(given) is Reading]
+        early = sum(at < span.from_ms for at in heard)
+        readings += len(heard) - early
         warmed += early
         tell(Progress(readings + warmed, runs[0].state.now))
     until = min(span.to_ms, max(ends_at(trial.data_dir), span.from_ms))

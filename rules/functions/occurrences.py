@@ -49,6 +49,7 @@ class SinceEvent:
         if happened or (self.from_heard and self.name not in device.memory):
             before = device.memory.get(self.name)
             device.memory[self.name] = moment
+            device.points[self.name] = 0.0
             return moved(before, moment)
         return None
 

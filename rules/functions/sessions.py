@@ -74,6 +74,8 @@ class Phase(_OfSession):
         if course is not before:
             device.memory[PHASE] = course
         _show(course, self.session, points)
+        if course.flat_since != flat:
+            points["session_flat_for()"] = 0.0
         if course.began != began or course.full_since != full:
             return Moved.ELSEWHERE
         return moved(flat, course.flat_since)

@@ -120,7 +120,7 @@ class Lasting:
             then, was = recent.pop(0)
             if was or memory[2] is not None:
                 memory[2] = _begun(memory[2], then, was)
-        if memory[0] is None:
+        if memory[0] is None or memory[0] != before:
             device.points[self.name] = 0.0
         return moved(before, memory[0])
 

@@ -25,7 +25,7 @@ LANES_APART_MS = 10_000
 LOOK_AGAIN_S = 1.0
 MARGIN_MS = 1_000
 PROBED_MS = 9_000
-"""A store that failed is tried again at the latest after so long (`edge.ladder.PROBE_S`)."""
+"""A store that failed is tried again at the latest after so long (`edge.committing.ladder.PROBE_S`)."""
 STORM_MS = 20_000
 """A device of a storm waits so long for its acknowledgement."""
 OK = 200

@@ -1,7 +1,7 @@
 """The gateway's presence on the broker: ``online`` and ``offline``, and the farewell that tells a broker's setback.
 
 The status is retained. The farewell is a will that a broker publishes only when it ends in good order long after us;
-what is found of an older one says that the broker was set back (`edge.broker_watch`).
+what is found of an older one says that the broker was set back (`edge.broker.broker_watch`).
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from devices.topics import Topics
-from edge.broker_watch import BrokerWatch, Findings
+from edge.broker.broker_watch import BrokerWatch, Findings
 from edge.clock import Clock
 from edge.mqtt.link import SESSION_EXPIRY_S, Link, LinkError, NotConnected, PublishRefusedError, Will
 
@@ -56,7 +56,7 @@ class Presence:
         await self._publish(b"offline")
 
     def farewell(self) -> Will:
-        """What the broker is to leave behind when it ends in good order; see `edge.broker_watch`."""
+        """What the broker is to leave behind when it ends in good order; see `edge.broker.broker_watch`."""
         number = self._watch.farewell(self._clock.now_ms())
         return Will(self._farewell_topic, b"%d" % number, delay_s=SESSION_EXPIRY_S)
 

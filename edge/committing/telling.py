@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from edge.owed import publications, undurable
+from edge.committing.owed import publications, undurable
+from edge.committing.storing import Flight
 from edge.store.records import Outgoing, OutgoingKind
-from edge.storing import Flight
 from rules.alarms import Alarm, AlarmChange
 
 

@@ -1,4 +1,4 @@
-"""How much the store takes, and who is told: words of `edge.commits`, `edge.ladder` and the node (docs/adr/0008)."""
+"""How much the store takes, and who is told: words that the ladder, its commits and the node share (docs/adr/0008)."""
 
 import asyncio
 import errno

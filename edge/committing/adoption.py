@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from devices.readings import Address, Channel, Reading, Scalar
 from edge.clock import Clock
-from edge.commits import Commits
+from edge.committing.commits import Commits
 from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
@@ -122,16 +122,19 @@ class Adoption:
         self._clock = clock
         self._begun = begun
 
-    async def adopt(self, payloads: Sequence[bytes]) -> list[bool]:
-        """Which are to stay on the broker; see `edge.outbox.Outbox`. They may come onto the board by this."""
+    async def adopt(self, payloads: Sequence[bytes]) -> list[bool | None]:
+        """Which are to stay on the broker, None while nobody can know; see `edge.outbox.Outbox`.
+
+        They may come onto the board by this.
+        """
         back: list[Alarm] = []
         stay = [await self._stays(payload, back) for payload in payloads]
         if back:
             await self._end_what_has_ended(back)
         return stay
 
-    async def _stays(self, payload: bytes, back: list[Alarm]) -> bool:
-        """Whether it is to stay on the broker; in ``back`` if it stands again."""
+    async def _stays(self, payload: bytes, back: list[Alarm]) -> bool | None:
+        """Whether it is to stay on the broker, None while nobody can know; in ``back`` if it stands again."""
         node = self._node
         if _is_fold(payload):
             return False  # it follows from its members, which are told by themselves
@@ -145,7 +148,7 @@ class Adoption:
                 asyncio.to_thread(_last_version, node.journal.path, alarm.id), LOOK_UP_S
             )
         except (StoreError, TimeoutError):
-            return True
+            return None
         state = node.intake.state
         standing = state.alarms.get(alarm.key)
         if node.deaf or known >= alarm.version or (standing is None and known and alarm.id not in node.board):

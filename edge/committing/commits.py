@@ -6,20 +6,20 @@ Receive Maximum. Acknowledgements, publications and news leave only after the co
 
 If a commit fails, that batch and the open one are discarded: nothing of them was acknowledged, so the
 broker brings their messages again, and the engine is rebuilt from the store as after a crash. What a store does that
-goes on failing is a ladder (`edge.ladder`).
+goes on failing is a ladder (`edge.committing.ladder`).
 """
 
 import asyncio
 from collections.abc import Sequence
 
 from devices.topics import Lane
+from edge.committing.ladder import Ladder
+from edge.committing.need import Need
+from edge.committing.owed import Owed, extend
+from edge.committing.snapshots import Snapshots
+from edge.committing.storing import Flight, Follower, Store, Storing, resolve, worth_writing
 from edge.intake import Intake
-from edge.ladder import Ladder
-from edge.need import Need
-from edge.owed import Owed, extend
-from edge.snapshots import Snapshots
 from edge.store.records import Batch, Committed, no_marks
-from edge.storing import Flight, Follower, Store, Storing, resolve, worth_writing
 
 MOST_MESSAGES = 2_000
 
@@ -199,7 +199,7 @@ class Commits:
             self._landed(flight, Committed(self._seq, []))
 
     def give(self, flight: Flight) -> None:
-        """See `edge.ladder.Batches`."""
+        """See `edge.committing.ladder.Batches`."""
         self._seq += 1
         flight.batch.seq = self._seq
         flight.batch.doubts = self._need.doubts
@@ -238,13 +238,13 @@ class Commits:
                 self._intake.packets[lane].committed(marks)
 
     def let_go(self, flight: Flight) -> None:
-        """See `edge.ladder.Batches`."""
+        """See `edge.committing.ladder.Batches`."""
         self._remember_packets(flight)
         self._follower.unstored(flight, let_go=True)
         resolve(flight, durable=False)
 
     def fail(self, error: BaseException) -> None:
-        """See `edge.ladder.Batches`."""
+        """See `edge.committing.ladder.Batches`."""
         self.failed = True
         self.idle.set()
         self._follower.failed(error)

@@ -61,10 +61,17 @@ def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> N
 
 
 def config_of(arguments: argparse.Namespace) -> "Config":
-    """The configuration that was asked for. Raises `ConfigurationError`."""
+    """The configuration that was asked for; notes its language. Raises `ConfigurationError`."""
     from edge.config import load
 
-    return load(arguments.config, os.environ)
+    config = load(arguments.config, os.environ)
+    arguments.language = config.language
+    return config
+
+
+def spoken(arguments: argparse.Namespace) -> str:
+    """The language of what was read last by `config_of`; English before that."""
+    return str(getattr(arguments, "language", "en"))
 
 
 def journal_of(config: "Config") -> Path:

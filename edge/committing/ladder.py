@@ -10,11 +10,11 @@ import asyncio
 import logging
 from typing import Protocol
 
-from edge.need import Need
+from edge.committing.need import Need
+from edge.committing.storing import Flight, Follower, Store, Storing, is_full
 from edge.store.damage import is_damage
 from edge.store.errors import StoreError
 from edge.store.records import Committed
-from edge.storing import Flight, Follower, Store, Storing, is_full
 
 log = logging.getLogger("anlin.commits")
 
@@ -31,7 +31,7 @@ STEADY_S = 60.0
 
 
 class Batches(Protocol):
-    """The batches that it is about: `edge.commits.Commits`."""
+    """The batches that it is about: `edge.committing.commits.Commits`."""
 
     open: Flight
     writing: Flight | None

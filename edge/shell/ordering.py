@@ -11,6 +11,7 @@ import msgspec
 from devices.kinds import KINDS
 from edge.control_client import SOCKET_NAME, request
 from edge.settings import Config
+from edge.shell.reports import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def order(config: Config, arguments: argparse.Namespace) -> str:
         comment=arguments.comment,
     )
     given = msgspec.json.decode(answer, type=dict[str, object])
-    return f"ordered: {given['command']} of {given['address']} (order {given['id']})"
+    return say("ordered", config.language, **given)
 
 
 def _named(told: Sequence[str]) -> Mapping[str, str]:

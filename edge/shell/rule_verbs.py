@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.verbs import add_config, add_verb, config_of
+from edge.shell.verbs import add_config, add_verb, config_of
 
 if TYPE_CHECKING:
-    from edge.verbs import Verbs
+    from edge.shell.verbs import Verbs
 
 _MOMENTS = ("--from", "--to")
 _BEFORE_NOW = re.compile(r"-\d")
@@ -46,7 +46,7 @@ def add_rules(verbs: "Verbs", given: Sequence[str]) -> None:
             without = "rule files, besides the shipped packs and those of the configuration"
         parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=without)
         if name == "test" and "rules" in given and "test" in given:
-            from edge.rule_tests import add_arguments
+            from edge.shell.rule_tests import add_arguments
 
             parser.epilog = (
                 f"example: {parser.prog} my-rules.yaml --scenario my-story.yaml --report report.txt"
@@ -100,15 +100,17 @@ def _jobs(text: str) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from edge.checking import load_rules
+    from edge.shell.reports import say
 
-    rules = load_rules(config_of(arguments), *arguments.files).rules
-    examples = sum(len(rule.examples) for rule in rules)
-    print(f"no faults: {len(rules)} rules in {len({rule.file for rule in rules})} files, {examples} examples")
+    config = config_of(arguments)
+    rules = load_rules(config, *arguments.files).rules
+    files, examples = len({rule.file for rule in rules}), sum(len(rule.examples) for rule in rules)
+    print(say("no faults in rules", config.language, rules=len(rules), files=files, examples=examples))
     return 0
 
 
 def _test(arguments: argparse.Namespace) -> int:
-    from edge.rule_tests import run
+    from edge.shell.rule_tests import run
 
     return run(arguments, config_of(arguments))
 
@@ -120,6 +122,6 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    from edge.applying import apply
+    from edge.shell.applying import apply
 
     return apply(arguments, config_of(arguments))

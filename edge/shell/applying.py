@@ -1,6 +1,6 @@
 """``anlin rules apply``: check, run the examples, try on the last day, show, ask, and let the node take over.
 
-Nothing changes before the last step, and that one is the node's (`edge.rule_desk`): one commit, or none.
+Nothing changes before the last step, and that one is the node's (`edge.desks.rule_desk`): one commit, or none.
 """
 
 import argparse
@@ -18,15 +18,16 @@ from edge.replay.command import tried
 from edge.replay.failure import ReplayError
 from edge.replay.report import difference_lines
 from edge.replay.trial import Span
-from edge.reports import RulesInForce, StatusReport, rules_line
 from edge.rulebook import compiled, in_force, on_disk, with_files
 from edge.settings import Config, shown_path
+from edge.shell.reports import RulesInForce, StatusReport, rules_line
 from edge.store.errors import StoreError
 from edge.store.records import KeptRules, RuleDocument
 from rules.definitions import RuleSet
 from rules.examples import run
 from rules.reach import look_back_ms
 from rules.succession import RuleChanges, changes_between
+from rules.wording import mismatch_line
 
 DAY_MS = 86_400_000
 WARM_UP_MOST_MS = 3_600_000
@@ -58,10 +59,13 @@ def apply(arguments: argparse.Namespace, config: Config) -> int:
     before, after = compiled(config, kept.documents), compiled(config, documents)
     changes = changes_between(before, after)
     if not changes:
-        _say(words["same"], rules_line(status.rules, config.timezone) if status.rules is not None else "")
+        _say(
+            words["same"],
+            rules_line(status.rules, config.language, config.timezone) if status.rules is not None else "",
+        )
         return 0
     _say(*_change_lines(changes, status, words))
-    if not _examples_pass(after, changes, words):
+    if not _examples_pass(after, changes, words, config.language):
         return EXIT_WRONG
     _try(config, (after, before), words, arguments.jobs)
     if not arguments.yes and not _agreed(words):
@@ -101,11 +105,11 @@ def _change_lines(changes: RuleChanges, status: StatusReport, words: Mapping[str
         yield words["standing"].format(count=len(standing))
 
 
-def _examples_pass(after: RuleSet, changes: RuleChanges, words: Mapping[str, str]) -> bool:
+def _examples_pass(after: RuleSet, changes: RuleChanges, words: Mapping[str, str], language: str) -> bool:
     fresh = [rule for rule in after.rules if rule.id in changes.fresh]
     wrong = [mismatch for rule in fresh for mismatch in run(rule, after)]
     for mismatch in wrong:
-        sys.stderr.write(f"{mismatch}\n")
+        sys.stderr.write(f"{mismatch_line(mismatch, language)}\n")
     if wrong:
         _say(words["nothing"])
         return False
@@ -148,7 +152,7 @@ def _tell_applied(
     arguments: argparse.Namespace,
     words: Mapping[str, str],
 ) -> None:
-    _say(f"{words['applied']} {rules_line(applied.rules, config.timezone)}")
+    _say(f"{words['applied']} {rules_line(applied.rules, config.language, config.timezone)}")
     if not applied.durable:
         _say(words["not durable"])
     given = {str(path.absolute()) for path in arguments.files}

@@ -1,15 +1,15 @@
 """What a batch holds while the store is in need (docs/adr/0008): what is owed first, then alarms; readings are counted.
 
 One that is to store everything again holds its readings too, a snapshot of the whole engine, which stands for those
-that are missing, and the gap that ends there. `edge.ladder` decides when each of them is written.
+that are missing, and the gap that ends there. `edge.committing.ladder` decides when each of them is written.
 """
 
+from edge.committing.owed import READINGS, Owed, extend
+from edge.committing.snapshots import Snapshots
+from edge.committing.storing import Flight
 from edge.intake import Intake
-from edge.owed import READINGS, Owed, extend
-from edge.snapshots import Snapshots
 from edge.store.inputs import Inputs
 from edge.store.records import Batch
-from edge.storing import Flight
 
 GAP_MS = 60_000
 """Readings that are not stored go on record at least this often, where gaps can be written."""

@@ -3,12 +3,12 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from edge.verbs import EXIT_WRONG, add_config, add_verb, config_of, journal_of, print_json, socket_of
+from edge.shell.verbs import EXIT_WRONG, add_config, add_verb, config_of, journal_of, print_json, socket_of
 
 if TYPE_CHECKING:
     from edge.settings import Config
+    from edge.shell.verbs import Verbs
     from edge.store.records import Gap
-    from edge.verbs import Verbs
 
 DAY_MS = 86_400_000
 
@@ -31,7 +31,7 @@ def _status(arguments: argparse.Namespace) -> int:
     import msgspec
 
     from edge.control_client import request
-    from edge.reports import StatusReport, status_lines
+    from edge.shell.reports import StatusReport, status_lines
 
     config = config_of(arguments)
     answer = request(socket_of(config), "status")

@@ -19,6 +19,7 @@ from edge.settings import Config, shown_path
 from rules.definitions import RuleSet
 from rules.examples import run as run_examples
 from rules.language.texts import Language
+from rules.wording import mismatch_line
 from simulators.performance import Performance
 from simulators.rehearsal import rehearse
 from simulators.report import (
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         print("\n".join(list(summary_lines(examined, played, language))[-3:]))
     if arguments.junit is not None:
         _write(arguments.junit, junit(examined, played))
-    wrong = [mismatch for one in examined for mismatch in one.mismatches]
+    wrong = [mismatch_line(mismatch, language) for one in examined for mismatch in one.mismatches]
     wrong += [line for one in played for line in failure_lines(one, language)]
     for line in wrong:
         sys.stderr.write(f"{line}\n")

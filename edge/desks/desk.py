@@ -10,15 +10,15 @@ import msgspec
 
 from devices.readings import parts_of
 from devices.registry import Registry
-from edge.bridge_desk import BridgeDesk
 from edge.condition import Condition
 from edge.control import Refused, Request
-from edge.device_desk import DeviceDesk
+from edge.desks.bridge_desk import BridgeDesk
+from edge.desks.device_desk import DeviceDesk
+from edge.desks.rule_desk import RuleDesk
 from edge.metrics import exposition
 from edge.node import Node
 from edge.people import UndecidedError
 from edge.refusals import Refusals
-from edge.rule_desk import RuleDesk
 from edge.store.errors import StoreError
 from rules.alarms import Alarm
 from rules.decisions import Instruction, Withheld

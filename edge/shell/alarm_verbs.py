@@ -7,11 +7,11 @@ to the gateway by its socket.
 import argparse
 from typing import TYPE_CHECKING
 
-from edge.verbs import Failure, add_config, add_verb, config_of, journal_of, print_json, socket_of, tell
+from edge.shell.verbs import Failure, add_config, add_verb, config_of, journal_of, print_json, socket_of, tell
 
 if TYPE_CHECKING:
     from edge.settings import Config
-    from edge.verbs import Verbs
+    from edge.shell.verbs import Verbs
     from rules.alarms import Alarm
 
 _SOME_ID = "01JD3ZK2V8Q5T9W4M7N6P0R1SX"
@@ -50,7 +50,7 @@ def add_alarms(verbs: "Verbs") -> None:
 def _list(arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from edge.reports import AlarmLine, alarm_lines
+    from edge.shell.reports import AlarmLine, alarm_lines
     from edge.store.reader import JournalReader
 
     config = config_of(arguments)
@@ -66,8 +66,9 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    alarm = _alarm(config_of(arguments), arguments.id)
-    _print_alarm(alarm.wire(), as_json=arguments.json)
+    config = config_of(arguments)
+    alarm = _alarm(config, arguments.id)
+    _print_alarm(alarm.wire(), config, as_json=arguments.json)
     return 0
 
 
@@ -91,19 +92,20 @@ def _order(arguments: argparse.Namespace) -> int:
     import msgspec
 
     from edge.control_client import request
-    from edge.reports import already_acked
+    from edge.shell.reports import already_acked
 
+    config = config_of(arguments)
     answer = request(
-        socket_of(config_of(arguments)),
+        socket_of(config),
         arguments.op,
         alarm_id=arguments.id,
         by=arguments.by,
         comment=arguments.comment,
     )
-    _print_alarm(bytes(answer), as_json=False)
+    _print_alarm(bytes(answer), config, as_json=False)
     if arguments.op == "ack":
         alarm = msgspec.json.decode(answer, type=dict[str, object])
-        told = already_acked(alarm, arguments.by, arguments.comment)
+        told = already_acked(alarm, arguments.by, arguments.comment, config.language, config.timezone)
         if told is not None:
             tell(f"anlin: {told}")
     return 0
@@ -119,12 +121,13 @@ def _alarm(config: "Config", alarm_id: str) -> "Alarm":
     return alarm
 
 
-def _print_alarm(wire: bytes, *, as_json: bool) -> None:
+def _print_alarm(wire: bytes, config: "Config", *, as_json: bool) -> None:
     import msgspec
 
-    from edge.reports import detail_lines
+    from edge.shell.reports import detail_lines
 
     if as_json:
         print_json(wire)
     else:
-        print("\n".join(detail_lines(msgspec.json.decode(wire, type=dict[str, object]))))
+        told = msgspec.json.decode(wire, type=dict[str, object])
+        print("\n".join(detail_lines(told, config.language, config.timezone)))

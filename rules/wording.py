@@ -1,0 +1,102 @@
+"""What codes are called in each language, for everything that people read: a word is the same everywhere.
+
+In English a code is a word already. The board has these words in a table of its own (edge/web/static/words.js), for a
+browser cannot read this one; a test holds the two together.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from rules.alarms import AlarmState, Severity
+from rules.language.texts import Language
+
+SEVERITIES: Mapping[str, str] = MappingProxyType(
+    {
+        Severity.CRITICAL: "紧急",
+        Severity.HIGH: "重要",
+        Severity.MEDIUM: "中等",
+        Severity.LOW: "较低",
+        Severity.INFO: "提示",
+    }
+)
+"""In Chinese."""
+
+STATES: Mapping[str, str] = MappingProxyType(
+    {
+        AlarmState.NORMAL: "已恢复",
+        AlarmState.UNACKED: "未确认",
+        AlarmState.ACKED: "已确认",
+        AlarmState.RTN_UNACKED: "已恢复，待确认",
+        AlarmState.LATCHED_UNACKED: "已恢复，锁定，待确认和复位",
+        AlarmState.LATCHED_ACKED: "已恢复，锁定，待复位",
+        AlarmState.SHELVED: "已搁置",
+        AlarmState.SUPPRESSED: "已抑制",
+        AlarmState.OUT_OF_SERVICE: "设备停用",
+    }
+)
+"""In Chinese."""
+
+CHANGES: Mapping[str, str] = MappingProxyType(
+    {
+        "raised": "报警",
+        "reraised": "再次报警",
+        "cleared": "恢复",
+        "acked": "已确认",
+        "closed": "已关闭",
+        "cancelled": "本人取消",
+        "escalated": "升级",
+        "changed": "变化",
+        "corrected": "时间已校正",
+    }
+)
+"""What happens to an alarm, in Chinese."""
+
+
+def called(code: str, table: Mapping[str, str], language: str) -> str:
+    """A code of one of these tables, for people."""
+    return table.get(code, code) if language == Language.ZH else code
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """Sentences that are made in English, and how they read in Chinese.
+
+    A pattern has a group for each part that is a name or a figure; what no pattern fits stays as it is.
+    """
+
+    pairs: Sequence[tuple[re.Pattern[str], str]]
+
+    @classmethod
+    def of(cls, pairs: Mapping[str, str]) -> "Phrases":
+        """Patterns, each with its Chinese, in which ``{1}`` is the first group."""
+        return cls([(re.compile(pattern, re.DOTALL), chinese) for pattern, chinese in pairs.items()])
+
+    def say(self, sentence: str, language: str) -> str:
+        """A sentence, for people."""
+        if language != Language.ZH:
+            return sentence
+        for pattern, chinese in self.pairs:
+            if (found := pattern.fullmatch(sentence)) is not None:
+                return chinese.format(sentence, *(each or "" for each in found.groups()))
+        return sentence
+
+
+_MISMATCHES = Phrases.of(
+    {
+        r"(.+): (\w+)( of \S+)?( as \w+)? did not come at (\S+)": "{1}：{5} 应有“{2}{3}{4}”，没有出现",
+        r"(.+): (\w+) came at (\S+), unexpected": "{1}：{3} 出现“{2}”，不在预期中",
+        r"(.+): there is no rule (\S+) to play it with": "{1}：没有规则 {2}，示例无法运行",
+    }
+)
+
+
+def mismatch_line(mismatch: str, language: str) -> str:
+    """What `rules.examples.run` has found wrong with an example, for people."""
+    told = _MISMATCHES.say(mismatch, language)
+    if told is mismatch:
+        return mismatch
+    for code, chinese in CHANGES.items():
+        told = told.replace(f"“{code}", f"“{chinese}")
+    return told

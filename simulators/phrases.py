@@ -1,0 +1,42 @@
+"""Why an expectation was missed, in Chinese: the judge says it in English (`simulators.verdicts`)."""
+
+from rules.language.texts import Language
+from rules.wording import CHANGES, SEVERITIES, STATES, Phrases, called
+
+_PART = Phrases.of(
+    {
+        r"(\S+) of (.+) (\w+), before at (\S+(?: \S+)?)": "{1} / {2} 在 {4} {3}，早于所算的时间",
+        r"(\S+) of (.+) (\w+), too late at (\S+(?: \S+)?)": "{1} / {2} 在 {4} {3}，太晚",
+        r"(\S+) of (.+) (\w+) at (\S+(?: \S+)?), too early": "{1} / {2} 在 {4} {3}，太早",
+        r"(\S+) of (.+) (\w+) at (\S+(?: \S+)?), (\d+) by now": "{1} / {2} 在 {4} {3}，至此共 {5} 次",
+        r"(\S+) of (.+) (\w+) at (\S+(?: \S+)?)": "{1} / {2} 在 {4} {3}",
+        r"(\w+) with severity (\w+) at (.+)": "在 {3} {1}，级别 {2}",
+        r"(\w+) for the (\d+)\. time at (.+)": "在 {3} {1}，第 {2} 次",
+        r"(\w+) (late|not late|as a drill|not as a drill) at (.+)": "在 {3} {1}，{2}",
+        r"(\S+) of (.+) is (\w+), (\w+), (\d+)×": "{1} / {2} 为{3}，级别 {4}，{5} 次",
+        r"(\d+) came": "出现 {1} 个",
+        r"nothing of it stands": "没有这样的告警",
+    }
+)
+_WORDS = {"late": "迟到", "not late": "非迟到", "as a drill": "测试", "not as a drill": "非测试"}
+
+
+def why_in(language: Language, why: str) -> str:
+    """The same in the report's language."""
+    if language is not Language.ZH or not why:
+        return why
+    return "；".join(_part(part) for part in why.split("; "))
+
+
+def _part(part: str) -> str:
+    for pattern, chinese in _PART.pairs:
+        if (found := pattern.fullmatch(part)) is not None:
+            return chinese.format(part, *map(_called, found.groups()))
+    return part
+
+
+def _called(word: str) -> str:
+    for table in (CHANGES, SEVERITIES, STATES, _WORDS):
+        if word in table:
+            return called(word, table, Language.ZH)
+    return word
