@@ -44,7 +44,9 @@ def evidence(
         person=rule.waits_for_a_person or rule.latch,
         samples=tuple(_samples(rule, names[:SAMPLES_MOST], device, values)),
         left_out=max(0, len(names) - SAMPLES_MOST),
-        since=(device.source_time or None) if rule.silent_for_ms is not None else ongoing.since,
+        since=(device.source_time or device.awaited_since or None)
+        if rule.silent_for_ms is not None
+        else ongoing.since,
         so_at=so_at,
         waited_ms=ongoing.wait,
         withheld=withheld if before is None else before.withheld + withheld,

@@ -6,6 +6,7 @@ from pathlib import Path
 from devices.documents import parse_yaml
 from devices.readings import Channel, Reading
 from devices.registry import parse_registry
+from edge.explaining import explain
 from rules.alarms import AlarmState
 from rules.awaited import changed
 from rules.decisions import Awaited, ClockStepped, Listening
@@ -48,6 +49,8 @@ def test_it_is_missed_after_its_silence_and_says_that_it_was_never_heard() -> No
         "en": "shed-1-p001 is silent (never heard)",
         "zh": "shed-1-p001 无数据（登记后从未收到数据）",
     }
+    told = "\n".join(explain(world.alarm("silent"), "en", "UTC"))
+    assert "Nothing was heard of the device since 2026-09-21 14:13:25." in told
     world.hear(800, "charger", "shed-1-p001", voltage=230)
     assert world.said_of("silent")[1:] == [("cleared", "shed-1-p001", 800)]
     world.at(1_400)
@@ -63,8 +66,8 @@ def test_a_new_installation_is_one_alarm_and_a_silence_of_what_was_heard_is_anot
                 world.hear(second + port / 100, "charger", f"shed-1-p{port + 1:03}", voltage=230)
     world.at(1_200)
     fold = world.alarm("silent", "unheard")
-    assert fold.values == {"count": 30, "heard": 30}
-    assert fold.text["en"] == "30 of 30 silent (never heard)"
+    assert fold.values == {"count": 30, "heard": 40}
+    assert fold.text["en"] == "30 of 40 silent (never heard)"
     told = [
         change.alarm.device
         for decision in world.decisions

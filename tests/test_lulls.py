@@ -34,7 +34,7 @@ rules:
     text: {en: "{floating}", zh: "{floating}"}
   - id: flat
     kind: charger
-    when: session_flat_for >= '8s'
+    when: session_flat_for >= '11s'
     severity: low
     text: {en: "{session_flat_for}", zh: "{session_flat_for}"}
 """

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from devices.kinds.traits import Kind
 from devices.readings import Address, Scalar, parts_of
 from rules.alarms import Alarm, alarm_key
+from rules.awaited import since
 from rules.definitions import Fold, Rule, Text
 from rules.language.entries import Entry
 from rules.language.texts import EVERYWHERE, Language, read_texts, unheard_note
@@ -156,10 +157,8 @@ class Folds:
         return Telling(where, values, rendered(fold.text, self._gateway, where, values))
 
     def _told_unheard(self, state: State, rule: Rule, fold: Fold, count: int) -> Telling:
-        waited = sum(
-            each.kind == rule.kind and _is_unheard(state, each.address) for each in state.devices.values()
-        )
-        values: dict[str, Scalar] = {"count": count, "heard": waited}
+        expected = sum(each.kind == rule.kind and bool(since(each)) for each in state.devices.values())
+        values: dict[str, Scalar] = {"count": count, "heard": expected}
         text = rendered(fold.text, self._gateway, {}, values)
         return Telling(
             {}, values, {language: each + unheard_note(Language(language)) for language, each in text.items()}
