@@ -393,6 +393,7 @@ class Engine:
         Nothing clears here: a standing alarm waits for the next reading.
         """  # noqa: D205
         state.now = max(now, state.now)
+        state.standing.well.clear()
         self._around.refresh(state)
         for device in list(state.devices.values()):
             plan = self._plans[device.kind]

@@ -5,7 +5,7 @@ Indexes only; nothing here is stored. They are filled by those who know which ru
 """
 
 from collections.abc import Hashable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from devices.readings import Address
 
@@ -16,12 +16,24 @@ _NONE: frozenset[str] = frozenset()
 _NOBODY: frozenset[Address] = frozenset()
 
 
+class Well(NamedTuple):
+    """Devices that spoke lately, by the keys that alarms about their silence would have."""
+
+    keys: frozenset[str]
+    until: int
+    """Unix ms; before, all of them that do not stand are well."""
+
+
 class Standing:
     """Active alarms by rule and whereabouts, and the members of folds; all by the key of the alarm."""
 
-    __slots__ = ("_members", "_where")
+    __slots__ = ("_members", "_where", "well")
 
     def __init__(self) -> None:
+        self.well: dict[tuple[str, str], Well] = {}
+        """By rule and whereabouts, who was found well at the last look: in a storm not everybody is looked at for each
+        alarm. No decision is another for it.
+        """
         self._where: dict[tuple[str, str], set[str]] = {}
         self._members: dict[str, set[str]] = {}
 

@@ -28,6 +28,7 @@ def shift(state: State, by_ms: int) -> None:
     state.announced[:] = [moment + by_ms for moment in state.announced]
     for key in state.folds_due:
         state.folds_due[key] += by_ms
+    state.standing.well.clear()
     state.now += by_ms
 
 

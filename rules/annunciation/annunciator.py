@@ -177,25 +177,41 @@ class Annunciation:
 
     def _fold(self, state: State, device: Device, rule: Rule, alarm: Alarm, at: int) -> Alarm:
         """Into the fold of the farthest place that has one, or is due one by this alarm: no farther than it reaches."""
+        folds = self._folds
         if device.awaited_since and not device.last_seen:
-            return self._into(state, rule, alarm, UNHEARD, self._folds.unheard(state, alarm, at), at) or alarm
-        for level, farthest in self._folds.placed(rule.id, alarm.address):
-            others = self._folds.gathering(state, alarm, level, farthest, at)
-            place = farthest if others is None else self._folds.reach(state, alarm, others, farthest, at)
-            if (folded := self._into(state, rule, alarm, place, others, at)) is not None:
-                return folded
+            joined = self._joined(state, rule, alarm, UNHEARD, at)
+            if joined is None and (others := folds.unheard(state, alarm, at)) is not None:
+                joined = self._gathered(state, rule, alarm, UNHEARD, others, at)
+            return joined or alarm
+        for level, farthest in folds.placed(rule.id, alarm.address):
+            place, others = farthest, None
+            if not self._stands(state, rule, farthest) or not folds.is_spread(state, alarm, farthest, at):
+                others = folds.gathering(state, alarm, level, farthest, at)
+            if others is not None:
+                place = folds.reach(state, alarm, others, farthest, at)
+            joined = self._joined(state, rule, alarm, place, at)
+            if joined is None and others is not None:
+                joined = self._gathered(state, rule, alarm, place, others, at)
+            if joined is not None:
+                return joined
         return alarm
 
-    def _into(
-        self, state: State, rule: Rule, alarm: Alarm, place: Place, others: Sequence[Alarm] | None, at: int
-    ) -> Alarm | None:
-        """Into the fold that stands at a place, or that these bring about; None: neither."""
-        standing = state.alarms.get(self._folds.key(rule.id, place))
-        if standing is not None and standing.active:
-            self._tell_later(state, standing, at)
-            return replace(alarm, folded_into=standing.id)
-        if others is None:
+    def _stands(self, state: State, rule: Rule, place: Place) -> Alarm | None:
+        fold = state.alarms.get(self._folds.key(rule.id, place))
+        return fold if fold is not None and fold.active else None
+
+    def _joined(self, state: State, rule: Rule, alarm: Alarm, place: Place, at: int) -> Alarm | None:
+        """Into the fold that stands at a place, if one does."""
+        fold = self._stands(state, rule, place)
+        if fold is None:
             return None
+        self._tell_later(state, fold, at)
+        return replace(alarm, folded_into=fold.id)
+
+    def _gathered(
+        self, state: State, rule: Rule, alarm: Alarm, place: Place, others: Sequence[Alarm], at: int
+    ) -> Alarm:
+        """Into the fold that it brings about together with others."""
         telling = self._folds.told(state, rule.id, place, len(others) + 1)
         fold = self._raise_fold(state, rule, place, alarm, others, telling, at)
         for each in others:

@@ -10,6 +10,7 @@ Nothing here ends an alarm: a fold only says what is told by itself.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
 from devices.kinds.traits import Kind
 from devices.readings import Address, Scalar, parts_of
@@ -19,6 +20,7 @@ from rules.definitions import Fold, Rule, Text
 from rules.language.entries import Entry
 from rules.language.texts import EVERYWHERE, Language, read_texts, unheard_note
 from rules.places import Level, Neighbourhood, Place, level_of, name_of
+from rules.standing import Well
 from rules.state import Device, State
 from rules.vocabulary import Point, Sort, Vocabulary
 
@@ -28,6 +30,9 @@ UNHEARD: Place = "unheard"
 LEAST_LEAST, LEAST_DEFAULT, LEAST_MOST = 2, 3, 1_000
 WITHIN_DEFAULT_MS = 120_000
 SHARE_DEFAULT = 0.6
+
+MARGIN, LOOKED_AT = 4, 64
+"""So many times as many that are well as it takes, and so many more, are looked for: they spare the next looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +76,12 @@ class Folds:
         """What stands already and is to be folded with this alarm, which has just come; None: no fold is due."""
         rule, fold = self._folds[come.rule]
         standing = state.standing.of(rule.id, place)
-        if len(standing) + 1 < fold.least:
+        if len(standing) + 1 < fold.least or self._are_well(state, come, place, at):
             return None
-        alarms = [state.alarms[key] for key in sorted(standing) if key != come.key]
         fresh = tuple(
             alarm
-            for alarm in alarms
-            if alarm.raised_at > at - fold.within_ms and not _is_unheard(state, alarm.address)
+            for key in sorted(standing)
+            if _is_fresh(state, fold, alarm := state.alarms[key], at) and key != come.key
         )
         if len(fresh) + 1 < fold.least or not self._is_share(state, come, (level, place), fresh, at):
             return None
@@ -109,8 +113,32 @@ class Folds:
                 nearest = place
         return nearest
 
+    def is_spread(self, state: State, come: Alarm, place: Place, at: int) -> bool:
+        """Whether this alarm can have no fold nearer than ``place``: what is fresh there is elsewhere, too."""
+        rule, fold = self._folds[come.rule]
+        standing, all_of_them = state.standing.of(rule.id, place), self._count(place, come.kind)
+        for level, nearer in self.placed(come.rule, come.address):
+            if len(self._around.members(nearer, level, come.kind)) < all_of_them:
+                near = state.standing.of(rule.id, nearer)
+                if not any(
+                    key not in near and key != come.key and _is_fresh(state, fold, state.alarms[key], at)
+                    for key in standing
+                ):
+                    return False
+        return True
+
     def _count(self, place: Place, kind: str) -> int:
         return len(self._around.members(place, level_of(place), kind))
+
+    def _are_well(self, state: State, come: Alarm, place: Place, at: int) -> bool:
+        """Whether so many were well at the last look, and still are, that all that stands is no share of them."""
+        share, standing = self._folds[come.rule][1].share, state.standing.of(come.rule, place)
+        known = state.standing.well.get((come.rule, place))
+        if known is None or at >= known.until:
+            return False
+        count = len(standing) + 1
+        well = len(known.keys) - len(known.keys & standing) - (come.key in known.keys)
+        return count < share * (count + well)
 
     def _is_share(
         self, state: State, come: Alarm, where: tuple[Level, Place], fresh: tuple[Alarm, ...], at: int
@@ -118,16 +146,24 @@ class Folds:
         """Whether the others there that are well are few enough; asks no more of them than it must."""
         rule, fold = self._folds[come.rule]
         level, place = where
-        count, well = len(fresh) + 1, 0
+        count, well = len(fresh) + 1, dict[str, int]()
+        too_many = count / fold.share - count
         standing = state.standing.of(rule.id, place)
         for device in self._heard(state, level, place, rule.kind):
-            if device.address == come.address or alarm_key(rule.id, device.address) in standing:
+            key = alarm_key(rule.id, device.address)
+            if key == come.key or key in standing:
                 continue
             # A device that has not spoken lately may be about to fall silent, too.
-            well += device.last_seen > at - fold.within_ms if rule.silent_for_ms else not device.silences
-            if count < fold.share * (count + well):
-                return False
-        return True
+            if device.last_seen > at - fold.within_ms if rule.silent_for_ms else not device.silences:
+                well[key] = device.last_seen
+                if len(well) > MARGIN * too_many + LOOKED_AT:
+                    break
+        if count >= fold.share * (count + len(well)):
+            return True
+        if rule.silent_for_ms:  # those that spoke last are well for longest
+            some = nlargest(int(too_many + len(well)) // 2 + 1, well, key=well.__getitem__)
+            state.standing.well[rule.id, place] = Well(frozenset(some), well[some[-1]] + fold.within_ms)
+        return False
 
     def _heard(self, state: State, level: Level, place: Place, kind: str) -> Iterator[Device]:
         """The devices of a kind there that were ever heard; on the site also those that nobody registered."""
@@ -163,6 +199,11 @@ class Folds:
         return Telling(
             {}, values, {language: each + unheard_note(Language(language)) for language, each in text.items()}
         )
+
+
+def _is_fresh(state: State, fold: Fold, alarm: Alarm, at: int) -> bool:
+    """Whether it came lately, and its device was heard before."""
+    return alarm.raised_at > at - fold.within_ms and not _is_unheard(state, alarm.address)
 
 
 def _is_unheard(state: State, address: Address) -> bool:
