@@ -53,8 +53,8 @@ class Outbox:
     """Publishes rows of committed batches.
 
     ``board`` gives the committed standing alarms by id. ``on_sent(ids, orders)`` hears which rows are done
-    and what became of the orders among them. ``adopt(payload)`` is asked about a retained alarm of ours that was
-    never on disk: whether it is to stay on the broker, None to be asked again; it may come onto the board by this.
+    and what became of the orders among them. ``adopt(payloads)`` is asked about retained alarms of ours that
+    were never on disk: which are to stay on the broker, None to be asked again; they may come onto the board by this.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Outbox:
         now_ms: Callable[[], int],
         board: Callable[[], Mapping[str, Alarm]],
         on_sent: Callable[[Sequence[int], Sequence[tuple[str, OrderStatus]]], None],
-        adopt: Callable[[bytes], Awaitable[bool | None]] | None = None,
+        adopt: Callable[[Sequence[bytes]], Awaitable[Sequence[bool | None]]] | None = None,
     ) -> None:
         self._publisher = publisher
         self._topics = topics
@@ -218,7 +218,7 @@ class Outbox:
 
     async def _without_adopted(self, held: Mapping[str, bytes]) -> dict[str, bytes]:
         """What is left to be set right."""
-        left, unknown = dict(held), False
+        asked: dict[str, bytes] = {}
         for topic, payload in held.items():
             if self._adopt is None or b'"durable":false' not in payload:
                 continue
@@ -228,15 +228,15 @@ class Outbox:
                 continue
             standing = self._board().get(alarm.id)
             known = standing is not None and standing.version >= alarm.version
-            if alarm.node != self._node or alarm.durable or known:
-                continue
-            stays = await self._adopt(payload)
-            unknown |= stays is None
-            if stays is not False:
-                del left[topic]
-        if unknown:
+            if alarm.node == self._node and not alarm.durable and not known:
+                asked[topic] = payload
+        if self._adopt is None or not asked:
+            return dict(held)
+        stay = await self._adopt(list(asked.values()))
+        if None in stay:
             asyncio.get_running_loop().call_later(ASK_AGAIN_S, self.set_right)
-        return left
+        gone = {topic for topic, stays in zip(asked, stay, strict=True) if stays is not False}
+        return {topic: payload for topic, payload in held.items() if topic not in gone}
 
     def _corrections(self, held: Mapping[str, bytes]) -> Iterator[Outgoing]:
         """What sets right what the broker will hold when everything that waits has left.

@@ -68,7 +68,9 @@ class World(SimpleNamespace):
 
 
 @asynccontextmanager
-async def outbox(adopt: Callable[[bytes], Awaitable[bool | None]] | None = None) -> AsyncIterator[World]:
+async def outbox(
+    adopt: Callable[[Sequence[bytes]], Awaitable[Sequence[bool | None]]] | None = None,
+) -> AsyncIterator[World]:
     world = World(broker=Broker(), board={}, sent=[], orders=[], now=NOW)
 
     def on_sent(ids: Sequence[int], orders: Sequence[tuple[str, OrderStatus]]) -> None:
@@ -258,8 +260,8 @@ def test_an_alarm_of_which_the_store_cannot_say_whether_it_knows_it_is_asked_abo
     monkeypatch.setattr("edge.outbox.ASK_AGAIN_S", 0.01)
     answers = iter((None, None, False))
 
-    async def adopt(_: bytes) -> bool | None:
-        return next(answers)
+    async def adopt(payloads: Sequence[bytes]) -> list[bool | None]:
+        return [next(answers) for _ in payloads]
 
     async def scene() -> None:
         async with outbox(adopt) as world:

@@ -369,7 +369,7 @@ def test_alarms_of_a_run_that_died_without_a_store_come_back_from_the_broker(
             again.connect()
             await until(lambda: len(again.node.board) == 2)
             await until(lambda: told_of(again, "sm1") and told_of(again, "b1"))
-            await again.node.saved()
+            await until(lambda: all(alarm.durable for alarm in again.node.board.values()))
             board = dict(again.node.board)
             assert {(alarm.device, alarm.state, alarm.version, alarm.durable) for alarm in board.values()} == {
                 ("sm1", "acked", 3, True), ("b1", "unacked", 2, True),

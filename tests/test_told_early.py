@@ -169,3 +169,30 @@ def test_what_ended_while_its_raising_was_being_written_is_not_told_anew(
             await until(lambda: not rows(tmp_path, "SELECT * FROM outbox"))
 
     asyncio.run(scene())
+
+
+def test_what_a_failed_attempt_would_have_said_again_is_not_said_when_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk(monkeypatch)
+
+    async def scene() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect()
+            await world.node.saved()
+            world.node.commits.ladder.begin_without("no disk")
+            world.say("smoke/short/telemetry", LOW, 1)
+            await until(lambda: told_of(world, "short") == ["unacked"])
+            disk.fails = 1
+            await until(lambda: not disk.fails)
+            world.say("smoke/short/telemetry", WELL, 2)
+            await until(lambda: told_of(world, "short")[-1] == "gone")
+            await until(lambda: world.node.commits.storing is Storing.ALL)
+            await until(lambda: not rows(tmp_path, "SELECT * FROM outbox"))
+        async with node_world(tmp_path) as again:
+            again.connect()
+            assert await again.node.saved()
+            await until(lambda: len(again.node.outbox) == 0)
+            assert told_of(again, "short") == []
+
+    asyncio.run(scene())

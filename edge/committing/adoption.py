@@ -9,7 +9,7 @@ What its device has said to this run may have come before that: where it ends th
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -33,7 +33,7 @@ log = logging.getLogger("anlin.adoption")
 
 LOOK_UP_S = 1.5
 """So long may the store be asked; what it does not say stays on the broker, or on the board."""
-SAID_MOST = 100_000
+SAID_MOST = 20_000
 """Readings of this run that are looked through for what its device has said."""
 
 _LATCHED = (AlarmState.LATCHED_UNACKED, AlarmState.LATCHED_ACKED)
@@ -122,11 +122,19 @@ class Adoption:
         self._clock = clock
         self._begun = begun
 
-    async def adopt(self, payload: bytes) -> bool | None:
-        """Whether it is to stay on the broker, None while nobody can know; see `edge.outbox.Outbox`.
+    async def adopt(self, payloads: Sequence[bytes]) -> list[bool | None]:
+        """Which are to stay on the broker, None while nobody can know; see `edge.outbox.Outbox`.
 
-        It may come onto the board by this.
+        They may come onto the board by this.
         """
+        back: list[Alarm] = []
+        stay = [await self._stays(payload, back) for payload in payloads]
+        if back:
+            await self._end_what_has_ended(back)
+        return stay
+
+    async def _stays(self, payload: bytes, back: list[Alarm]) -> bool | None:
+        """Whether it is to stay on the broker, None while nobody can know; in ``back`` if it stands again."""
         node = self._node
         if _is_fold(payload):
             return False  # it follows from its members, which are told by themselves
@@ -141,7 +149,6 @@ class Adoption:
             )
         except (StoreError, TimeoutError):
             return None
-        said = await self._said_by(alarm.address) if known < alarm.version else []
         state = node.intake.state
         standing = state.alarms.get(alarm.key)
         if node.deaf or known >= alarm.version or (standing is None and known and alarm.id not in node.board):
@@ -151,25 +158,35 @@ class Adoption:
         if standing is not None and (standing.id != alarm.id or standing.version >= alarm.version):
             return standing.id == alarm.id
         log.warning("an alarm that was told and never stored stands again", extra={"alarm": alarm.key})
-        engine = node.intake.engine
-        engine.adopt(state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm])
+        node.intake.engine.adopt(
+            state, [*(each for each in state.alarms.values() if each.key != alarm.key), alarm]
+        )
         if known:
             change = replace(change, transition=Transition.CHANGED)
         node.follow(Decision((change,)))
-        rule = next((each for each in engine.rules.rules if each.id == alarm.rule), None)
-        if rule is not None and alarm.active and has_ended(rule, alarm.track, said):
-            node.follow(engine.end(state, alarm, self._clock.now_ms()))
+        back.append(alarm)
         return True
 
-    async def _said_by(self, address: Address) -> list[Reading]:
-        """What a device has said to this run, as far as that is known."""
+    async def _end_what_has_ended(self, back: Iterable[Alarm]) -> None:
+        """What their devices had said to this run before they stood again ends them now."""
         node = self._node
+        addresses = {alarm.address for alarm in back}
         try:
             async with asyncio.timeout(LOOK_UP_S):
                 await node.saved()
-                return await asyncio.to_thread(_readings_of, node.journal.path, address, self._begun)
+                said = await asyncio.to_thread(_said_by, node.journal.path, addresses, self._begun)
         except (StoreError, TimeoutError):
-            return []
+            return
+        if node.deaf:
+            return
+        engine, state = node.intake.engine, node.intake.state
+        rules = {rule.id: rule for rule in engine.rules.rules}
+        for alarm in back:
+            rule = rules.get(alarm.rule)
+            if rule is None or state.alarms.get(alarm.key) != alarm or not alarm.active:
+                continue
+            if has_ended(rule, alarm.track, said[alarm.address]):
+                node.follow(engine.end(state, alarm, self._clock.now_ms()))
 
 
 def _last_version(path: Path, alarm_id: str) -> int:
@@ -178,17 +195,14 @@ def _last_version(path: Path, alarm_id: str) -> int:
     return alarm.version if alarm is not None else 0
 
 
-def _readings_of(path: Path, address: Address, after_seq: int) -> list[Reading]:
-    found: list[Reading] = []
+def _said_by(path: Path, addresses: Collection[Address], after_seq: int) -> dict[Address, list[Reading]]:
+    found: dict[Address, list[Reading]] = {address: [] for address in addresses}
     looked = 0
     with JournalReader(path) as reader:
         while looked < SAID_MOST and (batches := reader.batches_after(after_seq, SAID_MOST // 10)):
             after_seq = batches[-1].seq
-            for batch in batches:
-                looked += len(batch.inputs)
-                found += [
-                    given
-                    for given in batch.inputs
-                    if isinstance(given, Reading) and given.address == address and not given.retained
-                ]
+            for given in (given for batch in batches for given in batch.inputs):
+                looked += 1
+                if isinstance(given, Reading) and given.address in addresses and not given.retained:
+                    found[given.address].append(given)
     return found

@@ -113,7 +113,7 @@ class Ladder:
         self._need.reduce_again(flight)
         if flight is self.late:
             self.late = None
-            self._need.owed.add_before(flight.batch)
+            self._need.owe(flight)
             self._probe_later(str(error))
             self._batches.idle.set()
             return
@@ -163,7 +163,7 @@ class Ladder:
             if flight.given:
                 self.late = flight
             else:
-                self._need.owed.add_before(flight.batch)
+                self._need.owe(flight)
             self._batches.let_go(flight)
         if self.late is None:
             self._batches.idle.set()

@@ -107,6 +107,12 @@ class Need:
         self.doubt(batch.seq, self.owed.readings.count - before)
         self._mark(batch, since)
 
+    def owe(self, flight: Flight) -> None:
+        """The store has not taken it, and nothing waits for that any more."""
+        batch = flight.batch
+        batch.outgoing = [row for row in batch.outgoing if row.id not in flight.repeats]
+        self.owed.add_before(batch)
+
     def _mark(self, batch: Batch, since: int) -> None:
         batch.now = self._last_now
         self._unstored_since = self._unstored_since or since
@@ -117,7 +123,9 @@ class Need:
         flight.batch = batch = self.owed.take()
         flight.told.update(row.id for row in batch.outgoing)
         newest = {change.alarm.id: change.alarm for change in batch.changes}
-        batch.outgoing += [self._intake.publication(each) for each in newest.values() if each.on_board]
+        again = [self._intake.publication(each) for each in newest.values() if each.on_board]
+        flight.repeats.update(row.id for row in again)
+        batch.outgoing += again
         return batch
 
     def _add_gaps(self, flight: Flight, unstored_since: int) -> None:

@@ -53,6 +53,8 @@ class Flight:
     """Lanes whose session has ended since."""
     told: set[int] = field(default_factory=set)
     """Ids of its publications that have left before the commit."""
+    repeats: set[int] = field(default_factory=set)
+    """Ids of those that only say again, as durable, what was told before."""
     gaps: list[Gap] = field(default_factory=list)
     """Ours among its gaps: they run on if it fails."""
     succession: bool = False
