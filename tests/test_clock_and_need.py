@@ -1,4 +1,4 @@
-"""The wall clock is set while, or before, the store cannot be written, and then the gateway is killed.
+"""The wall clock is set, the store cannot be written, the gateway is killed: in every order.
 
 What was acknowledged is known again for five minutes of real time, what runs keeps what is left of it, and the
 next start knows the time.
@@ -148,5 +148,52 @@ def test_a_delay_keeps_what_is_left_of_it_when_the_commit_with_the_step_fails(
             assert world.node.intake.counts["duplicates"] == 1
             await settled(world)
         assert [each.by_ms for each in clock_inputs(tmp_path) if isinstance(each, ClockStepped)] == [HOUR]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("by_ms", [HOUR, -HOUR], ids=["forward", "back"])
+@pytest.mark.parametrize("seen", [True, False], ids=["stored", "lost"])
+@pytest.mark.parametrize("undone", [True, False], ids=["and undone", "and left"])
+def test_a_start_of_the_same_boot_takes_what_was_done_to_the_clock_as_the_steps_that_it_was(
+    tmp_path: Path, by_ms: int, seen: bool, undone: bool
+) -> None:
+    hands = Hands(wall=NOW)
+    hands.boot = 7
+
+    async def scene() -> None:
+        async with node_world(tmp_path, clock=hands.clock(), rules=RULES) as world:
+            world.connect()
+            await until(lambda: not world.node.intake.state.catching_up)
+            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+            world.say("smoke/s1/telemetry", SAID, 2)
+            await settled(world)
+            hands.pass_(1_000)
+            hands.wall += by_ms
+            if seen:
+                world.node.waking.look_at_clock()
+                await settled(world)
+        hands.pass_(2_000)
+        hands.wall -= by_ms * undone
+        async with node_world(tmp_path, clock=hands.clock(), rules=RULES) as again:
+            assert codes(again) == set()
+            assert again.node.clock.now_ms() == hands.wall
+            again.connect()
+            await until(lambda: not again.node.intake.state.catching_up)
+            hands.pass_(6_999)
+            again.node.intake.tick(again.node.clock.now_ms())
+            assert told(again) == []
+            hands.pass_(1)
+            again.node.intake.tick(again.node.clock.now_ms())
+            [alarm] = again.node.intake.state.alarms.values()
+            assert alarm.raised_at == hands.wall
+            again.say("smoke/s1/telemetry", SAID, 3)
+            assert again.node.intake.counts["duplicates"] == 1
+            hands.pass_(291_000)
+            again.say("smoke/s1/telemetry", SAID, 4)  # five minutes of real time
+            assert again.node.intake.counts["duplicates"] == 1
+            await settled(again)
+        steps = [each.by_ms for each in clock_inputs(tmp_path) if isinstance(each, ClockStepped)]
+        assert sum(steps) == (0 if undone else by_ms)
 
     asyncio.run(scene())
