@@ -81,7 +81,6 @@ class Effects:
         node.positions.update(batch.positions)
         if batch.rules is not None:
             node.rules.committed(batch.rules)
-        self._timekeeper.committed(batch.seq)
         self._telling.stored(flight, [change for _, change in committed.changes], late=late)
         if node.control is not None:
             for number, change in committed.changes:
@@ -99,7 +98,7 @@ class Effects:
     def unstored(self, flight: Flight, *, let_go: bool) -> None:
         """See `edge.committing.storing.Follower`."""
         node = self._node
-        node.outbox.add(self._telling.early(flight))
+        node.outbox.add(self._timekeeper.postponed(self._telling.early(flight)))
         if let_go:
             self._release(flight)
             node.positions.update(flight.batch.positions)

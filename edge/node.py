@@ -178,7 +178,8 @@ class Node:
             last_now=recovered.last_now,
             patient=failed is None,
         )
-        begin = partial(self.timekeeper.begin, recovered)
+        unkept_ms = 0 if failed is None else failed.unkept_ms(recovered.last_seq)
+        begin = partial(self.timekeeper.begin, recovered, unkept_ms)
         self.replayed = restore(intake, recovered, self.journal, begin, self._registry.mounted)
         # Ids go on rising: news of what was sent before the failure must not hit a new row.
         intake.next_outgoing_id = max(intake.next_outgoing_id, first_outgoing_id + 1)

@@ -34,20 +34,20 @@ class Timekeeper:
         self._clock = clock
         self._troubles = troubles
         self._begun = False
-        self._told: deque[tuple[int, Step]] = deque()
-        """Steps whose batch is not known to be on disk."""
         self._postponed: deque[tuple[int, int]] = deque(maxlen=64)
         """Outgoing rows below this id have so much more time than their batch says."""
 
-    def begin(self, recovered: Recovered, state: State) -> int:
-        """The time at which the node goes on: at its start, and when the engine was rebuilt from the store."""
+    def begin(self, recovered: Recovered, unkept_ms: int, state: State) -> int:
+        """The time at which the node goes on: at its start, and when the engine was rebuilt from the store.
+
+        ``unkept_ms``: by how much the clock was set in what the store has not kept.
+        """
         provisional = state.provisional_since is not None
         if not self._begun:
             self._begun = True
             self._clock.begin(recovered.last_now, provisional=provisional)
-        elif lost := sum(step.by_ms for seq, step in self._told if seq > recovered.last_seq):
-            self._clock.take_back(lost, provisional=provisional or self._clock.provisional)
-        self._told.clear()
+        elif unkept_ms:
+            self._clock.take_back(unkept_ms, provisional=provisional or self._clock.provisional)
         self._postponed.clear()
         return self._clock.now_ms()
 
@@ -65,11 +65,6 @@ class Timekeeper:
         else:
             self._troubles.over(Code.CLOCK_UNTRUSTED)
         return step
-
-    def committed(self, seq: int) -> None:
-        """Everything up to this batch is on disk."""
-        while self._told and self._told[0][0] <= seq:
-            self._told.popleft()
 
     def postponed(self, rows: Iterable[Outgoing]) -> list[Outgoing]:
         """``rows`` as committed, with the time that orders among them have now."""
@@ -89,7 +84,6 @@ class Timekeeper:
         if since is not None:
             batch.changes[:] = [_corrected(change, since, step.by_ms) for change in batch.changes]
         batch.clock_sets.append(ClockSet(step.by_ms, postpone_ms, since))
-        self._told.append((batch.seq, step))
         intake.recent.shift(step.by_ms)
         intake.batch.recent[:] = intake.recent.held()  # what the journal has of them tells the time before
         intake.tell(ClockStepped(step.by_ms, step.at))

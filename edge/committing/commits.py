@@ -19,6 +19,7 @@ from edge.committing.owed import Owed, extend
 from edge.committing.snapshots import Snapshots
 from edge.committing.storing import Flight, Follower, Store, Storing, resolve, worth_writing
 from edge.intake import Intake
+from edge.store.inputs import Inputs
 from edge.store.records import Batch, Committed, no_marks
 
 MOST_MESSAGES = 2_000
@@ -257,7 +258,14 @@ class Commits:
                 extend(carried, flight.batch)
                 resolve(flight, durable=False, error=error)
         carried.changes, carried.outgoing, carried.orders, carried.packets = [], [], [], no_marks()
+        carried.now, carried.inputs, carried.clock_sets = 0, Inputs(), []  # the clock is looked at anew
         return carried
+
+    def unkept_ms(self, last_seq: int) -> int:
+        """By how much the clock was set in batches after ``last_seq``, the last on disk."""
+        flights = [flight for flight in (self.writing, self.open) if flight is not None]
+        unkept = [flight.batch for flight in flights if not 0 < flight.batch.seq <= last_seq]
+        return sum(each.by_ms for batch in unkept for each in batch.clock_sets)
 
     def go_on(self, reason: str) -> None:
         """The engine could not be rebuilt: this one lives on without the store."""

@@ -52,7 +52,7 @@ class Need:
         for seq in landed:
             self.owed.readings.count -= min(self.owed.readings.count, self._doubts.get(seq, 0))
         self._doubts.clear()
-        self._last_now = max(self._last_now, batch.now)
+        self._last_now = batch.now or self._last_now  # not the greater: the clock may have been set back
 
     def over(self) -> None:
         """The store has taken everything."""
@@ -78,7 +78,7 @@ class Need:
         self.owed.reduce(own)
         extend(batch, own)
         # Replay must not run deadlines over a time of which it has no readings.
-        now, batch.now = batch.now, self._last_now
+        now, batch.now = batch.now, self._standing_still(batch)
         if not self._unstored_since:
             self._unstored_since = batch.positions[UNSTORED_SINCE] = now
         if self.ending:
@@ -114,9 +114,13 @@ class Need:
         self.owed.add_before(batch)
 
     def _mark(self, batch: Batch, since: int) -> None:
-        batch.now = self._last_now
+        batch.now = self._standing_still(batch)
         self._unstored_since = self._unstored_since or since
         batch.positions[UNSTORED_SINCE] = self._unstored_since
+
+    def _standing_still(self, batch: Batch) -> int:
+        """The engine's time at the last batch on disk, by the clock as it is after ``batch``."""
+        return self._last_now + sum(each.by_ms for each in batch.clock_sets)
 
     def _fly(self, flight: Flight) -> Batch:
         """Everything owed, with a publication for each alarm that stands, as the batch of ``flight``."""

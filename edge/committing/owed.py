@@ -140,7 +140,7 @@ def _unsent(batch: Batch) -> list[Outgoing]:
 
 def extend(batch: Batch, later: Batch) -> None:
     """Put what ``later`` holds behind what ``batch`` holds; readings, quarantine and snapshot stay out."""
-    batch.now = max(batch.now, later.now)
+    batch.now = later.now or batch.now  # not the greater: the clock may have been set back
     batch.inputs.join(Inputs(later.inputs.of_the_clock))
     batch.clock_sets += later.clock_sets
     for lane in later.sessions_begun:

@@ -20,7 +20,7 @@ from edge.store.errors import JournalDamaged
 from edge.store.inputs import Inputs, scalars
 from edge.store.records import Marks, RecentId, RuleDocument
 from rules.alarms import Alarm
-from rules.decisions import Input
+from rules.decisions import ClockStepped, Input
 
 FORMAT = b"\x01"
 """zlib (level 1: a tenth of the time of level 6 for nine tenths of its gain) around MessagePack."""
@@ -32,6 +32,7 @@ unnoticed. zlib has a checksum of its own."""
 _LEVEL = 1
 _T = TypeVar("_T")
 _PAIR = b"\x92"  # MessagePack's head of an array of two
+_STEPPED = b"\x93\xa1s"  # how a ClockStepped begins
 
 _encoder = msgspec.msgpack.Encoder()
 _inputs = msgspec.msgpack.Decoder(tuple[list[Input], msgspec.Raw])
@@ -58,9 +59,18 @@ def unpacked_inputs(blob: bytes | None) -> bytes:
     return b"" if blob is None else _unpacked(blob)
 
 
-def decode_recent(blob: bytes | None) -> list[RecentId]:
-    """The message ids of a batch, in order, without decoding its inputs. Raises `JournalDamaged`."""
-    return [] if blob is None else _read(_recent, _unpacked(blob))[1]
+def decode_recent(blob: bytes | None) -> tuple[int, list[RecentId]]:
+    """By how much the clock was set in a batch (ms), and its message ids, in order and by the clock after that.
+
+    Decodes its inputs only where it may have been set. Raises `JournalDamaged`.
+    """
+    if blob is None:
+        return 0, []
+    packed = _unpacked(blob)
+    stepped_ms = 0
+    if _STEPPED in packed:
+        stepped_ms = sum(each.by_ms for each in _read(_inputs, packed)[0] if isinstance(each, ClockStepped))
+    return stepped_ms, _read(_recent, packed)[1]
 
 
 def encode_packets(begun: Iterable[Lane], packets: Marks) -> bytes | None:

@@ -57,14 +57,26 @@ def replay(path: Path, after_seq: int) -> Iterator[ReplayBatch]:
 
 
 def recent_ids(path: Path, since: int) -> Iterator[RecentId]:
-    """The message ids that arrived at or after ``since`` (Unix ms), oldest first. Raises `StoreError`."""
+    """The message ids that arrived at or after ``since`` (Unix ms), oldest first, all by the clock as it is at the end
+    of the journal: what was stored before a step is moved by it. Raises `StoreError`.
+    """  # noqa: D205
+    found: list[list[RecentId]] = []
     with JournalReader(path) as reader:
-        seq = _before(reader, since)
+        seq, moved = 2**63 - 1, 0
         while rows := reader.rows(
-            "SELECT seq, body FROM batches WHERE seq > ? AND ids ORDER BY seq LIMIT ?", seq, _SLICE_ROWS
+            "SELECT seq, now, body FROM batches WHERE seq < ? ORDER BY seq DESC LIMIT ?", seq, _SLICE_ROWS
         ):
-            for seq, body in rows:
-                yield from (each for each in decode_row(seq, body, codec.decode_recent) if each[2] >= since)
+            for seq, now, body in rows:
+                if now + moved < since:
+                    break
+                stepped_ms, ids = decode_row(seq, body, codec.decode_recent)
+                found.append([(name, mark, at + moved) for name, mark, at in ids if at + moved >= since])
+                moved += stepped_ms
+            else:
+                continue
+            break
+    for ids in reversed(found):
+        yield from ids
 
 
 def seq_before(path: Path, moment: int) -> int:

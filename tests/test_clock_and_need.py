@@ -1,0 +1,152 @@
+"""The wall clock is set while, or before, the store cannot be written, and then the gateway is killed.
+
+What was acknowledged is known again for five minutes of real time, what runs keeps what is left of it, and the
+next start knows the time.
+"""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from devices.documents import parse_yaml
+from devices.topics import Lane
+from edge.committing.storing import Storing
+from edge.health import Code
+from edge.store.reader import JournalReader
+from edge.store.schema import FILE
+from rules.decisions import ClockStepped
+from rules.files import parse
+from tests.node_world import FailingDisk, World, node_world
+from tests.test_node_clock import HOT, HOUR, NOW, Hands, clock_inputs, codes, press, told
+from tests.test_node_recovery import settled
+from tests.waiting import until
+
+ALWAYS = 10**9
+SAID = b'{"smoke": false, "id": "m1"}'
+RULES = parse([("rules.yaml", parse_yaml(HOT, "rules.yaml"))])
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same ladder, climbed sooner."""
+    for name, value in {"TELL_S": 0.1, "HUNG_S": 0.3, "AGAIN_S": 0.05, "PROBE_S": (0.1,)}.items():
+        monkeypatch.setattr(f"edge.committing.ladder.{name}", value)
+
+
+async def only_alarms(world: World, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has failed and takes alarms again; one is in it."""
+    monkeypatch.setattr(world.journal, "has_room", lambda: False)
+    disk.fails = ALWAYS
+    press(world, "b1", 11)
+    await until(lambda: world.node.commits.storing is Storing.NONE)
+    disk.fails = 0
+    await until(lambda: world.node.commits.storing is Storing.ALARMS)
+    press(world, "b2", 12)
+    assert await world.node.saved()
+
+
+def set_(world: World, hands: Hands, by_ms: int) -> None:
+    hands.wall += by_ms
+    world.node.waking.look_at_clock()
+
+
+async def said_again_is_known(folder: Path, hands: Hands) -> None:
+    """Whatever has happened: the next start knows the time, and what was acknowledged."""
+    hands.pass_(10_000)
+    async with node_world(folder, clock=hands.clock()) as again:
+        assert codes(again) <= {Code.STORE_REDUCED}
+        assert again.node.clock.now_ms() == hands.wall
+        assert hands.wall - 20_000 <= again.node.intake.state.now <= hands.wall
+        again.connect()
+        again.say("smoke/s1/telemetry", SAID, 21)
+        assert again.node.intake.counts["duplicates"] == 1
+
+
+@pytest.mark.parametrize("by_ms", [HOUR, -HOUR], ids=["forward and back", "back and forward"])
+def test_after_two_steps_and_a_store_that_takes_alarms_only_a_restart_knows_the_time_and_what_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_ms: int
+) -> None:
+    disk = FailingDisk(monkeypatch)
+    hands = Hands(wall=NOW)
+
+    async def scene() -> None:
+        async with node_world(tmp_path, clock=hands.clock()) as world:
+            world.connect()
+            world.say("smoke/s1/telemetry", SAID, 1)
+            await settled(world)
+            for each in (by_ms, -by_ms):
+                hands.pass_(10_000)
+                set_(world, hands, each)
+                await settled(world)
+            await only_alarms(world, disk, monkeypatch)
+            assert world.node.commits.storing is Storing.ALARMS
+        await said_again_is_known(tmp_path, hands)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("by_ms", [HOUR, -HOUR], ids=["forward", "back"])
+def test_a_step_that_is_stored_without_its_readings_is_a_step_for_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_ms: int
+) -> None:
+    disk = FailingDisk(monkeypatch)
+    hands = Hands(wall=NOW)
+
+    async def scene() -> None:
+        async with node_world(tmp_path, clock=hands.clock()) as world:
+            world.connect()
+            world.say("smoke/s1/telemetry", SAID, 1)
+            await settled(world)
+            hands.pass_(10_000)
+            disk.answers.clear()
+            press(world, "b0", 10)
+            await until(disk.hung.is_set)
+            set_(world, hands, by_ms)  # into the open batch, while the store hangs
+            await until(lambda: world.node.commits.storing is Storing.NONE)
+            disk.answers.set()
+            monkeypatch.setattr(world.journal, "has_room", lambda: False)
+            await until(lambda: world.node.commits.storing is Storing.ALARMS)
+            press(world, "b2", 12)
+            assert await world.node.saved()
+            assert world.node.commits.storing is Storing.ALARMS
+        with JournalReader(tmp_path / FILE) as reader:
+            assert hands.wall - 20_000 <= reader.last_now() <= hands.wall
+        await said_again_is_known(tmp_path, hands)
+
+    asyncio.run(scene())
+
+
+def test_a_delay_keeps_what_is_left_of_it_when_the_commit_with_the_step_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk(monkeypatch)
+    hands = Hands(wall=NOW)
+
+    async def scene() -> None:
+        async with node_world(tmp_path, clock=hands.clock(), rules=RULES) as world:
+            world.connect()
+            await until(lambda: not world.node.intake.state.catching_up)
+            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+            world.say("smoke/s1/telemetry", SAID, 2)
+            await settled(world)
+            hands.pass_(4_000)
+            disk.fails = 1
+            set_(world, hands, HOUR)
+            await until(lambda: world.played[Lane.SAFETY].reconnects)
+            world.connect()
+            await settled(world)
+            assert world.node.intake.state.now >= NOW + HOUR
+            await until(lambda: not world.node.intake.state.catching_up)
+            hands.pass_(5_999)
+            world.node.intake.tick(world.node.clock.now_ms())
+            assert told(world) == []
+            hands.pass_(1)
+            world.node.intake.tick(world.node.clock.now_ms())
+            assert len(world.node.intake.state.alarms) == 1
+            world.say("smoke/s1/telemetry", SAID, 3)
+            assert world.node.intake.counts["duplicates"] == 1
+            await settled(world)
+        assert [each.by_ms for each in clock_inputs(tmp_path) if isinstance(each, ClockStepped)] == [HOUR]
+
+    asyncio.run(scene())
