@@ -268,7 +268,7 @@ class Config(_Section):
         BeforeValidator(lambda written: () if written is None else written),
     ] = Field(default=(), description="days such as 2027-01-01 that `holidays` in the hours of rules means")
     language: Literal["zh", "en"] = Field(
-        default="zh", description="of alarm texts on the command line and the board"
+        default="zh", description="of alarms, reports and errors at the shell, and of the board"
     )
     mqtt: Annotated[Mqtt, BeforeValidator(_section)] = Field(default=Mqtt(), description="the broker")
     store: Annotated[Store, BeforeValidator(_section)] = Field(

@@ -2,8 +2,8 @@
 
 After a stop the broker hands over what came meanwhile, faster than it happened. Its arrival says nothing
 about when it was so; only the device's own time does, where it gave one that is believed. What cannot be
-known is never taken as harmless: the delay counts as run out, and the alarm is marked `late`. An alarm without
-a delay is not: a wrong clock must not make a press look old.
+known is never taken as harmless: the delay counts as run out, as far as that can be, and the alarm is marked `late`.
+An alarm without a delay is not: a wrong clock must not make a press look old.
 """
 
 from devices.readings import Flag
@@ -11,6 +11,10 @@ from rules.state import Device, Ongoing, State
 
 LATE_MS = 10_000
 """Before both sessions are up nobody knows when hearing began; what is older than this is late."""
+
+
+WAITED_MOST_MS = 7 * 86_400_000
+"""Nothing has waited for longer: so long does the broker keep a session (`edge.mqtt.link.SESSION_EXPIRY_S`)."""
 
 
 def time_told(source_time: int, received_at: int, flags: int) -> int | None:

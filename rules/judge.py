@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from devices.readings import Scalar
 from rules import course
 from rules.alarms import alarm_key
-from rules.backlog import began_at, time_told, was_missed
+from rules.backlog import WAITED_MOST_MS, began_at, time_told, was_missed
 from rules.board import Board
 from rules.cut_short import Before, as_before, has_run_out
 from rules.deadlines import push, push_lost
@@ -136,7 +136,8 @@ class Judge:
         if rule.for_ms:
             ongoing.due = now + rule.for_ms
             if self.is_behind(state, device):  # of unknown age: it may have lasted long enough already
-                ongoing.due = now if since is None else min(since, now) + rule.for_ms
+                began = now - min(rule.for_ms, WAITED_MOST_MS) if since is None else min(since, now)
+                ongoing.due = began + rule.for_ms
             push(state, device, ongoing, ongoing.due)
         elif not is_withheld(state, device, rule, ongoing, now, self._board.calendar):
             late = self._is_late(state, device, since)

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from devices.readings import Address, Channel, Flag, Reading, Scalar, address_of
 from edge.checking import load_rules
+from edge.mqtt.link import SESSION_EXPIRY_S
 from edge.settings import Config
 from rules.alarms import Alarm, AlarmChange, AlarmState, Transition
+from rules.backlog import WAITED_MOST_MS
 from rules.decisions import CatchingUp, Decision, Input, Listening, Order, time_of
 from rules.definitions import RuleSet
 from rules.engine import Engine
@@ -128,6 +130,31 @@ class Site:
         self.changes += decision.changes
         self.orders += decision.orders
         return decision
+
+
+LOW = """
+rules:
+  - id: low
+    kind: smoke
+    when: battery_low
+    for: 23d
+    severity: low
+    text: {en: low, zh: 低}
+"""
+DAY = 86_400
+
+
+def test_what_waited_may_be_a_week_old_but_not_older() -> None:
+    assert WAITED_MOST_MS == SESSION_EXPIRY_S * 1_000
+    site = Site(rules(LOW))
+    site.stop(0)
+    site.back(HOUR)
+    site.hear(HOUR, SMOKE, battery_low=True)
+    site.caught_up(HOUR + 1)
+    site.at(16 * DAY + HOUR - 1)
+    assert site.said_of("low") == []
+    site.at(20 * DAY)
+    assert site.said_of("low") == [("raised", 16 * DAY + HOUR, False)]
 
 
 def stopped(temperature: float = 70) -> Site:

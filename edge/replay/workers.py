@@ -9,8 +9,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import cast
 
@@ -53,7 +53,8 @@ def run_all(trial: Trial, watch: Watch) -> list[Found]:
             worker = context.Process(
                 target=_work, args=(trial, shard, theirs, os.getpid()), name=f"replay-{shard}"
             )
-            worker.start()
+            with _uninterrupted():
+                worker.start()
             theirs.close()
             pipes[mine] = shard
             workers.append(worker)
@@ -82,6 +83,16 @@ def run_all(trial: Trial, watch: Watch) -> list[Found]:
                 worker.terminate()
                 worker.join()
     return [found[shard] for shard in range(trial.shards)]
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits: what is raised in the hooks of a fork is told on stderr and forgotten."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _received(pipe: Connection) -> Progress | Found | str:
