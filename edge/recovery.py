@@ -62,7 +62,7 @@ def restore_state(engine: Engine, recovered: Recovered, source: Source) -> tuple
         log.warning("replay gave other alarms than were committed; the committed ones stand")
     if not same_rules:
         _recall(engine, state, known, source)
-    engine.adopt(state, recovered.alarms)
+    engine.adopt(state, recovered.alarms, recovered.departed)
     state.now = max(state.now, recovered.last_now)
     return state, replayed, failures
 

@@ -362,9 +362,9 @@ class Engine:
             hear_terms(device, plan, shape, given, said_at)
             grow(state, device, plan, given.received_at)
 
-    def adopt(self, state: State, standing: Iterable[Alarm]) -> None:
+    def adopt(self, state: State, standing: Iterable[Alarm], departed: Iterable[Alarm] = ()) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
-        adopt(state, standing, self._by_id)
+        adopt(state, standing, self._by_id, departed)
         self._board.annunciation.index(state)
 
     def end(self, state: State, alarm: Alarm, now: int) -> Decision:

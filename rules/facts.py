@@ -28,14 +28,22 @@ def learn_of_gateway(state: State, given: Input) -> None:
         _learn_clock(state, given)
 
 
-def adopt(state: State, standing: Iterable[Alarm], rules: Mapping[str, Rule]) -> None:
-    """Take the committed alarms as facts and fit the conditions to them; ``rules`` by id."""
+def adopt(
+    state: State, standing: Iterable[Alarm], rules: Mapping[str, Rule], departed: Iterable[Alarm] = ()
+) -> None:
+    """Take the committed alarms as facts and fit the conditions to them; ``rules`` by id.
+
+    A delay that runs here, and by the facts ran out and led to an alarm that has ended since (one of ``standing`` or
+    ``departed``), is over: what ended it was not stored.
+    """
     put_back(state, standing)
+    over = {(alarm.key, alarm.raised_at) for alarm in (*state.alarms.values(), *departed) if not alarm.active}
     for device in state.devices.values():
         for condition, ongoing in list(device.ongoing.items()):
             alarm = state.alarms.get(key_of(condition, device))
             raised = ongoing.due is None
-            if ongoing.rule not in rules or (raised and (alarm is None or not alarm.active)):
+            ended = (key_of(condition, device), ongoing.due) in over
+            if ongoing.rule not in rules or ended or (raised and (alarm is None or not alarm.active)):
                 del device.ongoing[condition]
                 device.changed = True
     for alarm in state.alarms.values():

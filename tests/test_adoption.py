@@ -48,6 +48,7 @@ HOT = b'{"temperature": 70}'
 COOL = b'{"temperature": 40}'
 HELD_MS = 15_000
 """Longer than the ten seconds for which a port must be hot."""
+PORT = Address("c1/charger/p1")
 LIFT = Address("c1/elevator/l1")
 
 
@@ -105,6 +106,46 @@ def test_what_ended_by_the_time_it_is_found_does_not_stand_again(
             board = dict(world.node.board)
         async with node_world(tmp_path, rules=rules()) as again:
             assert again.node.board == board
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("acked", [True, False], ids=["gone", "standing"])
+def test_an_alarm_whose_end_is_on_disk_and_not_what_ended_it_is_not_raised_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, acked: bool
+) -> None:
+    async def scene() -> None:
+        async with node_world(tmp_path, rules=rules()) as world:
+            world.connect(session_present=False)
+            await until(lambda: not world.node.intake.state.catching_up)
+            world.say("charger/p1/telemetry", HOT, 1)
+            await until(lambda: len(world.readings()) == 1)
+            monkeypatch.setattr(world.journal, "has_room", lambda: False)
+            world.node.commits.ladder.begin_reduced("no room")
+            ahead(world.node.clock, HELD_MS)
+            world.say("charger/p2/telemetry", COOL, 2)
+            await until(lambda: bool(told_of_ports(world)))
+            hot = told_of_ports(world)[0]
+            if acked:
+                await world.node.people.acknowledge(hot.id, "Li", "")
+            world.say("charger/p1/telemetry", COOL, 3)
+            await until(lambda: told_of_ports(world)[-1].state == ("normal" if acked else "rtn_unacked"))
+            assert await world.node.saved()
+            assert len(world.readings()) == 1
+        async with node_world(tmp_path, rules=rules(), clock=FastClock(HELD_MS)) as again:
+            again.connect()
+            await until(lambda: not again.node.intake.state.catching_up)
+            assert await again.node.saved()
+            assert [alarm.state for alarm in again.node.board.values() if alarm.id == hot.id] == (
+                [] if acked else ["rtn_unacked"]
+            )
+            assert all(alarm.id == hot.id for alarm in again.node.board.values() if alarm.kind == "charger")
+            again.say("charger/p1/telemetry", HOT, 4)  # it is watched as ever
+            await until(lambda: bool(again.node.intake.state.devices[PORT].ongoing))
+            ahead(again.node.clock, HELD_MS)
+            again.say("charger/p2/telemetry", COOL, 5)
+            await until(lambda: bool(told_of_ports(again)) and told_of_ports(again)[-1].state == "unacked")
+            assert told_of_ports(again)[-1].occurrences == (1 if acked else 2)
 
     asyncio.run(scene())
 

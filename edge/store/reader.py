@@ -124,6 +124,15 @@ class JournalReader:
             for (body,) in self.rows("SELECT body FROM alarms WHERE on_board ORDER BY id")
         ]
 
+    def departed_alarms(self, after_seq: int) -> list[Alarm]:
+        """What has left the board after the batch ``after_seq``."""
+        return [
+            codec.decode_alarm(body)
+            for (body,) in self.rows(
+                "SELECT body FROM alarms WHERE NOT on_board AND updated_seq > ?", after_seq
+            )
+        ]
+
     def alarm(self, alarm_id: str) -> Alarm | None:
         """One alarm as it is now or as it was when it left the board."""
         found = self.rows("SELECT body FROM alarms WHERE id = ?", alarm_id)

@@ -271,6 +271,8 @@ class Recovered(msgspec.Struct, frozen=True):
     devices: list[tuple[Address, bytes]]
     alarms: list[Alarm]
     """The standing alarms: committed facts."""
+    departed: list[Alarm]
+    """Those that have left the board since the snapshot."""
     outgoing: list[Outgoing]
     """What is still to be published, in order."""
     packets: Marks

@@ -42,6 +42,7 @@ def recover(path: Path) -> Recovered:
             header=None if header is None else codec.decode_header(header),
             devices=list(devices.items()),
             alarms=reader.standing_alarms(),
+            departed=reader.departed_alarms(snapshot_seq),
             outgoing=outgoing,
             packets=_packets(reader),
             positions=reader.positions(),
