@@ -46,6 +46,10 @@ def test_every_section_of_the_contract_is_told() -> None:
 
 
 def test_no_text_names_a_file_that_is_not_in_the_repository() -> None:
-    told = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "rules").rglob("*.py"), *(ROOT / "devices").rglob("*.py")]
+    told = [
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "rules").rglob("*.py"),
+        *(ROOT / "devices").rglob("*.py"),
+    ]
     assert [path.name for path in told if "domain.md" in path.read_text("utf-8")] == []
     assert [name for name, text in PACKS.items() if "domain.md" in text] == []
