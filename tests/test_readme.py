@@ -66,7 +66,7 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("command", examples())
 def test_an_example_of_the_documents_can_be_typed(command: str) -> None:
-    words = shlex.split(command.split(" > ")[0])[1:]
+    words = shlex.split(command.split(" > ", maxsplit=1)[0])[1:]
     arguments = _parser(words).parse_args(words)
     assert callable(arguments.verb)
 

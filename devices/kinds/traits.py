@@ -112,7 +112,7 @@ class Following:
     """What a camera follows and what must not ride: the tracks of ``label`` become incidents (`rules.tracks`).
 
     ``point`` is derived: none, aboard, forced or released. ``grace_s`` is how long it must be out of sight before the
-    door is eased by ``release``, and after the door has closed before it has left (docs/figures.md, G: object end + 3 s).
+    door is eased by ``release``, and after the door has closed before it has left (docs/figures.md, G: end + 3 s).
     ``unseen_s`` ends what is neither seen nor told of: twice the longest hold, and time for a ride.
     """
 
