@@ -146,7 +146,7 @@ class Judge:
         """In the order of the file; what follows from one stands at the end."""
         self.unexpected: list[SeenAlarm] = []
         self.beside: list[SeenAlarm] = []
-        """Raised by rules that are not judged: they meet no expectation and break none."""
+        """Raised by rules that are not judged, or by their many: they meet no expectation and break none."""
         self._due_s = min((one.until_s for one in expect), default=math.inf)
         """When the next of them is decided at the latest: most moments decide nothing."""
         self._others_forbidden = others_forbidden
@@ -233,6 +233,9 @@ class Judge:
                 self.beside.append(alarm)
             return
         if change in {"raised", "reraised"} and self._others_forbidden and not self._known(alarm):
+            if self.beside and alarm.members is not None:  # a flood, or a fold, of what is not judged
+                self.beside.append(alarm)
+                return
             self.unexpected.append(alarm)
             yield Unexpected(at_s, alarm)
         for case in list(self.cases):

@@ -194,7 +194,11 @@ def test_a_rule_of_ones_own_is_a_remark_in_a_shipped_story_and_a_failure_in_a_st
         in said(capsys, "own.yaml", "--scenario", "leakage-and-voltage")[1]
     )
 
-    for forbidding_any in ("charging-evening", "sounders-lost"):
+    assert (
+        "because of that alarm-flood goes off: gw-1"
+        in said(capsys, "own.yaml", "--scenario", "quiet", "--config", "english.yaml")[1]
+    )
+    for forbidding_any in ("charging-evening", "sounders-lost", "quiet"):
         assert said(capsys, "own.yaml", "--scenario", forbidding_any)[0] == 0
 
     Path("strict.yaml").write_text(shipped, encoding="utf-8")
