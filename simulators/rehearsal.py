@@ -35,7 +35,6 @@ from simulators.causes import (
     Unsetting,
 )
 from simulators.device import Happening
-from simulators.expectations import unknown_rules
 from simulators.fleet import Fleet, Member, Tempo
 from simulators.orders import Orders
 from simulators.performance import Performance
@@ -96,15 +95,8 @@ class _Rehearsal:
         self._plans: list[tuple[float, int, Callable[[], None]]] = []
         self._broker_up = True
         self._outboxes: dict[str, deque[tuple[Channel, bytes]]] = {}
-        self._look_for_unknown_rules(rules)
 
     # --- time ---------------------------------------------------------------------------------------------
-
-    def _look_for_unknown_rules(self, rules: RuleSet) -> None:
-        for name, meant in unknown_rules(self._scenario.expect, rules).items():
-            en = f"There is no rule {name}." + (f" Is {meant} meant?" if meant else "")
-            zh = f"没有规则 {name}。" + (f"是否指 {meant}？" if meant else "")
-            self._remark(f"rule {name}", en, zh)
 
     def run(self, progress: Callable[[float], None] | None) -> Performance:
         began = time.monotonic()

@@ -20,6 +20,7 @@ from rules.definitions import RuleSet
 from rules.examples import run as run_examples
 from rules.language.texts import Language
 from rules.wording import mismatch_line
+from simulators.named_rules import unknown_rules
 from simulators.performance import Performance
 from simulators.rehearsal import rehearse
 from simulators.report import (
@@ -58,6 +59,9 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     """Test. 0 everything passes, 1 something fails. Raises `ConfigurationError` for a file that is wrong."""
     rules = load_rules(config, *arguments.files)
     scenarios = _load(arguments.scenario)
+    unknown = [fault for scenario in scenarios for fault in unknown_rules(scenario.named_rules, rules)]
+    if unknown:
+        raise ConfigurationError(unknown)
     language = Language(config.language)
     with _Report(arguments.report) as report:
         at = datetime.now(UTC).astimezone(ZoneInfo(config.timezone))
