@@ -21,6 +21,8 @@ import msgspec
 from devices.readings import Channel, Scalar
 from rules.decisions import Acknowledge, Close, Decision, Listening, Order
 from rules.definitions import RuleSet
+from rules.language.texts import Language
+from simulators import details
 from simulators.casting import SITE
 from simulators.causes import (
     Cause,
@@ -220,7 +222,8 @@ class _Rehearsal:
                 Noted(
                     self._now_s,
                     f"withheld  {device}: {withheld.command}, {withheld.reason}",
-                    f"未下达 {device}：{withheld.command}，{withheld.reason}",
+                    f"未下达 {device}：{details.command(withheld.command, Language.ZH)}，"
+                    f"{details.withheld(withheld.reason, Language.ZH)}",
                 )
             )
 

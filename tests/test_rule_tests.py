@@ -61,7 +61,7 @@ def test_the_report_says_what_happened_what_was_expected_when_it_came_and_whethe
         "[1/1] good  PASS",
         "It gets warm",
         "stories/good.yaml · 1 devices · begins 2026-11-18 09:00 CST · lasts 0:00:27 · seed 0",
-        "0:00:05  09:00:05  * p1: reads leakage 45.0 (on purpose)",
+        "0:00:05  09:00:05  * p1: reads leakage 45 mA (on purpose)",
         "0:00:08  09:00:08    raised    charger-leakage of p1 (high, unacked) Leakage at charging port p1: 45 mA",
         "PASS  charger-leakage of p1 raised by 17 s [severity high] → came at 8 s, after 3 s",
         "scenarios: 1 of 1 pass",
@@ -76,9 +76,9 @@ def test_the_report_is_in_chinese_where_the_gateway_is(capsys: pytest.CaptureFix
         "报警规则测试报告",
         "变热了",
         "事件经过",
-        "p1：读数变为 leakage 45.0（on purpose）",
+        "p1：读数变为 漏电 45 mA（on purpose）",
         "报警 charger-leakage / p1（重要，未确认）充电口 p1 漏电",
-        "通过  charger-leakage / p1 在 17 s 前报警（级别 重要） → 出现于 8 s，3 s 后",
+        "通过  charger-leakage / p1 在 17秒 前报警（级别 重要） → 出现于 8秒，3秒后",
     ):
         assert told in out, out
 
