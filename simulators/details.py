@@ -74,6 +74,13 @@ _PARAMETERS: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 
+_WHERE: Mapping[str, str] = MappingProxyType(
+    {
+        "kind": "类型", "building": "楼栋", "unit": "单元", "floor": "楼层", "room": "房间", "group": "分组",
+        "household": "住户",
+    }
+)  # fmt: skip
+
 _ANSWERS = Phrases.of(
     {
         r"the person was asked": "已询问本人",
@@ -137,6 +144,14 @@ def _in_chinese(seconds: float) -> str:
     last = f"{rest % _MINUTE_S}" + (f".{tenth}" if tenth else "")
     told += f"{last}秒" if last != "0" or not told else ""
     return f"-{told}" if tenths < 0 else told
+
+
+def whose(label: str, language: Language) -> str:
+    """Devices as a file names them: by their names, or by their kind and place."""
+    if language is not _ZH:
+        return label
+    words = (part.split(" ", 1) for part in label.split(", "))
+    return "、".join(" ".join((_WHERE.get(first, first), *rest)) for first, *rest in words)
 
 
 def parameters(verb: str, name: str, given: Mapping[str, float], language: Language) -> str:

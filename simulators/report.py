@@ -240,7 +240,8 @@ def _told(events: Sequence[Event]) -> Iterator[Event]:
 
 
 def _wanted(one: Expectation, language: Language) -> str:
-    return expectation_line(one, language) + (f" ({one.note})" if one.note else "")
+    note = f"（{one.note}）" if language is Language.ZH else f" ({one.note})"
+    return expectation_line(one, language) + (note if one.note else "")
 
 
 def _line(event: Event, language: Language) -> str:

@@ -182,8 +182,12 @@ def _about(cause: causes.Cause, language: Language) -> str:
     if not names:
         return ""
     if len(names) <= NAMES_MOST:
-        return ", ".join(names)
-    return f"{cause.who}（{len(names)} 台设备）" if language is ZH else f"{cause.who} ({len(names)} devices)"
+        return details.whose(", ".join(names), language)
+    return (
+        f"{details.whose(cause.who, ZH)}（{len(names)} 台设备）"
+        if language is ZH
+        else f"{cause.who} ({len(names)} devices)"
+    )
 
 
 def _act(act: causes.Act, language: Language) -> str:
@@ -268,7 +272,7 @@ def _also(one: Expectation) -> str:
 
 def _in_chinese(one: Expectation) -> str:
     name = f"指令 {details.command(one.alarm, ZH)}" if one.subject is Subject.ORDER else one.alarm
-    what = f"{name} / {one.device}" if one.device else name
+    what = f"{name} / {details.whose(one.device, ZH)}" if one.device else name
     told = word(one.change, ZH)
     if one.forbidden:
         return f"不得出现：{what} {told}"

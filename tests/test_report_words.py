@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from devices.kinds import KINDS
 from rules.language.texts import Language
 from simulators import causes
-from simulators.details import COMMANDS, answer, chinese_moment, moment, parameters, readings
+from simulators.details import COMMANDS, answer, chinese_moment, moment, parameters, readings, whose
 from simulators.device import Happening
 from simulators.fleet import MODELS
 from simulators.line import LINE_FAULTS
@@ -86,6 +86,12 @@ def test_times_are_written_one_way_in_chinese() -> None:
 @given(st.floats(0, 1e7))
 def test_every_time_that_the_judge_writes_is_read_back_into_the_same_chinese_time(seconds: float) -> None:
     assert chinese_moment(write_moment(seconds)) == moment(seconds, ZH)
+
+
+def test_devices_are_named_by_kind_and_place_in_the_language_of_the_report() -> None:
+    assert whose("s1, s2", ZH) == "s1、s2"
+    assert whose("kind smoke, building 3 (2)", ZH) == "类型 smoke、楼栋 3 (2)"
+    assert whose("kind smoke, building 3", EN) == "kind smoke, building 3"
 
 
 def test_a_word_is_no_time() -> None:
