@@ -175,14 +175,17 @@ class _Told:
         if alarm.members is not None:
             yield say("together", count=len(alarm.members))
             yield from (f"  {key}" for key in alarm.members)
+            yield from self._people()
             return
         if why is None:
             yield say("unexplained")
+            yield from self._people()
             return
         yield from self._seen(why)
         yield from self._limits(why)
         yield from self._since(why)
         yield from self._since_then(why)
+        yield from self._people()
         yield from self._end(why)
 
     def _seen(self, why: Explanation) -> Iterator[str]:
@@ -228,13 +231,17 @@ class _Told:
             yield say("drill")
 
     def _since_then(self, why: Explanation) -> Iterator[str]:
-        say, alarm = self._say, self._alarm
+        say = self._say
         for rise in why.rises:
             yield say("rose", at=self._at(rise.at), severity=self._word(rise.severity))
         if why.withheld:
             yield say("withheld", count=why.withheld, cooldown=write_duration(why.cooldown_ms or 0))
         for each in why.influences:
             yield self._words[each.what].format(at=self._at(each.at), by=each.by)
+
+    def _people(self) -> Iterator[str]:
+        """Who has acknowledged and closed it, and what became of its condition and rule before."""
+        say, alarm = self._say, self._alarm
         if alarm.acked_at is not None:
             yield say(
                 "acked", at=self._at(alarm.acked_at), by=alarm.acked_by or "–", comment=alarm.comment or "–"
@@ -263,7 +270,8 @@ class _Told:
             if why.clear_after_ms:
                 yield say("ends_after", lasting=write_duration(why.clear_after_ms))
         if alarm.closable or alarm.latched:
-            yield say("closes" if alarm.superseded is None else "closes_only", id=alarm.id, given=self._given)
+            only = alarm.active and alarm.superseded is not None
+            yield say("closes_only" if only else "closes", id=alarm.id, given=self._given)
         if alarm.ack_required and alarm.acked_at is None:
             yield say("ack", id=alarm.id, given=self._given)
 
