@@ -138,7 +138,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "cleared_at": ("over since", "恢复时间"),
     "acked_at": ("acknowledged", "确认时间"),
     "acked_by": ("acknowledged by", "确认人"),
-    "comment": ("comment", "备注"),
+    "comment": ("comment", "确认说明"),
     "cancelled_at": ("cancel pressed", "取消时间"),
     "late": ("told late", "迟报"),
     "drill": ("test", "测试"),
@@ -152,6 +152,9 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "folded_into": ("told together in", "并入告警"),
     "members": ("alarms in it", "包含的告警"),
     "chattering": ("comes and goes", "频繁反复"),
+    "closed_at": ("closed", "关闭时间"),
+    "closed_by": ("closed by", "关闭人"),
+    "close_comment": ("closing comment", "关闭说明"),
 }
 """Of an alarm on the wire, field by field: English and Chinese."""
 

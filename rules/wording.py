@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rules.alarms import AlarmState, Severity
+from rules.alarms import AlarmState, Severity, Superseded
 from rules.language.texts import Language
 
 SEVERITIES: Mapping[str, str] = MappingProxyType(
@@ -52,6 +52,26 @@ CHANGES: Mapping[str, str] = MappingProxyType(
     }
 )
 """What happens to an alarm, in Chinese."""
+
+
+SUPERSEDED: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "en": {
+            Superseded.CHANGED: "its rule has changed: a person closes it",
+            Superseded.REMOVED: "its rule is gone: a person closes it",
+        },
+        "zh": {
+            Superseded.CHANGED: "规则已修改，须由人关闭",
+            Superseded.REMOVED: "规则已删除，须由人关闭",
+        },
+    }
+)
+"""What has become of the rule of an alarm, in each language."""
+
+
+def state_called(state: str, language: str, *, closed: bool) -> str:
+    """The state of an alarm, for people: what a person has ``closed`` is not said to be over by itself."""
+    return called("closed", CHANGES, language) if closed else called(state, STATES, language)
 
 
 def called(code: str, table: Mapping[str, str], language: str) -> str:

@@ -27,7 +27,7 @@ from edge.shell.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, 
 from edge.store.errors import StoreLocked
 from edge.store.journal import Journal
 from edge.store.records import Batch, Gap, GapReason
-from rules.alarms import Severity, WireAlarm
+from rules.alarms import Severity, WireClosed
 from tests.fake_node import HEALTHY
 from tests.waiting import PATIENCE_S, eventually
 from tests.web_world import Book, alarm, raised
@@ -553,7 +553,7 @@ def test_status_is_in_chinese_and_every_reason_has_its_words() -> None:
     assert "当前告警：1" in lines
     assert lines[-1] == "云端：需要人工处理，待转发：读数 5 条"
     assert WORDS["en"].keys() == WORDS["zh"].keys()
-    assert LABELS.keys() == set(WireAlarm.__struct_fields__)
+    assert LABELS.keys() == set(WireClosed.__struct_fields__)
     assert {*State} <= CLOUD.keys()
 
 

@@ -12,7 +12,7 @@ from edge.store.journal import Journal
 from edge.store.records import Batch, Gap, GapReason
 from edge.web.models import AlarmModel, DeviceModel, GapModel, HealthModel, Page, ProblemModel
 from edge.web.settings import SettingsError, WebSettings
-from rules.alarms import Severity, Transition, WireAlarm
+from rules.alarms import Severity, Transition, WireClosed
 from tests.fake_node import FakeNode
 from tests.waiting import PATIENCE_S
 from tests.web_world import ROOT, START_MS, Book, alarm, changed, raised, web
@@ -262,7 +262,7 @@ def test_openapi_tells_every_endpoint_and_the_shapes(tmp_path: Path) -> None:
             assert {"AlarmModel", "DeviceModel", "ExplanationModel", "HealthModel", "ProblemModel"} <= set(
                 shapes
             )
-            assert tuple(shapes["AlarmModel"]["properties"]) == WireAlarm.__struct_fields__
+            assert tuple(shapes["AlarmModel"]["properties"]) == WireClosed.__struct_fields__
 
     asyncio.run(story())
 

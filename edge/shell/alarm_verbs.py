@@ -84,7 +84,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             raise Failure(f"alarm {alarm.id} was stored before alarms kept their reasons")
         print_json(msgspec.json.encode(view))
     else:
-        print("\n".join(explain(alarm, config.language, config.timezone)))
+        print("\n".join(explain(alarm, config.language, config.timezone, arguments.config)))
     return 0
 
 
