@@ -10,6 +10,10 @@ the start, before the journal's last moment: a computer without a clock chip beg
 it was shut down. It is believed once it is past both. Past the release only, it is believed if it was set just
 now or the kernel says that a time server keeps it: then the journal's last moment was the wrong one.
 
+The monotonic clock runs on from process to process until the computer is started again. A start that finds the
+`Footing` of the one before on record, of the same boot, goes on as if there had been no end: it knows how long it was
+off, and a wall clock that was set meanwhile, or has been set back since, is a step like any other.
+
 The time that the computer sleeps does not count: nothing was heard, so no delay ran. It is a `Step` on waking.
 """
 
@@ -17,6 +21,7 @@ import ctypes
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge import RELEASED_MS
 
@@ -26,6 +31,7 @@ STEP_MS = 1_000
 SLEW_MS = 100
 """Followed at each observation at most: what is counted in seconds does not feel it."""
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TIME_ERROR = 5
 _TIMEX_BYTES = 1_024
 """More than any platform's `struct timex` has."""
@@ -46,6 +52,18 @@ class Step:
         return self.by_ms - self.slept_ms
 
 
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What the time stands on until the computer is started again."""
+
+    boot: int
+    """Which start of the computer; 0 where it does not say."""
+    offset: int
+    """Unix ms less those of the monotonic clock."""
+    slept_ms: int
+    """How long the computer had slept."""
+
+
 def wall_ms() -> int:
     """The wall clock."""
     return time.time_ns() // 1_000_000
@@ -60,6 +78,14 @@ def asleep_ms() -> int:
     """How long the computer has slept since it was started; 0 where it does not say."""
     boot = getattr(time, "CLOCK_BOOTTIME", None)
     return 0 if boot is None else (time.clock_gettime_ns(boot) - time.monotonic_ns()) // 1_000_000
+
+
+def boot() -> int:
+    """Another number at each start of the computer; 0 where it does not say."""
+    try:
+        return int(_BOOT_ID.read_text(encoding="ascii").replace("-", "")[:15], 16)
+    except (OSError, ValueError):
+        return 0
 
 
 def synchronised() -> bool:
@@ -81,6 +107,7 @@ class Clock:
         *,
         asleep: Callable[[], int] = asleep_ms,
         synchronised: Callable[[], bool] = synchronised,
+        boot: Callable[[], int] = boot,
         released: int = RELEASED_MS,
     ) -> None:
         self.provisional = False
@@ -90,6 +117,7 @@ class Clock:
         self._asleep = asleep
         self._synchronised = synchronised
         self._released = released
+        self._boot = boot()
         self._offset = self._wall_offset = wall() - monotonic()
         self._slept = asleep()
         self._newest = 0
@@ -107,8 +135,22 @@ class Clock:
         self._newest = now
         return now
 
-    def begin(self, floor: int, *, provisional: bool = False) -> None:
-        """Go on after ``floor``, the newest moment on record. ``provisional``: that one was so already."""
+    @property
+    def footing(self) -> Footing:
+        """For the next start."""
+        return Footing(self._boot, self._offset, self._slept)
+
+    def begin(self, floor: int, footing: Footing | None = None, *, provisional: bool = False) -> None:
+        """Go on after ``floor``, the newest moment on record, on the ``footing`` on record if it still holds.
+
+        ``provisional``: that moment was so already.
+        """
+        if footing is not None and self._holds(footing, floor):
+            self.provisional = provisional
+            self._slept = footing.slept_ms
+            self._set(footing.offset)
+            self._newest = floor + 1
+            return
         least = max(self._released, floor + 1)
         behind = least - self._wall()
         self.provisional = provisional or behind > STEP_MS
@@ -143,6 +185,10 @@ class Clock:
         self.provisional = provisional
         self._set(self._offset - by_ms)
         self._wall_offset = self._offset
+
+    def _holds(self, footing: Footing, floor: int) -> bool:
+        same_boot = footing.boot == self._boot != 0
+        return same_boot and self._monotonic() + footing.offset > floor - STEP_MS
 
     def _set(self, offset: int) -> None:
         self._offset, self._newest = offset, 0

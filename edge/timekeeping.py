@@ -7,10 +7,11 @@ waits to be sent is moved in memory alike. Nothing is raised, cleared or sent by
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple
 
 from devices.readings import Flag
-from edge.clock import Clock, Step
+from edge.clock import SLEW_MS, Clock, Footing, Step
 from edge.health import Code, Troubles
 from edge.intake import Intake
 from edge.store.records import ClockSet, Outgoing, Recovered
@@ -24,6 +25,9 @@ log = logging.getLogger("anlin.clock")
 WATCH_S = 1.0
 """How often the wall clock is looked at."""
 
+_FOOTING = ("clock.boot", "clock.offset", "clock.slept")
+"""Positions: the fields of the clock's `Footing`."""
+
 _UNTRUSTED = "the time is not known: times are provisional, and nothing goes to the cloud store until it is"
 
 
@@ -34,6 +38,8 @@ class Timekeeper:
         self._clock = clock
         self._troubles = troubles
         self._begun = False
+        self._kept: Footing | None = None
+        """What is on record, or in the open batch."""
         self._postponed: deque[tuple[int, int]] = deque(maxlen=64)
         """Outgoing rows below this id have so much more time than their batch says."""
 
@@ -45,9 +51,10 @@ class Timekeeper:
         provisional = state.provisional_since is not None
         if not self._begun:
             self._begun = True
-            self._clock.begin(recovered.last_now, provisional=provisional)
+            self._clock.begin(recovered.last_now, _footing(recovered.positions), provisional=provisional)
         elif unkept_ms:
             self._clock.take_back(unkept_ms, provisional=provisional or self._clock.provisional)
+        self._kept = None
         self._postponed.clear()
         return self._clock.now_ms()
 
@@ -59,6 +66,7 @@ class Timekeeper:
         elif self._clock.provisional and intake.state.provisional_since is None:
             intake.tell(ClockUntrusted(self._clock.now_ms()))
             log.warning("the time is not known; from now on times are provisional")
+        self._keep(self._clock.footing, intake)
         intake.doubt_time(Flag.PROVISIONAL if self._clock.provisional else 0)
         if self._clock.provisional:
             self._troubles.say(Code.CLOCK_UNTRUSTED, _UNTRUSTED)
@@ -73,6 +81,13 @@ class Timekeeper:
             by_ms = sum(by_ms for below, by_ms in self._postponed if row.id < below)
             moved.append(row.postponed(by_ms) if by_ms else row)
         return moved
+
+    def _keep(self, footing: Footing, intake: Intake) -> None:
+        """In the batch that tells of a step, so that the journal never says one without the other."""
+        kept = self._kept
+        if kept is None or abs(footing.offset - kept.offset) > SLEW_MS or footing.slept_ms != kept.slept_ms:
+            self._kept = footing
+            intake.batch.positions.update(zip(_FOOTING, astuple(footing), strict=True))
 
     def _set(self, intake: Intake, step: Step) -> None:
         intake.tick(step.at)  # what was due before belongs to the time before
@@ -91,6 +106,12 @@ class Timekeeper:
             "the clock was set; what is under way keeps its remaining time",
             extra={"by_ms": step.by_ms, "slept_ms": step.slept_ms, "provisional": since is not None},
         )
+
+
+def _footing(positions: Mapping[str, int]) -> Footing | None:
+    """As it is on record, if it is."""
+    kept = [positions[name] for name in _FOOTING if name in positions]
+    return Footing(*kept) if len(kept) == len(_FOOTING) else None
 
 
 def _corrected(change: AlarmChange, since: int, by_ms: int) -> AlarmChange:

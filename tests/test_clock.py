@@ -1,10 +1,13 @@
 """edge.clock: time that runs evenly, follows what is small, steps where it must, and doubts what cannot be."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge import RELEASED_MS
-from edge.clock import SLEW_MS, STEP_MS, Clock, Step, asleep_ms, synchronised, wall_ms
+from edge.clock import SLEW_MS, STEP_MS, Clock, Step, asleep_ms, boot, synchronised, wall_ms
 
 NOW = RELEASED_MS + 1_000_000_000
 HOUR = 3_600_000
@@ -18,11 +21,16 @@ class Hands:
         self.monotonic = 5_000
         self.asleep = 0
         self.served = False
-        self.clock = Clock(
+        self.clock = self.another()
+
+    def another(self, *, boot: int = 0) -> Clock:
+        """That of the next process."""
+        return Clock(
             lambda: self.wall,
             lambda: self.monotonic,
             asleep=lambda: self.asleep,
             synchronised=lambda: self.served,
+            boot=lambda: boot,
         )
 
     def pass_(self, ms: int) -> None:
@@ -42,6 +50,7 @@ def test_the_real_clock_starts_with_the_wall_and_asks_the_real_kernel() -> None:
     assert abs(clock.now_ms() - wall_ms()) < 1_000
     assert asleep_ms() > -1_000
     assert synchronised() in (True, False)
+    assert boot() == boot() >= 0
 
 
 def test_a_second_is_the_border_between_a_step_and_what_is_followed() -> None:
@@ -151,3 +160,30 @@ def test_how_long_it_runs_is_touched_by_no_step() -> None:
     hands.wall += HOUR
     hands.clock.observe()
     assert hands.clock.running_ms() == 7_000
+
+
+@pytest.mark.parametrize("by", [HOUR, -HOUR])
+def test_a_start_of_the_same_boot_goes_on_and_finds_what_was_done_to_the_wall_clock_meanwhile(
+    by: int,
+) -> None:
+    hands = Hands()
+    footing = replace(hands.clock.footing, boot=7)
+    hands.pass_(60_000)
+    hands.wall += by
+    clock = hands.another(boot=7)
+    clock.begin(NOW + 5_000, footing)
+    assert (clock.now_ms(), clock.provisional) == (NOW + 60_000, False)
+    assert clock.observe() == Step(by, NOW + 60_000)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(7, 8), (0, 0), (7, 7)], ids=["another", "unknown", "impossible"]
+)
+def test_a_footing_of_another_boot_is_none(before: int, after: int) -> None:
+    hands = Hands()
+    footing = replace(hands.clock.footing, boot=before)
+    hands.pass_(1_000)
+    hands.wall -= HOUR
+    clock = hands.another(boot=after)
+    clock.begin(NOW + 3_000, footing)  # later than a clock that began there could be
+    assert (clock.now_ms(), clock.provisional) == (NOW + 3_001, True)

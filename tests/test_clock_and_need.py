@@ -1,4 +1,4 @@
-"""The wall clock is set while, or before, the store cannot be written, and then the gateway is killed.
+"""The wall clock is set, the store cannot be written, the gateway is killed: in every order.
 
 What was acknowledged is known again for five minutes of real time, what runs keeps what is left of it, and the
 next start knows the time.
@@ -17,13 +17,14 @@ from edge.store.reader import JournalReader
 from edge.store.schema import FILE
 from rules.decisions import ClockStepped
 from rules.files import parse
-from tests.node_world import FailingDisk, World, node_world
+from tests.node_world import FailingDisk, World, node_world, rows
 from tests.test_node_clock import HOT, HOUR, NOW, Hands, clock_inputs, codes, press, told
 from tests.test_node_recovery import settled
 from tests.waiting import until
 
 ALWAYS = 10**9
 SAID = b'{"smoke": false, "id": "m1"}'
+PRESS = b'{"action": "emergency", "id": "p1"}'
 RULES = parse([("rules.yaml", parse_yaml(HOT, "rules.yaml"))])
 
 
@@ -60,7 +61,12 @@ async def said_again_is_known(folder: Path, hands: Hands) -> None:
         assert hands.wall - 20_000 <= again.node.intake.state.now <= hands.wall
         again.connect()
         again.say("smoke/s1/telemetry", SAID, 21)
-        assert again.node.intake.counts["duplicates"] == 1
+        again.say("button/b9/event", PRESS, 22)
+        assert again.node.intake.counts["duplicates"] == 2
+        assert await again.node.saved()
+        [pressed] = [alarm for alarm in again.node.board.values() if alarm.device == "b9"]
+        assert pressed.occurrences == 1
+    assert rows(folder, "SELECT count(*) FROM orders WHERE address LIKE '%b9'") == [(1,)]
 
 
 @pytest.mark.parametrize("by_ms", [HOUR, -HOUR], ids=["forward and back", "back and forward"])
@@ -74,6 +80,7 @@ def test_after_two_steps_and_a_store_that_takes_alarms_only_a_restart_knows_the_
         async with node_world(tmp_path, clock=hands.clock()) as world:
             world.connect()
             world.say("smoke/s1/telemetry", SAID, 1)
+            world.say("button/b9/event", PRESS, 2)
             await settled(world)
             for each in (by_ms, -by_ms):
                 hands.pass_(10_000)
@@ -97,6 +104,7 @@ def test_a_step_that_is_stored_without_its_readings_is_a_step_for_the_next_start
         async with node_world(tmp_path, clock=hands.clock()) as world:
             world.connect()
             world.say("smoke/s1/telemetry", SAID, 1)
+            world.say("button/b9/event", PRESS, 2)
             await settled(world)
             hands.pass_(10_000)
             disk.answers.clear()
@@ -147,6 +155,77 @@ def test_a_delay_keeps_what_is_left_of_it_when_the_commit_with_the_step_fails(
             world.say("smoke/s1/telemetry", SAID, 3)
             assert world.node.intake.counts["duplicates"] == 1
             await settled(world)
+        assert [each.by_ms for each in clock_inputs(tmp_path) if isinstance(each, ClockStepped)] == [HOUR]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("by_ms", [HOUR, -HOUR], ids=["forward", "back"])
+@pytest.mark.parametrize("seen", [True, False], ids=["stored", "lost"])
+@pytest.mark.parametrize("undone", [True, False], ids=["and undone", "and left"])
+def test_a_start_of_the_same_boot_takes_what_was_done_to_the_clock_as_the_steps_that_it_was(
+    tmp_path: Path, by_ms: int, seen: bool, undone: bool
+) -> None:
+    hands = Hands(wall=NOW)
+    hands.boot = 7
+
+    async def scene() -> None:
+        async with node_world(tmp_path, clock=hands.clock(), rules=RULES) as world:
+            world.connect()
+            await until(lambda: not world.node.intake.state.catching_up)
+            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+            world.say("smoke/s1/telemetry", SAID, 2)
+            await settled(world)
+            hands.pass_(1_000)
+            hands.wall += by_ms
+            if seen:
+                world.node.waking.look_at_clock()
+                await settled(world)
+        hands.pass_(2_000)
+        hands.wall -= by_ms * undone
+        async with node_world(tmp_path, clock=hands.clock(), rules=RULES) as again:
+            assert codes(again) == set()
+            assert again.node.clock.now_ms() == hands.wall
+            again.connect()
+            await until(lambda: not again.node.intake.state.catching_up)
+            hands.pass_(6_999)
+            again.node.intake.tick(again.node.clock.now_ms())
+            assert told(again) == []
+            hands.pass_(1)
+            again.node.intake.tick(again.node.clock.now_ms())
+            [alarm] = again.node.intake.state.alarms.values()
+            assert alarm.raised_at == hands.wall
+            again.say("smoke/s1/telemetry", SAID, 3)
+            assert again.node.intake.counts["duplicates"] == 1
+            hands.pass_(291_000)
+            again.say("smoke/s1/telemetry", SAID, 4)  # five minutes of real time
+            assert again.node.intake.counts["duplicates"] == 1
+            await settled(again)
+        steps = [each.by_ms for each in clock_inputs(tmp_path) if isinstance(each, ClockStepped)]
+        assert sum(steps) == (0 if undone else by_ms)
+
+    asyncio.run(scene())
+
+
+def test_a_step_is_taken_once_where_the_commit_that_failed_is_on_disk_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk(monkeypatch)
+    hands = Hands(wall=NOW)
+
+    async def scene() -> None:
+        async with node_world(tmp_path, clock=hands.clock(), rules=RULES) as world:
+            world.connect()
+            world.played[Lane.SAFETY].up = False
+            world.say("charger/p1/telemetry", b'{"temperature": 95}', 1)
+            await settled(world)
+            disk.fails, disk.after = 1, True
+            set_(world, hands, HOUR)
+            world.say("charger/p2/telemetry", b'{"temperature": 95}', 2)
+            await settled(world)
+            assert not disk.fails
+            orders = rows(tmp_path, "SELECT address, expires_at FROM orders ORDER BY address")
+            assert orders == [("c1/charger/p1", NOW + HOUR + 30_000), ("c1/charger/p2", NOW + HOUR + 30_000)]
         assert [each.by_ms for each in clock_inputs(tmp_path) if isinstance(each, ClockStepped)] == [HOUR]
 
     asyncio.run(scene())

@@ -53,9 +53,17 @@ class Hands:
     def __init__(self, wall: int) -> None:
         self.wall = wall
         self.passed = 0
+        self.boot = 0
+        """Unknown: a start of the gateway may be one of the computer."""
 
     def clock(self) -> Clock:
-        return Clock(lambda: self.wall, lambda: self.passed, asleep=lambda: 0, synchronised=lambda: False)
+        return Clock(
+            lambda: self.wall,
+            lambda: self.passed,
+            asleep=lambda: 0,
+            synchronised=lambda: False,
+            boot=lambda: self.boot,
+        )
 
     def pass_(self, ms: int) -> None:
         self.wall += ms

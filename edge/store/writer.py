@@ -7,7 +7,7 @@ transaction or a checkpoint of its own, so that its caller decides before every 
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from time import perf_counter
@@ -123,7 +123,7 @@ class Writer:
             if batch.doubts:
                 doubted, there = landed(connection, batch.doubts, self._sure_number)
                 if batch.repeats in doubted:
-                    body = None
+                    body, batch = None, replace(batch, clock_sets=[])
             standing, changes = write_batch(connection, batch, body, standing, there)
         self._standing = standing
         self._sure_number = standing.change_number

@@ -240,9 +240,13 @@ class Books:
         )
 
     def _lasted(self, danger: Danger) -> bool:
-        """Whether the gateway must see that it lasted: by the times that its device gave, or as the broker saw it."""
+        """Whether the gateway must see that it lasted: by its device's times, or as it met what was said."""
         messages = self._world.traffic.messages
-        begun = [at for each in danger.raising if (at := messages[each].acknowledged_ms) is not None]
+        begun = [
+            self._arrived_by(at)
+            for each in danger.raising
+            if (at := messages[each].acknowledged_ms) is not None
+        ]
         ended = [at for each in danger.ending if (at := messages[each].sent_ms) is not None]
         if not begun or not ended or self._are_times_believed(danger):
             return True

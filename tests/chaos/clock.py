@@ -1,10 +1,12 @@
 """A wall clock that steps on command, for one process: libfaketime with a file that says by how much.
 
-The monotonic clock is left alone, as a step of a real one leaves it.
+The monotonic clock is left alone, as a step of a real one leaves it; a start of the computer is another number of
+its boot (the disk's library gives it).
 """
 
 import os
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +28,9 @@ class SteppedClock:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "clock"
+        self._boot = folder / "boot_id"
         self.step(0)
+        self._begin_boot()
 
     def step(self, offset_s: float) -> None:
         """From now on the wall clock is wrong by so much; 0 is right."""
@@ -35,8 +39,9 @@ class SteppedClock:
         made.replace(self._file)
 
     def begin_in_1970(self) -> None:
-        """As a machine without a clock chip."""
+        """As a machine without a clock chip that is switched on."""
         self.step(60 - time.time())
+        self._begin_boot()
 
     def beside(self, environment: Mapping[str, str]) -> dict[str, str]:
         """``environment`` with this clock in it."""
@@ -44,8 +49,12 @@ class SteppedClock:
         return {
             **environment,
             "LD_PRELOAD": preload,
+            "CHAOS_BOOT_ID": str(self._boot),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_RESET": "1",
         }
+
+    def _begin_boot(self) -> None:
+        self._boot.write_text(f"{uuid.uuid4()}\n", encoding="ascii")

@@ -2,7 +2,8 @@
  *
  * Concerns files below CHAOS_DISK_DIR, in the process that loads it first; its children are left alone.
  * CHAOS_DISK_CONTROL is a shared struct of orders. CHAOS_DISK_LOG takes a record of every change that is not
- * synced yet, old and new bytes, so that a power cut can be played after a kill -9.
+ * synced yet, old and new bytes, so that a power cut can be played after a kill -9. CHAOS_BOOT_ID is read where the
+ * number of the computer's boot is asked for (tests/chaos/clock.py).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -246,7 +247,8 @@ static int open_file(int at, const char *path, int flags, int permissions) {
     if (control && path[0] == '/' && below(path) && control->mode & READ_ONLY &&
         flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC))
         return refuse(EROFS);
-    return syscall(SYS_openat, at, path, flags, permissions);
+    const char *boot = strcmp(path, "/proc/sys/kernel/random/boot_id") ? NULL : getenv("CHAOS_BOOT_ID");
+    return syscall(SYS_openat, at, boot ? boot : path, flags, permissions);
 }
 
 #define PERMISSIONS                                         \
