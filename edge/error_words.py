@@ -4,6 +4,10 @@ Here stands what a technician meets in normal work. What is not here stays in En
 meet, and faults of configuration, registry and rule files, which are read beside those files (docs/configuration.md).
 """
 
+import re
+from collections.abc import Mapping
+
+from rules.language.texts import Language
 from rules.wording import Phrases
 
 ERRORS = Phrases.of(
@@ -89,8 +93,10 @@ MESSAGES = Phrases.of(
         ),
         r"too many messages from (.+?)( and \d+ more)?": "消息过多：{1}{2}",
         r"readings are not stored: (.+)": "读数未保存：{1}",
+        r"rules on disk are faulty and not in force: (.+) \(and (\d+) more: `anlin rules check` lists all\)": (
+            "磁盘上的规则有错误，未启用：{1}（另有 {2} 处）"
+        ),
         r"rules on disk are faulty and not in force: (.+)": "磁盘上的规则有错误，未启用：{1}",
-        r"rules on disk differ: (.+); apply with (.+)": "{1}；用 {2} 启用",
     }
 )
 """What the gateway says of itself, as far as it has no name or answer of another in it (`edge.condition`)."""
@@ -103,4 +109,18 @@ def told(error: object, language: str) -> str:
 
 def message_of(reason: str, language: str) -> str:
     """What is wrong with the gateway, for people."""
+    if language == Language.ZH and (differ := _DIFFER.fullmatch(reason)) is not None:
+        named = _MORE.sub(r" 等，另有 \1 条", _CHANGED.sub(_change, differ[1]))
+        return f"{named}；用 {differ[2]} 启用"
     return MESSAGES.say(reason, language)
+
+
+_DIFFER = re.compile(r"rules on disk differ: (.+); apply with (.+)")
+_MORE = re.compile(r" and (\d+) more")
+_CHANGED = re.compile(r"(^|, )(new|changed|removed) (?!and \d)")
+_CHANGES: Mapping[str, str] = {"new": "新增", "changed": "修改", "removed": "删除"}
+"""What `edge.rulebook` tells of rules."""
+
+
+def _change(found: re.Match[str]) -> str:
+    return f"{'；' if found[1] else ''}{_CHANGES[found[2]]} "

@@ -48,6 +48,10 @@ _NOT_WITH_FLOOD = (
 )  # fmt: skip
 _SAID_ONLY = frozenset({"examples", "source"})
 """Keys that make no rule another one."""
+_TAKEN = (
+    "an id is unique over all files: mend the rule there, or give this one another id"
+    " (`anlin rules replay --rules NEW --compare OLD` tries two versions of a file)"
+)
 _ID = re.compile(r"[a-z0-9-]{1,64}\Z")
 _TRACK = "track"
 _TEXT_LIMIT = 256
@@ -108,7 +112,7 @@ def _id(entry: Entry, files: dict[str, str], file: str) -> str:
     entry.path += f" ({rule_id})"
     if rule_id in files:
         where = "above" if files[rule_id] == file else f"in {files[rule_id]}"
-        entry.fault("id", f"is taken by a rule {where}; an id is unique over all files", value=rule_id)
+        entry.fault("id", f"is taken by a rule {where}; {_TAKEN}", value=rule_id)
     files.setdefault(rule_id, file)
     return rule_id
 

@@ -10,7 +10,7 @@ import heapq
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC
 from fnmatch import fnmatchcase
@@ -59,17 +59,24 @@ _OnTheWay = tuple[float, int, Member, Channel, bytes, bool]
 
 
 def rehearse(
-    scenario: Scenario, rules: RuleSet, *, progress: Callable[[float], None] | None = None
+    scenario: Scenario,
+    rules: RuleSet,
+    *,
+    progress: Callable[[float], None] | None = None,
+    unjudged: Collection[str] = (),
 ) -> Performance:
-    """Play a story in virtual time. ``progress`` hears the story's time now and then."""
+    """Play a story in virtual time. ``progress`` hears the story's time now and then.
+
+    ``unjudged`` are ids of rules that the story cannot know: what they raise is told apart, and right in any case.
+    """
     calendar = replace(
         rules.calendar, zone=scenario.starts_at.tzinfo or UTC
     )  # hours are on the story's clock
-    return _Rehearsal(scenario, replace(rules, calendar=calendar)).run(progress)
+    return _Rehearsal(scenario, replace(rules, calendar=calendar), unjudged).run(progress)
 
 
 class _Rehearsal:
-    def __init__(self, scenario: Scenario, rules: RuleSet) -> None:
+    def __init__(self, scenario: Scenario, rules: RuleSet, unjudged: Collection[str]) -> None:
         self._scenario = scenario
         self._begin_ms = round(scenario.starts_at.timestamp() * 1_000)
         self._gateway = VirtualGateway(
@@ -84,7 +91,10 @@ class _Rehearsal:
         self._members = {member.placement.id: member for member in self._fleet.members}
         self._orders = {member.address: Orders() for member in self._fleet.members}
         self._judge = Judge(
-            scenario.expect, others_forbidden=scenario.others_forbidden, allowed=scenario.allowed
+            scenario.expect,
+            others_forbidden=scenario.others_forbidden,
+            allowed=scenario.allowed,
+            unjudged=unjudged,
         )
         self._events: list[Event] = []
         self._remarks: dict[str, Noted] = {}
@@ -135,6 +145,7 @@ class _Rehearsal:
             {**self._gateway.counts, "lost": self._lost},
             tuple(alarm for alarm in self._judge.board if alarm.state != "normal"),
             time.monotonic() - began,
+            tuple(self._judge.beside),
         )
 
     def _next_s(self) -> float:

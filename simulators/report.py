@@ -34,6 +34,7 @@ from simulators.verdicts import Case, Change, Met, Missed, Ordered, Unexpected
 LINES_MOST = 150
 """Lines of a story that are printed; a storm has thousands."""
 UNEXPECTED_MOST = 10
+DEVICES_MOST = 5
 RULER = "─" * 110
 
 _WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -142,6 +143,8 @@ def scenario_lines(played: Performance, language: Language, place: str = "") -> 
             yield f"          {alarm.rule} / {alarm.device} ({word(alarm.severity, language)})"
         if (more := len(played.unexpected) - UNEXPECTED_MOST) > 0:
             yield f"          … +{more}"
+    for remark in _beside(played, language):
+        yield f"          {remark}"
     if played.board:
         left = ", ".join(f"{alarm.rule} / {alarm.device}" for alarm in played.standing[:UNEXPECTED_MOST])
         more = len(played.board) - UNEXPECTED_MOST
@@ -183,8 +186,27 @@ def brief_line(played: Performance, language: Language) -> str:
     told = f"{count} 项预期" if zh else f"{count} expectations"
     if wrong:
         told += f"，{wrong} 项不符" if zh else f", {wrong} wrong"
+    if own := ", ".join(dict.fromkeys(alarm.rule for alarm in played.beside if alarm.members is None)):
+        told += f"，您自己的规则 {own} 也会报警" if zh else f", your rule {own} also goes off"
     verdict = _w("pass" if played.passed else "fail", language)
     return f"{verdict}  {played.scenario.name}: {told}, {write_clock(played.scenario.duration_s)}"
+
+
+def _beside(played: Performance, language: Language) -> Iterator[str]:
+    """What rules raised that the story does not judge, a line each; then what tells of them together."""
+    zh = language is Language.ZH
+    for rule in dict.fromkeys(alarm.rule for alarm in played.beside):
+        raised = [alarm for alarm in played.beside if alarm.rule == rule]
+        devices = list(dict.fromkeys(alarm.device for alarm in raised))
+        shown = ", ".join(devices[:DEVICES_MOST])
+        if (more := len(devices) - DEVICES_MOST) > 0:
+            shown += f" … +{more}"
+        if raised[0].members is not None:
+            yield f"{rule} 因此也会报警：{shown}" if zh else f"because of that {rule} goes off: {shown}"
+        elif zh:
+            yield f"您自己的规则 {rule} 在此也会报警：{shown}"
+        else:
+            yield f"your rule {rule} also goes off here: {shown}"
 
 
 def failure_lines(played: Performance, language: Language) -> Iterator[str]:

@@ -593,6 +593,17 @@ def test_status_is_in_chinese_and_every_reason_has_its_words() -> None:
     assert lines[0] == "c1/gw-1：部分功能异常，已运行 2 天，3 台设备（在线 2，离线 1，未登记 1）"
     assert len(set(lines[1 : 1 + len(Code)])) == len(Code)
     assert message_of("no connection to the broker (bulk)", "zh") == "未连接的会话：bulk"
+    assert (
+        message_of(
+            "rules on disk differ: new a, new and 3 more, changed c, removed d; apply with `anlin rules apply`",
+            "zh",
+        )
+        == "新增 a, new 等，另有 3 条；修改 c；删除 d；用 `anlin rules apply` 启用"
+    )
+    faulty = "rules on disk are faulty and not in force: my.yaml: bad"
+    assert message_of(f"{faulty} (and 2 more: `anlin rules check` lists all)", "zh") == (
+        "磁盘上的规则有错误，未启用：my.yaml: bad（另有 2 处）"
+    )
     assert "do this" not in "\n".join(lines)
     assert "当前告警：1" in lines
     assert lines[-1] == "云端：需要人工处理，待转发：读数 5 条"

@@ -341,7 +341,10 @@ def test_a_fault_in_the_whole_file_is_told(document: Tree, path: str, reason: st
 def test_an_id_is_unique_over_all_files() -> None:
     (fault,) = faults(RULE, PRESS, RULE)
     assert (fault.file, fault.path) == ("2.yaml", "rules[0] (hot).id")
-    assert fault.reason == "is taken by a rule in 0.yaml; an id is unique over all files"
+    assert fault.reason == (
+        "is taken by a rule in 0.yaml; an id is unique over all files: mend the rule there, or give this one"
+        " another id (`anlin rules replay --rules NEW --compare OLD` tries two versions of a file)"
+    )
     (fault,) = faults(RULE + RULE.removeprefix("\nrules:\n"))
     assert (fault.path, "above" in fault.reason) == ("rules[1] (hot).id", True)
 

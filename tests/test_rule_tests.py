@@ -13,6 +13,7 @@ from rules.language.texts import Language
 from rules.wording import mismatch_line
 from simulators.differences import difference
 from simulators.phrases import why_in
+from simulators.scenario import SHIPPED
 from simulators.verdicts import SeenAlarm
 
 GOOD = """
@@ -163,3 +164,46 @@ def test_why_something_was_missed_and_what_changed_are_told_in_chinese() -> None
     assert mismatch_line("f.yaml: hot: it raises: raised did not come at 10s", "zh") == (
         "f.yaml: hot: it raises：10s 应有“报警”，没有出现"
     )
+
+
+OWN = """
+rules:
+  - id: port-lukewarm
+    kind: charger
+    when: temperature >= 25
+    severity: low
+    text: {en: lukewarm, zh: 微热}
+    examples:
+      - name: it raises
+        readings: [{at: 0s, temperature: 26}]
+        expect: [{at: 0s, change: raised}]
+"""
+
+
+def test_a_rule_of_ones_own_is_a_remark_in_a_shipped_story_and_a_failure_in_a_strict_one_of_ones_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("own.yaml").write_text(OWN, encoding="utf-8")
+    shipped = (SHIPPED / "leakage-and-voltage.yaml").read_text("utf-8")
+    code, out, err = said(capsys, "own.yaml", "--scenario", "leakage-and-voltage", "--config", "english.yaml")
+    assert (code, err) == (0, "")
+    assert "  PASS  nothing else is raised\n          your rule port-lukewarm also goes off here: " in out
+    assert "expectations, your rule port-lukewarm also goes off, " in out
+    assert (
+        "您自己的规则 port-lukewarm 在此也会报警："
+        in said(capsys, "own.yaml", "--scenario", "leakage-and-voltage")[1]
+    )
+
+    assert (
+        "because of that alarm-flood goes off: gw-1"
+        in said(capsys, "own.yaml", "--scenario", "quiet", "--config", "english.yaml")[1]
+    )
+    for forbidding_any in ("charging-evening", "sounders-lost", "quiet"):
+        assert said(capsys, "own.yaml", "--scenario", forbidding_any)[0] == 0
+
+    Path("strict.yaml").write_text(shipped, encoding="utf-8")
+    code, out, err = said(capsys, "own.yaml", "--scenario", "strict.yaml", "--config", "english.yaml")
+    assert code == 1
+    assert "FAIL  nothing else is raised" in out
+    assert "port-lukewarm / " in err
+    assert "your rule" not in out

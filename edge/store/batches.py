@@ -292,8 +292,8 @@ def _write_snapshot(connection: sqlite3.Connection, seq: int, now: int, snapshot
 
 def _write_rules(connection: sqlite3.Connection, rules: KeptRules) -> None:
     """Where they are not in force already; the newest `RULE_SETS` stay."""
-    newest = connection.execute("SELECT hash FROM rule_sets ORDER BY id DESC LIMIT 1").fetchone()
-    if newest is None or newest[0] != rules.hash:
+    newest = connection.execute("SELECT hash, at FROM rule_sets ORDER BY id DESC LIMIT 1").fetchone()
+    if newest != (rules.hash, rules.at):
         connection.execute(
             "INSERT INTO rule_sets (hash, at, body) VALUES (?, ?, ?)",
             (rules.hash, rules.at, codec.encode_documents(rules.documents)),
