@@ -28,7 +28,7 @@ from rules.language.endings import check_truths
 from rules.language.entries import Entry
 from rules.language.expressions import compile_condition
 from rules.language.syntax import ExpressionError
-from rules.language.texts import read_texts
+from rules.language.texts import check_languages, read_texts
 from rules.language.timing import TIMING_KEYS, check_endings, read_timing
 from rules.lets import read_lets, spoken_of
 from rules.places import Level
@@ -137,10 +137,11 @@ class _RuleEntry:
         causes = read_causes(entry, severity)
         for_ms = entry.duration("for") or 0
         per = entry.word("per", [_TRACK])
-        if kind_name is None or severity is None:
+        timing = read_timing(entry, Severity(severity or Severity.INFO))
+        if kind_name is None:
+            check_languages(entry)
             return None
         kind = self._kinds[kind_name]
-        timing = read_timing(entry, Severity(severity))
         vocabulary = Vocabulary.of(kind)
         lets = read_lets(entry, vocabulary)
         when = self._condition("when", vocabulary, lets)
@@ -160,7 +161,7 @@ class _RuleEntry:
             texts = read_texts(entry, named, events=when is None or when.uses_event)
         actions = self._actions(kind)
         examples = read_examples(entry, kind)
-        if entry.faults_so_far > before:
+        if severity is None or entry.faults_so_far > before:
             return None
         return Rule(
             id=rule_id,
@@ -201,6 +202,8 @@ class _RuleEntry:
         try:
             return compile_condition(source, vocabulary, FUNCTIONS, lets)
         except ExpressionError as error:
+            if error.value in (self._entry.fields.get("let") or ()) and error.value not in lets:
+                return None  # a name under `let` that is wrong itself, which is told there
             self._entry.fault(key, str(error), value=error.value or source, nearest=error.nearest)
             return None
 
@@ -212,7 +215,7 @@ class _RuleEntry:
                     entry.fault(key, "has no meaning with `flood`, which is about other alarms")
             return
         if not entry.has("silent_for"):
-            if not entry.has("when"):
+            if not entry.has("when") and _KEYS.issuperset(entry.fields):  # else it may be the misspelt key
                 entry.fault(None, "needs `when` (what raises it) or `silent_for`")
             return
         if entry.has("when"):

@@ -21,6 +21,8 @@ import msgspec
 from devices.readings import Channel, Scalar
 from rules.decisions import Acknowledge, Close, Decision, Listening, Order
 from rules.definitions import RuleSet
+from rules.language.texts import Language
+from simulators import details
 from simulators.casting import SITE
 from simulators.causes import (
     Cause,
@@ -35,7 +37,6 @@ from simulators.causes import (
     Unsetting,
 )
 from simulators.device import Happening
-from simulators.expectations import unknown_rules
 from simulators.fleet import Fleet, Member, Tempo
 from simulators.orders import Orders
 from simulators.performance import Performance
@@ -106,15 +107,8 @@ class _Rehearsal:
         self._plans: list[tuple[float, int, Callable[[], None]]] = []
         self._broker_up = True
         self._outboxes: dict[str, deque[tuple[Channel, bytes]]] = {}
-        self._look_for_unknown_rules(rules)
 
     # --- time ---------------------------------------------------------------------------------------------
-
-    def _look_for_unknown_rules(self, rules: RuleSet) -> None:
-        for name, meant in unknown_rules(self._scenario.expect, rules).items():
-            en = f"There is no rule {name}." + (f" Is {meant} meant?" if meant else "")
-            zh = f"没有规则 {name}。" + (f"是否指 {meant}？" if meant else "")
-            self._remark(f"rule {name}", en, zh)
 
     def run(self, progress: Callable[[float], None] | None) -> Performance:
         began = time.monotonic()
@@ -239,7 +233,8 @@ class _Rehearsal:
                 Noted(
                     self._now_s,
                     f"withheld  {device}: {withheld.command}, {withheld.reason}",
-                    f"未下达 {device}：{withheld.command}，{withheld.reason}",
+                    f"未下达 {device}：{details.command(withheld.command, Language.ZH)}，"
+                    f"{details.withheld(withheld.reason, Language.ZH)}",
                 )
             )
 

@@ -361,6 +361,32 @@ def test_all_faults_of_all_files_are_found_in_one_go() -> None:
     ]
 
 
+def test_all_faults_of_one_rule_are_told_in_one_round() -> None:
+    told = faults("""
+rules:
+  - id: a
+    kind: smoke
+    severity: hgih
+    for: 5 s
+    let: {hot: temprature > 3}
+    when: smok and battery > 3
+    clear: hot
+    text: {en: "{devce}"}
+  - {id: b, kind: smok, severity: high, when: smoke, escalate: {after: x, severity: critical}, text: {en: b}}
+""")
+    assert [fault.path.split(" ", 1)[1] for fault in told] == [
+        "(a).severity",
+        "(a).for",
+        "(a).let.hot",
+        "(a).when",
+        "(a).text.zh",
+        "(a).text.en",
+        "(b).kind",
+        "(b).escalate.after",
+        "(b).text.zh",
+    ]
+
+
 def test_a_fault_is_one_line_that_a_person_can_act_on() -> None:
     (fault,) = faults(RULE.replace("when: temperature", "when: temprature"))
     assert str(fault) == (

@@ -20,6 +20,7 @@ from rules.definitions import RuleSet
 from rules.examples import run as run_examples
 from rules.language.texts import Language
 from rules.wording import mismatch_line
+from simulators.named_rules import unknown_rules
 from simulators.performance import Performance
 from simulators.rehearsal import rehearse
 from simulators.report import (
@@ -59,6 +60,9 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     rules = load_rules(config, *arguments.files)
     own = frozenset(rule.id for rule in rules.rules if not rule.file.startswith(f"{PACKS}/"))
     scenarios = _load(arguments.scenario)
+    unknown = [fault for scenario in scenarios for fault in unknown_rules(scenario.named_rules, rules)]
+    if unknown:
+        raise ConfigurationError(unknown)
     language = Language(config.language)
     with _Report(arguments.report) as report:
         at = datetime.now(UTC).astimezone(ZoneInfo(config.timezone))
