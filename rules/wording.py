@@ -1,7 +1,7 @@
 """What codes are called in each language, for everything that people read: a word is the same everywhere.
 
-In English a code is a word already. The board has these words in a table of its own (edge/web/static/words.js), for a
-browser cannot read this one; a test holds the two together.
+In English nearly every code is a word already. The board has these words in a table of its own
+(edge/web/static/words.js), for a browser cannot read this one; a test holds the two together.
 """
 
 import re
@@ -37,6 +37,17 @@ STATES: Mapping[str, str] = MappingProxyType(
     }
 )
 """In Chinese."""
+
+_ENGLISH: Mapping[str, str] = MappingProxyType(
+    {
+        AlarmState.NORMAL: "over",
+        AlarmState.RTN_UNACKED: "over, not acknowledged",
+        AlarmState.LATCHED_UNACKED: "over, held until acknowledged and reset",
+        AlarmState.LATCHED_ACKED: "over, held until reset",
+        AlarmState.OUT_OF_SERVICE: "device out of service",
+    }
+)
+"""States whose code is no word that people use."""
 
 CHANGES: Mapping[str, str] = MappingProxyType(
     {
@@ -74,9 +85,34 @@ def state_called(state: str, language: str, *, closed: bool) -> str:
     return called("closed", CHANGES, language) if closed else called(state, STATES, language)
 
 
+_PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "building": ("Building {}", "{}号楼"),
+        "unit": ("unit {}", "{}单元"),
+        "floor": ("floor {}", "{}层"),
+        "room": ("room {}", "{}室"),
+    }
+)
+_NUMBERED = re.compile(r"[0-9]+[A-Za-z]?").fullmatch
+"""Other buildings have a name of their own."""
+
+
 def called(code: str, table: Mapping[str, str], language: str) -> str:
     """A code of one of these tables, for people."""
-    return table.get(code, code) if language == Language.ZH else code
+    if language == Language.ZH:
+        return table.get(code, code)
+    return _ENGLISH.get(code, code) if code in table else code
+
+
+def place_line(place: Mapping[str, str], language: str) -> str:
+    """Where it is, as the board says it; ``–`` where nobody knows."""
+    chinese = language == Language.ZH
+    parts = [
+        value if level == "building" and not _NUMBERED(value) else forms[chinese].format(value)
+        for level, forms in _PLACES.items()
+        if (value := place.get(level))
+    ]
+    return (" " if chinese else ", ").join(parts) or "–"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from edge.report_words import (
 )
 from edge.store.records import Gap
 from rules.alarms import MOMENTS
-from rules.wording import SEVERITIES, STATES, SUPERSEDED, called, state_called
+from rules.wording import SEVERITIES, STATES, SUPERSEDED, called, place_line, state_called
 
 GAPS_SHOWN = 10
 """Lines about losses."""
@@ -98,7 +98,7 @@ def alarm_lines(alarms: Sequence[AlarmLine], language: str, zone: str) -> Iterat
     for alarm in alarms:
         raised = datetime.fromisoformat(alarm.raised_at).astimezone(ZoneInfo(zone))
         times = f" ×{alarm.occurrences}" if alarm.occurrences > 1 else ""
-        place = "/".join(alarm.place.values()) or "–"
+        place = place_line(alarm.place, language)
         text = alarm.text.get(language) or next(iter(alarm.text.values()), "")
         acked = f" ({alarm.acked_by})" if alarm.acked_by is not None else ""
         severity = called(alarm.severity, SEVERITIES, language)

@@ -141,7 +141,7 @@ def landed(
 
 def weight(batch: Batch, body: bytes | None) -> int:
     """About how many bytes a batch adds to the log: the pages of its rows, large values whole."""
-    rows = 2 + 9 * len(batch.changes) + 3 * len(batch.orders) + len(batch.order_results)
+    rows = 2 + 9 * len(batch.changes) + 4 * len(batch.orders) + len(batch.order_results)
     rows += len(batch.quarantined) + len(batch.positions) + len(batch.sent)
     large = len(body or b"") + sum(len(each.payload) for each in batch.quarantined)
     if batch.snapshot is not None:
@@ -210,6 +210,10 @@ def _write_orders(
                 for o in orders
             ],
         )  # fmt: skip
+        connection.executemany(
+            f"INSERT {_OR_IGNORE[again]} INTO order_givers VALUES (?, ?)",  # noqa: S608 - as above
+            [(o.id, codec.storable_text(o.by)) for o in orders if o.by],
+        )
     for result in results:
         own = result.status in (OrderStatus.SENT, OrderStatus.EXPIRED)
         connection.execute(

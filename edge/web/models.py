@@ -8,7 +8,7 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from edge.store.records import GapReason
+from edge.store.records import GapReason, OrderStatus
 from rules.alarms import AlarmState, Severity, Superseded
 from rules.explanation import Sway
 
@@ -163,6 +163,24 @@ class DeviceModel(Model):
     place: dict[str, str]
     points: dict[str, Scalar]
     flags: int
+
+
+class OrderModel(Model):
+    """A command that a device was given, and what became of it."""
+
+    id: str
+    address: str
+    kind: str
+    device: str
+    command: str
+    args: dict[str, Scalar]
+    by: str | None = Field(description="The person who gave it")
+    alarm_id: str | None = Field(description="The alarm that gave it")
+    issued_at: int = Field(description="Unix milliseconds")
+    expires_at: int = Field(description="Never sent after it, Unix milliseconds")
+    status: OrderStatus = Field(description="sent: the device has not answered")
+    detail: str | None = Field(description="What the device said with it")
+    at: int = Field(description="When the status was told, Unix milliseconds")
 
 
 class GapModel(Model):
