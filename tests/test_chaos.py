@@ -236,6 +236,23 @@ def test_an_alarm_that_was_told_under_an_id_which_the_journal_forgot_is_raised_t
     assert condemned(replace(GOOD, told=[Telling("A0", KEY, 1), *GOOD.told])) == {"alarms raised twice": 1}
 
 
+def test_a_stay_that_came_and_went_with_a_gateway_that_could_not_store_it_may_come_again() -> None:
+    told = [Telling("A0", KEY, 1, at_ms=1_200), Telling("A0", None, 0, at_ms=1_400), *GOOD.told]
+    twice = replace(GOOD, told=told)
+    bad = [Span(1_300, 2_000), Span(700, 1_300)]  # without a break
+    died = replace(twice, unwritable=bad, crashes=[1_500])
+    assert judge(died).kept
+    condemning = [
+        replace(died, crashes=[]),
+        replace(died, unwritable=[Span(1_800, 2_000)], crashes=[1_900]),  # told on a good disk
+        replace(died, crashes=[1_300]),  # it ended later: a run that lives must know it
+        replace(died, told=[told[0], *GOOD.told]),  # it had not ended, so the broker still had it
+        replace(died, raises=[*GOOD.raises, Raise(KEY, "A0", False)]),  # the journal had it
+    ]
+    for history in condemning:
+        assert condemned(history) == {"alarms raised twice": 1}
+
+
 def test_a_nameless_message_that_a_killed_broker_gave_again_raises_again() -> None:
     history = replace(GOOD, raises=[*GOOD.raises, Raise(PRESS, "B", True)], stored={0: 1, 1: 2, 2: 1})
     assert condemned(history) == {"alarms raised twice": 1}

@@ -270,7 +270,44 @@ def _untold(lost: Sequence[Said], history: History) -> tuple[list[Said], list[Sa
 
 def _blind(history: History) -> list[Span]:
     """From when the disk could not be written to a crash: the next gateway knows nothing of what was met meanwhile."""
-    return [Span(span.from_ms, at) for span in history.unwritable for at in history.crashes if _in(at, span)]
+    return [
+        Span(span.from_ms, at) for span in _unwritable(history) for at in history.crashes if _in(at, span)
+    ]
+
+
+def _unwritable(history: History) -> list[Span]:
+    """Without a break: where the disk was bad again before it was tried, nothing was written in between."""
+    spans: list[Span] = []
+    for span in sorted(history.unwritable):
+        if spans and span.from_ms <= spans[-1].to_ms:
+            spans[-1] = Span(spans[-1].from_ms, max(spans[-1].to_ms, span.to_ms))
+        else:
+            spans.append(span)
+    return spans
+
+
+def _died(history: History) -> dict[str, int]:
+    """By key: how many of its stays were told from beginning to end by a gateway that could store neither before it was
+    killed. The next judges the cause anew where the journal has it, and gives a stay of its own (docs/adr/0008).
+    """
+    stored = {raise_.alarm_id for raise_ in history.raises}
+    begun: dict[str, Telling] = {}
+    ended: dict[str, int] = {}
+    for telling in history.told:
+        if telling.alarm_id in stored:
+            continue
+        if telling.key is not None:
+            begun.setdefault(telling.alarm_id, telling)
+        else:
+            ended.setdefault(telling.alarm_id, telling.at_ms)
+    died: dict[str, int] = defaultdict(int)
+    for id_, first in begun.items():
+        whole = Span(first.at_ms, ended.get(id_, TIMELESS))
+        if any(
+            _in(whole.from_ms, span, OWN_SLACK_MS) and whole.to_ms <= span.to_ms for span in _blind(history)
+        ):
+            died[first.key or ""] += 1
+    return died
 
 
 def _forgive(
@@ -323,6 +360,7 @@ def _given_anew(history: History) -> dict[str, int]:
 def _alarms(history: History, missing: Collection[int]) -> list[Row]:
     known = {said.number for said in history.said}
     anew = _given_anew(history)
+    died = _died(history)
     raised: dict[str, set[str]] = defaultdict(set)
     raisings: dict[str, int] = defaultdict(int)
     again: dict[str, int] = defaultdict(int)
@@ -346,7 +384,7 @@ def _alarms(history: History, missing: Collection[int]) -> list[Row]:
         for key in cause.keys:
             ids = raised[key] | heard[key]
             excused = anew.get(cause.device, 0)
-            if max(len(ids), raisings[key]) > 1 + excused:
+            if max(len(ids), raisings[key]) > 1 + excused + died.get(key, 0):
                 twice.append(f"{key} was raised as {', '.join(sorted(ids))}")
             elif again[key] > excused:
                 twice.append(f"{key} was raised again {again[key]} times without a cause")
@@ -373,7 +411,8 @@ def _alarms(history: History, missing: Collection[int]) -> list[Row]:
             "alarms raised twice",
             sum(len(cause.keys) for cause in history.causes),
             twice,
-            f"{len(excuses)} excused: a killed broker gave anew what nobody could know again",
+            f"{len(excuses)} excused: a killed broker gave anew what nobody could know again, or a gateway was killed "
+            "that could not store what it had told",
         ),
         Row("alarms that outlive their cause", len(history.causes), stuck),
         Row("versions that ran backwards", len(history.told), _backwards(history.told)),
