@@ -215,8 +215,10 @@ class Node:
             board=lambda: self.board,
             on_sent=self._effects.sent,
             adopt=Adoption(self, self.clock, begun=self.commits.begun).adopt,
+            on_adopted=self._backlog.adopted,
         )
         self.outbox.replace(self.timekeeper.postponed(self._waiting_rows))
+        self._backlog.adopting()
 
     async def run(self) -> None:
         """Serve until `stop`; then see to it that what is held is on disk and acknowledged."""

@@ -55,6 +55,7 @@ class Outbox:
     ``board`` gives the committed standing alarms by id. ``on_sent(ids, orders)`` hears which rows are done
     and what became of the orders among them. ``adopt(payloads)`` is asked about retained alarms of ours that
     were never on disk: which are to stay on the broker, None to be asked again; they may come onto the board by this.
+    ``on_adopted`` is called after the broker's board was looked through for them, on every connection.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Outbox:
         board: Callable[[], Mapping[str, Alarm]],
         on_sent: Callable[[Sequence[int], Sequence[tuple[str, OrderStatus]]], None],
         adopt: Callable[[Sequence[bytes]], Awaitable[Sequence[bool | None]]] | None = None,
+        on_adopted: Callable[[], None] = lambda: None,
     ) -> None:
         self._publisher = publisher
         self._topics = topics
@@ -75,6 +77,7 @@ class Outbox:
         self._board = board
         self._on_sent = on_sent
         self._adopt = adopt
+        self._on_adopted = on_adopted
         self._waiting: deque[Outgoing] = deque()
         self._news = asyncio.Event()
         self._connected = asyncio.Event()
@@ -213,6 +216,7 @@ class Outbox:
                 log.error("old alarms may stay on the broker", extra={"reason": str(error)})  # noqa: TRY400
                 held = {}
             corrections = list(self._corrections(await self._without_adopted(held)))
+            self._on_adopted()
             self.reconciled += len(corrections)
             self.add(corrections)
 

@@ -5,15 +5,17 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading, Scalar
 from devices.topics import Lane
 from edge.committing.adoption import has_ended
+from rules.alarms import WireAlarm
 from rules.definitions import RuleSet
 from rules.files import parse
-from tests.node_world import FailingDisk, node_world
+from tests.node_world import FailingDisk, FastClock, World, ahead, node_world
 from tests.waiting import until
 
 RULES = """
@@ -31,10 +33,21 @@ rules:
     clear: smoke == false
     severity: critical
     text: {en: fire, zh: 火}
+  - id: hot
+    kind: charger
+    when: temperature >= 65
+    clear: temperature < 55
+    for: 10s
+    severity: high
+    text: {en: hot, zh: 热}
 """
 ALWAYS = 10**9
 NEW = b'{"type": "new", "track": "a", "label": "ebike"}'
 END = b'{"type": "end", "track": "a"}'
+HOT = b'{"temperature": 70}'
+COOL = b'{"temperature": 40}'
+HELD_MS = 15_000
+"""Longer than the ten seconds for which a port must be hot."""
 LIFT = Address("c1/elevator/l1")
 
 
@@ -96,6 +109,86 @@ def test_what_ended_by_the_time_it_is_found_does_not_stand_again(
     asyncio.run(scene())
 
 
+async def hot_without_a_store(world: World, disk: FailingDisk) -> WireAlarm:
+    """That a port is hot is on the disk, that it is for ten seconds is not: the alarm as it is told."""
+    world.connect(session_present=False)
+    await until(lambda: not world.node.intake.state.catching_up)
+    world.say("charger/p1/telemetry", HOT, 1)
+    await until(lambda: len(world.readings()) == 1)
+    disk.fails = ALWAYS
+    world.node.commits.ladder.begin_without("no disk")
+    world.say(
+        "smoke/s1/telemetry", b'{"smoke": true}', 2
+    )  # so that the next stay is another one than after the crash
+    await until(lambda: bool(world.told()))
+    ahead(world.node.clock, HELD_MS)
+    world.say("charger/p2/telemetry", COOL, 2)
+    await until(lambda: bool(told_of_ports(world)))
+    return told_of_ports(world)[-1]
+
+
+def told_of_ports(world: World) -> list[WireAlarm]:
+    told = [msgspec.json.decode(payload, type=WireAlarm) for payload in world.told() if payload]
+    return [alarm for alarm in told if alarm.kind == "charger"]
+
+
+def test_an_alarm_that_only_the_broker_remembers_stands_before_its_cause_is_judged_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.broker.backlog.QUIET_S", 0.0)
+    disk = FailingDisk(monkeypatch)
+
+    async def scene() -> None:
+        async with node_world(tmp_path, rules=rules()) as world:
+            hot = await hot_without_a_store(world, disk)
+            acked = await world.node.people.acknowledge(hot.id, "Li", "on my way")
+            assert acked is not None
+            assert not acked.durable
+            await until(lambda: told_of_ports(world)[-1].acked_by == "Li")
+            held = dict(world.played[Lane.SAFETY].retained)
+        disk.fails = 0
+        async with node_world(tmp_path, rules=rules(), clock=FastClock(HELD_MS)) as again:
+            again.played[Lane.SAFETY].retained |= held
+            again.connect()
+            await until(lambda: not again.node.intake.state.catching_up)
+            assert await again.node.saved()
+            await until(lambda: len(again.node.outbox) == 0)
+            stands = [alarm for alarm in again.node.board.values() if alarm.kind == "charger"]
+            assert [(each.id, each.version, each.acked_by, each.durable) for each in stands] == [
+                (hot.id, 3, "Li", True)
+            ]
+            assert {each.id for each in told_of_ports(again)} == {hot.id}
+
+    asyncio.run(scene())
+
+
+def test_what_ended_with_a_run_that_could_not_store_it_comes_as_another_stay_where_its_cause_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk(monkeypatch)
+
+    async def scene() -> None:
+        async with node_world(tmp_path, rules=rules()) as world:
+            hot = await hot_without_a_store(world, disk)
+            await world.node.people.acknowledge(hot.id, "Li", "")
+            world.say("charger/p1/telemetry", COOL, 3)
+            await until(lambda: told_of_ports(world)[-1].state == "normal")
+            await until(lambda: (1, 3) in world.played[Lane.BULK].acknowledged)  # so nobody says it again
+            held = dict(world.played[Lane.SAFETY].retained)
+        disk.fails = 0
+        async with node_world(tmp_path, rules=rules(), clock=FastClock(HELD_MS)) as again:
+            again.played[Lane.SAFETY].retained |= held
+            again.connect()
+            await until(lambda: bool(told_of_ports(again)))
+            anew = told_of_ports(again)[0]
+            assert (anew.key, anew.version, anew.state) == (hot.key, 1, "unacked")
+            assert anew.id != hot.id  # a receiver has seen that one end
+            again.say("charger/p1/telemetry", COOL, 4)
+            await until(lambda: told_of_ports(again)[-1].state == "rtn_unacked")
+
+    asyncio.run(scene())
+
+
 def said(*each: dict[str, Scalar]) -> Sequence[Reading]:
     return [
         Reading(Channel.EVENT if "type" in values else Channel.TELEMETRY, LIFT, values, at, at)
@@ -104,7 +197,7 @@ def said(*each: dict[str, Scalar]) -> Sequence[Reading]:
 
 
 def test_only_what_was_said_of_it_ends_it_and_what_was_said_last_counts() -> None:
-    ebike, fire = sorted(rules().rules, key=lambda rule: rule.id)
+    ebike, fire, _ = sorted(rules().rules, key=lambda rule: rule.id)
     new: dict[str, Scalar] = {"type": "new", "track": "a", "label": "ebike"}
     end: dict[str, Scalar] = {"type": "end", "track": "a"}
     assert has_ended(ebike, "a", said(end))

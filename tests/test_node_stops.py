@@ -249,13 +249,23 @@ def test_the_reading_of_a_backlog_ends_when_it_is_quiet_and_on_disk_or_it_takes_
             backlog.on_disk(5)
             await read.wait()
 
+            backlog, since = begun()
+            backlog.adopting()
+            connect(backlog)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(read.wait(), 0.2)
+            # Alarms that only the broker remembers are still looked for.
+            backlog.adopted()
+            await read.wait()
+
             monkeypatch.setattr("edge.broker.backlog.READ_MOST_S", 0.3)
             monkeypatch.setattr("edge.broker.backlog.DEAF_MOST_S", 0.3)
-            backlog, since = begun()
-            connect(backlog)
-            backlog.heard(5)
-            await read.wait()
-            assert loop.time() - since > 0.25
+            for wait_for in (lambda backlog: backlog.heard(5), Backlog.adopting):
+                backlog, since = begun()
+                connect(backlog)
+                wait_for(backlog)
+                await read.wait()
+                assert loop.time() - since > 0.25
 
             monkeypatch.setattr("edge.broker.backlog.MOST_S", 0.7)
             backlog, since = begun()

@@ -3,8 +3,9 @@
 A session that the broker kept hands over its backlog after the connection. It has been read when nothing that
 may have waited came for half a second and what did come is on disk (until then the broker holds back the
 rest), at the latest ten seconds after both sessions are up. What devices say now, with a time that proves it,
-does not prolong it, and retained messages do not either. Without a broker the wait ends, too: alarms must not
-depend on it.
+does not prolong it, and retained messages do not either. After a start it also waits for what the broker alone
+remembers of the run before (`edge.committing.adoption`): such an alarm must stand before its cause is judged anew.
+Without a broker the wait ends, too: alarms must not depend on it.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ class Backlog:
         """Lanes that are up, and whether the broker had kept their session."""
         self._waited_at = 0
         self._unsaved = False
+        self._unadopted = False
         self._quiet_at = 0.0
         self._limit_at = 0.0
         self._latest_at = 0.0
@@ -68,6 +70,16 @@ class Backlog:
             self._quiet_at = self._loop.time() + QUIET_S
             self._arm()
 
+    def adopting(self) -> None:
+        """Alarms of ours that only the broker remembers may come back: until `adopted` it has not been read."""
+        self._unadopted = True
+
+    def adopted(self) -> None:
+        """They stand again."""
+        self._unadopted = False
+        if self.reading:
+            self._arm()
+
     def shut(self) -> None:
         """Call nobody any more."""
         self.reading = False
@@ -90,7 +102,7 @@ class Backlog:
 
     @property
     def _end(self) -> float:
-        return self._limit_at if self._unsaved else min(self._limit_at, self._quiet_at)
+        return self._limit_at if self._unsaved or self._unadopted else min(self._limit_at, self._quiet_at)
 
     def _look(self) -> None:
         self._timer = None
