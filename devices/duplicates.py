@@ -9,7 +9,6 @@ All memories are bounded, and what they hold is stored with each batch so that a
 """
 
 from array import array
-from collections import OrderedDict
 from collections.abc import Sequence
 from zlib import crc32
 
@@ -60,32 +59,55 @@ class SessionPackets:
 
 
 class RecentMessages:
-    """Messages with a name (`name_of`) of the last five minutes, at most ``limit`` of them."""
+    """Messages with a name (`name_of`) of the last five minutes, at most ``limit`` of them.
+
+    Two halves: when the newer one is full or five minutes old it becomes the older one, which is let go whole. A time
+    is kept as one number with the fingerprint, because there may be a hundred thousand.
+    """
 
     def __init__(self, limit: int = 100_000) -> None:
-        self._limit = limit
-        self._seen: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._half = limit // 2
+        self._newer: dict[_Key, int] = {}
+        self._older: dict[_Key, int] = {}
+        self._turned = self._latest = 0
 
     def is_repeat(self, name: str, print_: int, now: int) -> bool:
         """Whether this message came within the window; remembers it if not. ``now`` is Unix ms."""
-        seen = self._seen
-        key = (name, print_)
-        if now - seen.get(key, now - WINDOW_MS - 1) <= WINDOW_MS:
+        key = _key(name, print_)
+        at = self._newer.get(key)
+        if at is None:
+            at = self._older.get(key)
+        if at is not None and now - at <= WINDOW_MS:
             return True
-        seen.pop(key, None)
-        seen[key] = now
-        while seen:
-            oldest = next(iter(seen))
-            if len(seen) <= self._limit and now - seen[oldest] <= WINDOW_MS:
-                break
-            del seen[oldest]
+        if len(self._newer) >= self._half or now - self._turned > WINDOW_MS:
+            self._older = self._newer if now - self._latest <= WINDOW_MS else {}
+            self._newer, self._turned = {}, now
+        self._newer[key] = self._latest = now
         return False
 
     def held(self) -> list[tuple[str, int, int]]:
         """All that is remembered: name, fingerprint and when it came (Unix ms), oldest first."""
-        return [(name, print_, at) for (name, print_), at in self._seen.items()]
+        return [(*_named(key), at) for half in (self._older, self._newer) for key, at in half.items()]
 
     def shift(self, by_ms: int) -> None:
         """The clock was set: what was heard was heard as long ago as before."""
-        for key in self._seen:
-            self._seen[key] += by_ms
+        for half in (self._older, self._newer):
+            for key in half:
+                half[key] += by_ms
+        self._turned += by_ms
+        self._latest += by_ms
+
+
+_Key = int | tuple[str, int]
+"""A time and a fingerprint in one number, or an id and a fingerprint."""
+
+
+def _key(name: str, print_: int) -> _Key:
+    stamp = name[1:]
+    if name[:1] == "@" and stamp.isdecimal() and stamp.isascii() and stamp[0] != "0":
+        return int(stamp) << 32 | print_
+    return name, print_
+
+
+def _named(key: _Key) -> tuple[str, int]:
+    return key if isinstance(key, tuple) else (f"@{key >> 32}", key & 0xFFFFFFFF)

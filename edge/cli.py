@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from devices.faults import ConfigurationError
 from edge.shell.alarm_verbs import add_alarms
+from edge.shell.orders_verb import add_orders
 from edge.shell.rule_verbs import add_rules, with_moments
 from edge.shell.status_verb import add_status
 from edge.shell.verbs import (
@@ -94,6 +95,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
         add_arguments(simulate)
     _add_order(verbs, given)
+    add_orders(verbs)
     add_rules(verbs, given)
     add_status(verbs)
     return parser
@@ -196,5 +198,4 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _order(arguments: argparse.Namespace) -> int:
     from edge.shell.ordering import order
 
-    print(order(config_of(arguments), arguments))
-    return 0
+    return order(config_of(arguments), arguments)

@@ -4,6 +4,10 @@ Here stands what a technician meets in normal work. What is not here stays in En
 meet, and faults of configuration, registry and rule files, which are read beside those files (docs/configuration.md).
 """
 
+import re
+from collections.abc import Mapping
+
+from rules.language.texts import Language
 from rules.wording import Phrases
 
 ERRORS = Phrases.of(
@@ -33,6 +37,7 @@ ERRORS = Phrases.of(
             "现在执行 {1} 不安全：告警 {2} 尚未结束，曾因它下达 {3}"
         ),
         r"(\S+) would be unsafe now: (.+)": "现在执行 {1} 不安全：{2}",
+        r"no device (.+); did you mean (.+)\?": "没有设备 {1}；是不是 {2}？",
         r"no device (.+)": "没有设备 {1}",
         r"the store cannot be written: (.+)": "无法写入存储：{1}",
         r"(.+): nothing was done; see the gateway's log": "{1}：未做任何改变，请查看网关日志",
@@ -43,14 +48,26 @@ ERRORS = Phrases.of(
         ),
         # what is read from the journal: edge.shell.alarm_verbs, edge.store
         r"no alarm (.+) in the journal: see `anlin alarms list`": "记录中没有告警 {1}：用 `anlin alarms list` 查看",
+        r"no order (.+) in the journal: see `anlin orders`": "记录中没有指令 {1}：用 `anlin orders` 查看",
         r"alarm (.+) was stored before alarms kept their reasons": "告警 {1} 保存时尚未记录原因",
         r"(.+): there is no journal here: start the gateway once, or name its data_dir": (
             "{1}：这里没有数据文件：请先启动一次网关，或指明其 data_dir"
         ),
+        r"data directory (.+) is in use by process (\d+): stop that gateway, or give this one a data_dir of its own": (
+            "数据目录 {1} 正被进程 {2} 使用：请停止那个网关，或为本网关另设 data_dir"
+        ),
         r"data directory (.+) is in use by (.+): stop that gateway, or give this one a data_dir of its own": (
             "数据目录 {1} 正被 {2} 使用：请停止那个网关，或为本网关另设 data_dir"
         ),
+        r"the embedded broker cannot listen on (\S+) \((.+)\): end what uses the port, or choose another mqtt\.port": (
+            "自带的 MQTT 服务器无法监听 {1}（{2}）：请停止占用该端口的程序，或改用其他 mqtt.port"
+        ),
         # what a person orders: rules.instructions
+        r"(.+): say KIND/DEVICE, e\.g\. (\S+)": "{1}：请写成 类型/设备，例如 {2}",
+        r"there is no kind (\S+); did you mean (\S+)\?": "没有设备类型 {1}；是不是 {2}？",
+        r"there is no kind (\S+)": "没有设备类型 {1}",
+        r"(\S+) needs (.+): say (--arg \S+)": "{1} 缺少参数 {2}：请加 {3}",
+        r"(\S+) obeys (.+), not (\S+); did you mean (\S+)\?": "{1} 没有指令 {3}；是不是 {4}？可用的有 {2}",
         r"(\S+) obeys (.+), not (\S+)": "{1} 没有指令 {3}；可用的有 {2}",
         r"(\S+) takes (.+), not (\S+)": "{1} 没有参数 {3}；可用的有 {2}",
         r"(\S+) must be one line of 1 to (\d+) characters": "{1} 须为 1 至 {2} 个字符的一行文字",
@@ -76,8 +93,10 @@ MESSAGES = Phrases.of(
         ),
         r"too many messages from (.+?)( and \d+ more)?": "消息过多：{1}{2}",
         r"readings are not stored: (.+)": "读数未保存：{1}",
+        r"rules on disk are faulty and not in force: (.+) \(and (\d+) more: `anlin rules check` lists all\)": (
+            "磁盘上的规则有错误，未启用：{1}（另有 {2} 处）"
+        ),
         r"rules on disk are faulty and not in force: (.+)": "磁盘上的规则有错误，未启用：{1}",
-        r"rules on disk differ: (.+); apply with (.+)": "{1}；用 {2} 启用",
     }
 )
 """What the gateway says of itself, as far as it has no name or answer of another in it (`edge.condition`)."""
@@ -90,4 +109,18 @@ def told(error: object, language: str) -> str:
 
 def message_of(reason: str, language: str) -> str:
     """What is wrong with the gateway, for people."""
+    if language == Language.ZH and (differ := _DIFFER.fullmatch(reason)) is not None:
+        named = _MORE.sub(r" 等，另有 \1 条", _CHANGED.sub(_change, differ[1]))
+        return f"{named}；用 {differ[2]} 启用"
     return MESSAGES.say(reason, language)
+
+
+_DIFFER = re.compile(r"rules on disk differ: (.+); apply with (.+)")
+_MORE = re.compile(r" and (\d+) more")
+_CHANGED = re.compile(r"(^|, )(new|changed|removed) (?!and \d)")
+_CHANGES: Mapping[str, str] = {"new": "新增", "changed": "修改", "removed": "删除"}
+"""What `edge.rulebook` tells of rules."""
+
+
+def _change(found: re.Match[str]) -> str:
+    return f"{'；' if found[1] else ''}{_CHANGES[found[2]]} "

@@ -4,17 +4,19 @@ Made of what the alarm itself keeps (`rules.explanation`), so it tells what was 
 now. Values in, values and lines of text out.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from devices.readings import Scalar
-from rules.alarms import Alarm, AlarmState, Severity, rfc3339
+from rules.alarms import Alarm, AlarmState, Severity, Superseded, rfc3339
 from rules.explanation import Explanation, Sway
 from rules.language.entries import write_duration
-from rules.wording import SEVERITIES, STATES, called
+from rules.wording import SEVERITIES, called, state_called
 
 VERSION_SHOWN = 12
 """Signs of a rule's version that people see."""
@@ -90,6 +92,8 @@ class ExplanationView(msgspec.Struct, frozen=True):
     rises: list[RisenView]
     influences: list[InfluenceView]
     closed_by_person: bool
+    found: bool
+    superseded: Superseded | None
 
 
 def view_of(alarm: Alarm) -> ExplanationView | None:
@@ -128,22 +132,31 @@ def view_of(alarm: Alarm) -> ExplanationView | None:
         rises=[RisenView(each.severity, rfc3339(each.at) or "") for each in why.rises],
         influences=[InfluenceView(each.what, each.by, rfc3339(each.at) or "") for each in why.influences],
         closed_by_person=why.person,
+        found=why.found,
+        superseded=alarm.superseded,
     )
 
 
-def explain(alarm: Alarm, language: str, zone: str) -> Iterator[str]:
-    """The same in words, for who looks after the alarm; times on the community's clock."""
-    return _Told(alarm, _WORDS[language], language, ZoneInfo(zone)).lines()
+def explain(alarm: Alarm, language: str, zone: str, config: Path | None = None) -> Iterator[str]:
+    """The same in words, for who looks after the alarm; times on the community's clock.
+
+    Commands can be run as they are printed, but for the placeholders: with the ``config`` that was asked for.
+    """
+    given = "" if config is None else f" --config {shlex.quote(str(config))}"
+    return _Told(alarm, _WORDS[language], language, ZoneInfo(zone), given).lines()
 
 
 class _Told:
     """One alarm in one language."""
 
-    def __init__(self, alarm: Alarm, words: Mapping[str, str], language: str, zone: ZoneInfo) -> None:
+    def __init__(
+        self, alarm: Alarm, words: Mapping[str, str], language: str, zone: ZoneInfo, given: str
+    ) -> None:
         self._alarm = alarm
         self._words = words
         self._language = language
         self._zone = zone
+        self._given = given
 
     def lines(self) -> Iterator[str]:
         alarm, say = self._alarm, self._say
@@ -154,7 +167,7 @@ class _Told:
                 "raised",
                 at=self._at(alarm.raised_at),
                 severity=self._word(alarm.severity),
-                state=self._word(alarm.state),
+                state=state_called(alarm.state, self._language, closed=alarm.closed_at is not None),
             )
             + times
         )
@@ -162,14 +175,17 @@ class _Told:
         if alarm.members is not None:
             yield say("together", count=len(alarm.members))
             yield from (f"  {key}" for key in alarm.members)
+            yield from self._people()
             return
         if why is None:
             yield say("unexplained")
+            yield from self._people()
             return
         yield from self._seen(why)
         yield from self._limits(why)
         yield from self._since(why)
         yield from self._since_then(why)
+        yield from self._people()
         yield from self._end(why)
 
     def _seen(self, why: Explanation) -> Iterator[str]:
@@ -206,7 +222,7 @@ class _Told:
     def _since(self, why: Explanation) -> Iterator[str]:
         say, alarm = self._say, self._alarm
         if why.silent_for_ms is None and why.since is not None:
-            yield say("since", at=self._at(why.since))
+            yield say("found" if why.found else "since", at=self._at(why.since))
         if alarm.late:
             yield say("late_unknown") if why.so_at is None else say("late", at=self._at(why.so_at))
         if why.waited_ms:
@@ -215,26 +231,35 @@ class _Told:
             yield say("drill")
 
     def _since_then(self, why: Explanation) -> Iterator[str]:
-        say, alarm = self._say, self._alarm
+        say = self._say
         for rise in why.rises:
             yield say("rose", at=self._at(rise.at), severity=self._word(rise.severity))
         if why.withheld:
             yield say("withheld", count=why.withheld, cooldown=write_duration(why.cooldown_ms or 0))
         for each in why.influences:
             yield self._words[each.what].format(at=self._at(each.at), by=each.by)
+
+    def _people(self) -> Iterator[str]:
+        """Who has acknowledged and closed it, and what became of its condition and rule before."""
+        say, alarm = self._say, self._alarm
         if alarm.acked_at is not None:
             yield say(
                 "acked", at=self._at(alarm.acked_at), by=alarm.acked_by or "–", comment=alarm.comment or "–"
             )
-        if alarm.cleared_at is not None:
+        if alarm.cleared_at not in (None, alarm.closed_at):
             yield say("cleared", at=self._at(alarm.cleared_at))
+        if alarm.superseded is not None:
+            yield say(alarm.superseded)
+        if alarm.closed_at is not None:
+            by, comment = alarm.closed_by or "–", alarm.close_comment or "–"
+            yield say("closed", at=self._at(alarm.closed_at), by=by, comment=comment)
 
     def _end(self, why: Explanation) -> Iterator[str]:
         say, alarm = self._say, self._alarm
         if not alarm.on_board:
             yield say("gone")
             return
-        if alarm.active:
+        if alarm.active and alarm.superseded is None:
             lasting = write_duration(why.clear_for_ms) if why.clear_for_ms else ""
             if why.silent_for_ms is not None:
                 yield say("ends_message")
@@ -245,16 +270,17 @@ class _Told:
             if why.clear_after_ms:
                 yield say("ends_after", lasting=write_duration(why.clear_after_ms))
         if alarm.closable or alarm.latched:
-            yield say("closes", id=alarm.id)
+            only = alarm.active and alarm.superseded is not None
+            yield say("closes_only" if only else "closes", id=alarm.id, given=self._given)
         if alarm.ack_required and alarm.acked_at is None:
-            yield say("ack", id=alarm.id)
+            yield say("ack", id=alarm.id, given=self._given)
 
     def _say(self, key: str, **values: object) -> str:
         return self._words[key].format(**values)
 
     def _word(self, code: str) -> str:
-        """A severity or a state: in English its code is a word already."""
-        return called(code, {**SEVERITIES, **STATES}, self._language)
+        """A severity: in English its code is a word already."""
+        return called(code, SEVERITIES, self._language)
 
     def _at(self, at_ms: int | None) -> str:
         if at_ms is None:
@@ -301,6 +327,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "active": "raised only {hours}",
         "rises": "{severity} after {after}",
         "since": "So since {at} by the device's clock.",
+        "found": "The gateway found it to be so at {at} by its own clock, from what the device had told.",
         "late": "Told late: it was so at {at}, when the gateway could not hear or decide.",
         "late_unknown": "Told late: nobody knows when it was so.",
         "waited": "Hours or a cooldown kept it from being raised for {lasting}.",
@@ -319,8 +346,14 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "ends_false": "It ends when this is no longer so: {when}",
         "ends_false_for": "It ends when this has not been so for {lasting}: {when}",
         "ends_after": "It ends by itself {lasting} after the last such event.",
-        "closes": "A person can close it when that has been looked after: anlin alarms close {id}",
-        "ack": "Somebody must acknowledge it: anlin alarms ack {id}",
+        "changed": "Its rule has been changed since: what is said above was its limit then.",
+        "removed": "Its rule has been removed since: what is said above was its limit then.",
+        "closed": "Closed {at} by {by}: {comment}",
+        "closes": "A person can close it when that has been looked after: "
+        "anlin alarms close {id} --by NAME --comment TEXT{given}",
+        "closes_only": "It no longer ends by itself: only a person can close it: "
+        "anlin alarms close {id} --by NAME --comment TEXT{given}",
+        "ack": "Somebody must acknowledge it: anlin alarms ack {id} --by NAME --comment TEXT{given}",
         "gone": "It has left the board.",
     },
     "zh": {
@@ -343,6 +376,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "active": "仅在以下时间触发：{hours}",
         "rises": "{after} 后升为 {severity}",
         "since": "按设备时钟，自 {at} 起如此。",
+        "found": "网关于 {at}（网关时钟）根据设备此前上报的数据判定如此。",
         "late": "迟报：{at} 已如此，当时网关无法接收或判断。",
         "late_unknown": "迟报：发生时间不明。",
         "waited": "因时段或冷却期推迟 {lasting} 触发。",
@@ -361,8 +395,12 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "ends_false": "以下条件不再成立时解除：{when}",
         "ends_false_for": "以下条件持续 {lasting} 不成立后解除：{when}",
         "ends_after": "最后一次此类事件 {lasting} 后自动解除。",
-        "closes": "处理完毕后可由人员关闭：anlin alarms close {id}",
-        "ack": "需要有人确认：anlin alarms ack {id}",
+        "changed": "此后规则已修改，以上是当时的条件。",
+        "removed": "此后规则已删除，以上是当时的条件。",
+        "closed": "{by} 于 {at} 关闭：{comment}",
+        "closes": "处理完毕后可由人员关闭：anlin alarms close {id} --by 姓名 --comment 说明{given}",
+        "closes_only": "不再自动解除，只能由人员关闭：anlin alarms close {id} --by 姓名 --comment 说明{given}",
+        "ack": "需要有人确认：anlin alarms ack {id} --by 姓名 --comment 说明{given}",
         "gone": "该告警已离开告警板。",
     },
 }

@@ -62,7 +62,7 @@ REMEDIES = {
     Code.CLOUD_REFUSES: "correct cloud.url, cloud.org, cloud.bucket or the token; everything is kept",
     Code.HISTORY_FAILING: "see the message and data_dir/history; readings stay in the journal as long as it has room",
     Code.EMBEDDED_BROKER: "use Mosquitto with deploy/mosquitto.conf in a property; this broker is for demos",
-    Code.RULES_DIFFER: "the rules in force go on; `anlin rules check` finds faults, `anlin rules apply` takes over",
+    Code.RULES_DIFFER: "the rules in force go on meanwhile; `anlin rules check` lists what is faulty",
     Code.TRACKS_REFUSED: "look at the lift's alarms: its camera ends no track; close them, mend the camera",
     Code.UNREGISTERED_LIMIT: "register the devices, or raise unregistered_max",
 }

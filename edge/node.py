@@ -47,7 +47,7 @@ from edge.throttle import Throttle
 from edge.timekeeping import Timekeeper
 from edge.waking import Waking
 from rules.alarms import Alarm
-from rules.decisions import Decision, Input
+from rules.decisions import Decision, Input, PresenceUnknown
 from rules.engine import Engine
 
 log = logging.getLogger("anlin.node")
@@ -190,6 +190,8 @@ class Node:
             extend(intake.batch, carried)
             waiting = [row for row in waiting if row.id not in set(carried.sent)]
         self.timekeeper.observe(intake)
+        if self.who.embedded_broker and failed is None:
+            intake.tell(PresenceUnknown(intake.state.now))  # it began with us, and knows nobody yet
         if self.rules.must_be_kept(recovered):
             intake.batch.rules = kept
             commits.snapshot_soon()  # it says which rules the journal after it was judged by

@@ -26,6 +26,7 @@ from edge.control import ControlServer
 from edge.control_client import SOCKET_NAME
 from edge.desks.desk import Desk
 from edge.desks.rule_desk import RuleDesk
+from edge.error_words import told
 from edge.historian import Historian
 from edge.history.settings import HistorySettings
 from edge.mqtt.five import mqtt5_link
@@ -38,6 +39,7 @@ from edge.rulewatch import RuleWatch
 from edge.settings import Config
 from edge.store.errors import JournalDamaged, ReadFailed, StoreError, StoreUnusable, StoreUnwritable
 from edge.store.journal import Journal
+from edge.store.lock import DirectoryLock
 from edge.store.reader import JournalReader
 from edge.store.records import DeadLetter
 from edge.store.schema import FILE
@@ -76,7 +78,7 @@ def main(config: Config) -> int:
         cause = _first(error)
         if not isinstance(cause, StoreUnusable | LinkRefused | OSError):
             raise
-        sys.stderr.write(f"anlin: {cause}\n")
+        sys.stderr.write(f"anlin: {told(cause, config.language)}\n")
         return EXIT_REFUSED if isinstance(cause, LinkRefused) else EXIT_UNUSABLE
     return 0
 
@@ -90,6 +92,8 @@ def _first(error: BaseException) -> BaseException:
 async def _run(config: Config, registry: Registry) -> None:
     async with AsyncExitStack() as stack:
         if config.mqtt.embedded:
+            with DirectoryLock(config.data_dir):
+                pass  # the port that a second gateway finds taken is not what is wrong
             from edge.mqtt.embedded import EmbeddedBroker  # noqa: PLC0415 - a site never loads it
 
             await stack.enter_async_context(EmbeddedBroker(config.mqtt.port))

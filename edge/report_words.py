@@ -109,7 +109,7 @@ REASONS: Mapping[str, tuple[str, str]] = {
     Code.CLOUD_REFUSES: ("云端拒绝数据", "请更正 cloud.url、cloud.org、cloud.bucket 或令牌；数据都保存在本地"),
     Code.HISTORY_FAILING: ("无法写入历史数据", "请查看原因和 data_dir/history；读数在有空间时保留在日志文件中"),
     Code.EMBEDDED_BROKER: ("使用自带的 MQTT 服务器", "它只供演示；小区请用 Mosquitto 和 deploy/mosquitto.conf"),
-    Code.RULES_DIFFER: ("磁盘上的规则与运行的不同", "用 `anlin rules check` 查错，用 `anlin rules apply` 启用"),
+    Code.RULES_DIFFER: ("磁盘上的规则与运行的不同", "目前仍按正在运行的规则执行；`anlin rules check` 列出全部错误"),
     Code.TRACKS_REFUSED: ("电梯摄像头只开始不结束跟踪", "请查看该电梯的告警并关闭，检修摄像头"),
     Code.UNREGISTERED_LIMIT: ("未登记的设备过多", "请登记设备，或调高 unregistered_max"),
 }  # fmt: skip
@@ -138,7 +138,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "cleared_at": ("over since", "恢复时间"),
     "acked_at": ("acknowledged", "确认时间"),
     "acked_by": ("acknowledged by", "确认人"),
-    "comment": ("comment", "备注"),
+    "comment": ("comment", "确认说明"),
     "cancelled_at": ("cancel pressed", "取消时间"),
     "late": ("told late", "迟报"),
     "drill": ("test", "测试"),
@@ -152,6 +152,9 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "folded_into": ("told together in", "并入告警"),
     "members": ("alarms in it", "包含的告警"),
     "chattering": ("comes and goes", "频繁反复"),
+    "closed_at": ("closed", "关闭时间"),
+    "closed_by": ("closed by", "关闭人"),
+    "close_comment": ("closing comment", "关闭说明"),
 }
 """Of an alarm on the wire, field by field: English and Chinese."""
 

@@ -102,6 +102,11 @@ def same_texts(one: Iterable[RuleDocument], other: Iterable[RuleDocument]) -> bo
     return [(each.file, each.text) for each in one] == [(each.file, each.text) for each in other]
 
 
+def same_files(one: Iterable[RuleDocument], other: Iterable[RuleDocument]) -> bool:
+    """Whether the rules stand in the same files, and the configuration names the same of them."""
+    return [(each.file, each.configured) for each in one] == [(each.file, each.configured) for each in other]
+
+
 def at_start(config: Config, kept: KeptRules | None, now: int) -> tuple[RuleSet, KeptRules, str | None]:
     """What a start runs: the rules in force; at the first start, those on disk, which are in force from ``now`` on.
 

@@ -1,7 +1,11 @@
-"""The rule files on disk, looked at every minute: what is there and not in force is said, never applied by itself."""
+"""The rule files on disk, looked at every minute: what is there and not in force is said, never applied by itself.
+
+Which files these are the configuration says, as it was read last: by the start, or by a person who applied rules.
+"""
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +39,10 @@ class RuleWatch:
         self._node = node
         self._config = config
         self._seen: _Signature | None = None
+
+    def follow(self, listed: Iterable[str]) -> None:
+        """The configuration's list of rule files has been read anew: from now on these are looked at."""
+        self._config = self._config.model_copy(update={"rules": tuple(map(Path, listed))})
 
     async def run(self) -> None:
         """Look for ever."""
@@ -71,9 +79,10 @@ class RuleWatch:
 
 
 def _signature(config: Config, kept: KeptRules) -> _Signature:
-    """Other than before when a file was written, came or went, or other rules came into force."""
+    """Other than before when a file was written, listed, came or went, or other rules came into force."""
     paths = [*config.rules, *(Path(each.file) for each in kept.documents if not each.pack)]
     return (
+        config.rules,
         kept.hash,
         kept.at,
         *(_stamp(path) for path in dict.fromkeys(paths)),

@@ -147,6 +147,10 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """Keys of the alarms that are folded into this one; None: it is no fold."""
     chattering: bool = False
     """It came and went several times within a minute when it was last raised."""
+    closed_at: int | None = None
+    """When a person closed it; None: nobody has, or it was stored before that was kept."""
+    closed_by: str | None = None
+    close_comment: str | None = None
 
     @property
     def address(self) -> Address:
@@ -187,8 +191,10 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
     def wire(self) -> bytes:
         """The alarm as JSON, as the contract's section 3 shows it."""
-        facts = {name: getattr(self, name) for name in WireAlarm.__struct_fields__}
-        return _JSON.encode(WireAlarm(**facts | {name: rfc3339(facts[name]) for name in MOMENTS}))
+        told = WireAlarm if self.closed_at is None else WireClosed
+        facts = {name: getattr(self, name) for name in told.__struct_fields__}
+        moments = {name: rfc3339(facts[name]) for name in (*MOMENTS, "closed_at") if name in facts}
+        return _JSON.encode(told(**facts | moments))
 
 
 class WireAlarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,6 +239,14 @@ class WireAlarm(msgspec.Struct, frozen=True, kw_only=True):
     folded_into: str | None = None
     members: tuple[str, ...] | None = None
     chattering: bool = False
+
+
+class WireClosed(WireAlarm, frozen=True, kw_only=True):
+    """The last message of an alarm that a person has closed: with who it was."""
+
+    closed_at: str | None = None
+    closed_by: str | None = None
+    close_comment: str | None = None
 
 
 MOMENTS = ("first_raised_at", "raised_at", "cleared_at", "acked_at", "cancelled_at", "shelved_until")

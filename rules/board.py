@@ -250,20 +250,22 @@ class Board:
         self._put(state, Transition.ACKED, acked, at)
 
     def close(self, state: State, given: Close, at: int) -> Alarm | None:
-        """A person takes it off the board; None where the condition still holds or nothing stands."""
+        """A person takes it off the board; None where the condition still holds or nothing stands.
+
+        Who acknowledged it, and with which words, stays as it was: closing is no acknowledgement.
+        """
         standing = self._named(state, given.alarm_id)
         if standing is None or not self.may_close(standing):
             return None
-        acked_at = at if standing.acked_at is None else standing.acked_at
         closed = replace(
             standing,
             version=standing.version + 1,
             closed=True,
             active=False,
             cleared_at=at if standing.cleared_at is None else standing.cleared_at,
-            acked_at=acked_at,
-            acked_by=standing.acked_by or given.by,
-            comment=given.comment or standing.comment,
+            closed_at=at,
+            closed_by=given.by,
+            close_comment=given.comment,
         )
         self._put(state, Transition.CLOSED, closed, at)
         if standing.active:

@@ -64,6 +64,12 @@ class CatchingUp(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     at: int
 
 
+class PresenceUnknown(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+    """What the broker last told of who is online is not to be believed any more: it keeps neither that nor wills."""
+
+    at: int
+
+
 class ClockUntrusted(msgspec.Struct, frozen=True, array_like=True, tag="t"):
     """The gateway does not know the time: from ``at`` on, its moments are provisional."""
 
@@ -88,6 +94,7 @@ Input = (
     | Listening
     | Awaited
     | CatchingUp
+    | PresenceUnknown
     | ClockUntrusted
     | ClockStepped
 )
@@ -110,6 +117,8 @@ class Order(msgspec.Struct, frozen=True):
     args: dict[str, Scalar]
     issued_at: int
     expires_at: int
+    by: str = ""
+    """Who gave it; empty: a rule."""
 
     def postponed(self, by_ms: int) -> "Order":
         """With so much more time; less, below zero."""

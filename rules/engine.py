@@ -33,11 +33,12 @@ from rules.decisions import (
     Instruction,
     Listening,
     Order,
+    PresenceUnknown,
 )
 from rules.definitions import RuleSet
 from rules.dues import Dues
 from rules.evidence import keep_times
-from rules.facts import adopt, learn_of_gateway
+from rules.facts import adopt, forget_presence, learn_of_gateway
 from rules.functions.around import Changed, Surroundings
 from rules.instructions import instruct
 from rules.judge import Judge
@@ -120,6 +121,8 @@ class Engine:
             return board.decide()  # orders may come without a change
         elif isinstance(given, ClockStepped):
             self._set_clock(state, given)
+        elif isinstance(given, PresenceUnknown):
+            forget_presence(state)
         elif isinstance(given, ClockUntrusted) and state.provisional_since is None:
             state.provisional_since = now
             look_again(state, self._by_id, self.rules.calendar)

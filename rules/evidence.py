@@ -27,6 +27,7 @@ def evidence(
     """What ``rule`` saw of ``device``, as people may see it (``values``); ``before`` stands in the same alarm."""
     _, withheld = device.cooling.pop(rule.id, (0, 0))
     names = _names(rule)
+    by_device = ongoing.told or device.last_seen != device.source_time == ongoing.since
     return Explanation(
         version=rule.version,
         when=None if rule.when is None else rule.when.source,
@@ -52,6 +53,7 @@ def evidence(
         withheld=withheld if before is None else before.withheld + withheld,
         rises=() if before is None else before.rises,
         influences=() if before is None else before.influences,
+        found=rule.silent_for_ms is None and ongoing.since is not None and not by_device,
     )
 
 

@@ -87,7 +87,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     left_out: int = 0
     """Samples beyond `SAMPLES_MOST`."""
     since: int | None = None
-    """Since when it has been so, by the device's clock; None where nobody knows."""
+    """Since when it has been so, by the device's clock if not `found`; None where nobody knows."""
     so_at: int | None = None
     """When it was so for long enough, by the device's clock; None where nobody knows."""
     waited_ms: int = 0
@@ -97,6 +97,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     rises: tuple[Risen, ...] = ()
     influences: tuple[Influence, ...] = ()
     """The newest, oldest first."""
+    found: bool = False
+    """``since`` is when the gateway found it to be so: the device told no time, or rules came into force later."""
 
     def risen(self, severity: str, at: int) -> "Explanation":
         """After its severity has risen."""
@@ -115,9 +117,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return replace(
             self,
             samples=tuple(
-                Sample(each.name, each.value, told(each.at), each.private) for each in self.samples
+                Sample(each.name, each.value, told(each.at), each.private, each.lasting)
+                for each in self.samples
             ),
-            since=told(self.since),
+            since=right(self.since) if self.found and self.since is not None else told(self.since),
             so_at=told(self.so_at),
             rises=tuple(Risen(each.severity, right(each.at)) for each in self.rises),
             influences=tuple(Influence(each.what, each.by, right(each.at)) for each in self.influences),

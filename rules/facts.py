@@ -9,7 +9,15 @@ from rules.alarms import Alarm
 from rules.awaited import release, wait
 from rules.board import put_back
 from rules.deadlines import arm, key_of
-from rules.decisions import Awaited, CatchingUp, ClockStepped, ClockUntrusted, Input, Listening
+from rules.decisions import (
+    Awaited,
+    CatchingUp,
+    ClockStepped,
+    ClockUntrusted,
+    Input,
+    Listening,
+    PresenceUnknown,
+)
 from rules.definitions import Rule
 from rules.state import Device, Ongoing, State
 from rules.steps import shift
@@ -24,8 +32,17 @@ def learn_of_gateway(state: State, given: Input) -> None:
         release(state, given)
     elif isinstance(given, CatchingUp):
         state.catching_up = given.on
+    elif isinstance(given, PresenceUnknown):
+        forget_presence(state)
     elif isinstance(given, ClockUntrusted | ClockStepped):
         _learn_clock(state, given)
+
+
+def forget_presence(state: State) -> None:
+    """Nobody is online or offline until the broker says it anew."""
+    for device in state.devices.values():
+        if device.online is not None:
+            device.online, device.changed = None, True
 
 
 def adopt(

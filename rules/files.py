@@ -28,7 +28,7 @@ from rules.language.endings import check_truths
 from rules.language.entries import Entry
 from rules.language.expressions import compile_condition
 from rules.language.syntax import ExpressionError
-from rules.language.texts import read_texts
+from rules.language.texts import check_languages, read_texts
 from rules.language.timing import TIMING_KEYS, check_endings, read_timing
 from rules.lets import read_lets, spoken_of
 from rules.places import Level
@@ -48,6 +48,10 @@ _NOT_WITH_FLOOD = (
 )  # fmt: skip
 _SAID_ONLY = frozenset({"examples", "source"})
 """Keys that make no rule another one."""
+_TAKEN = (
+    "an id is unique over all files: mend the rule there, or give this one another id"
+    " (`anlin rules replay --rules NEW --compare OLD` tries two versions of a file)"
+)
 _ID = re.compile(r"[a-z0-9-]{1,64}\Z")
 _TRACK = "track"
 _TEXT_LIMIT = 256
@@ -108,7 +112,7 @@ def _id(entry: Entry, files: dict[str, str], file: str) -> str:
     entry.path += f" ({rule_id})"
     if rule_id in files:
         where = "above" if files[rule_id] == file else f"in {files[rule_id]}"
-        entry.fault("id", f"is taken by a rule {where}; an id is unique over all files", value=rule_id)
+        entry.fault("id", f"is taken by a rule {where}; {_TAKEN}", value=rule_id)
     files.setdefault(rule_id, file)
     return rule_id
 
@@ -133,10 +137,11 @@ class _RuleEntry:
         causes = read_causes(entry, severity)
         for_ms = entry.duration("for") or 0
         per = entry.word("per", [_TRACK])
-        if kind_name is None or severity is None:
+        timing = read_timing(entry, Severity(severity or Severity.INFO))
+        if kind_name is None:
+            check_languages(entry)
             return None
         kind = self._kinds[kind_name]
-        timing = read_timing(entry, Severity(severity))
         vocabulary = Vocabulary.of(kind)
         lets = read_lets(entry, vocabulary)
         when = self._condition("when", vocabulary, lets)
@@ -156,7 +161,7 @@ class _RuleEntry:
             texts = read_texts(entry, named, events=when is None or when.uses_event)
         actions = self._actions(kind)
         examples = read_examples(entry, kind)
-        if entry.faults_so_far > before:
+        if severity is None or entry.faults_so_far > before:
             return None
         return Rule(
             id=rule_id,
@@ -197,6 +202,8 @@ class _RuleEntry:
         try:
             return compile_condition(source, vocabulary, FUNCTIONS, lets)
         except ExpressionError as error:
+            if error.value in (self._entry.fields.get("let") or ()) and error.value not in lets:
+                return None  # a name under `let` that is wrong itself, which is told there
             self._entry.fault(key, str(error), value=error.value or source, nearest=error.nearest)
             return None
 
@@ -208,7 +215,7 @@ class _RuleEntry:
                     entry.fault(key, "has no meaning with `flood`, which is about other alarms")
             return
         if not entry.has("silent_for"):
-            if not entry.has("when"):
+            if not entry.has("when") and _KEYS.issuperset(entry.fields):  # else it may be the misspelt key
                 entry.fault(None, "needs `when` (what raises it) or `silent_for`")
             return
         if entry.has("when"):

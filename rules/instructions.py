@@ -6,6 +6,7 @@ a command whose guard is not known to be false, and the undoing of what a standi
 
 from collections.abc import Mapping
 
+from devices.faults import nearest
 from devices.kinds import KINDS
 from devices.kinds.commands import Command
 from devices.readings import Scalar
@@ -30,7 +31,13 @@ def command_of(kind: str, name: str, told: Mapping[str, str]) -> dict[str, Scala
     commands = KINDS[kind].commands
     command = commands.get(name)
     if command is None:
-        raise InstructionError(f"{kind} obeys {', '.join(sorted(commands)) or 'no command'}, not {name}")
+        near = nearest(name, commands)
+        meant = "" if near is None else f"; did you mean {near}?"
+        obeys = ", ".join(sorted(commands)) or "no command"
+        raise InstructionError(f"{kind} obeys {obeys}, not {name}{meant}")
+    missing = [key for key in command.required if key not in told]
+    if missing:
+        raise InstructionError(f"{name} needs {', '.join(missing)}: say --arg {missing[0]}=…")
     unknown = sorted(told.keys() - command.args.keys())
     if unknown:
         raise InstructionError(f"{name} takes {', '.join(command.args) or 'no argument'}, not {unknown[0]}")
@@ -57,7 +64,7 @@ def instruct(
     if reason is not None:
         return Withheld("", device.address, given.command, reason, at)
     order_id = ulid(at, device.address, given.command, given.by)
-    return Order(order_id, "", device.address, given.command, dict(given.args), at, at + EXPIRES_MS)
+    return Order(order_id, "", device.address, given.command, dict(given.args), at, at + EXPIRES_MS, given.by)
 
 
 def _guarded(device: Device, command: Command) -> str | None:

@@ -1,7 +1,7 @@
 """What codes are called in each language, for everything that people read: a word is the same everywhere.
 
-In English a code is a word already. The board has these words in a table of its own (edge/web/static/words.js), for a
-browser cannot read this one; a test holds the two together.
+In English nearly every code is a word already. The board has these words in a table of its own
+(edge/web/static/words.js), for a browser cannot read this one; a test holds the two together.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rules.alarms import AlarmState, Severity
+from rules.alarms import AlarmState, Severity, Superseded
 from rules.language.texts import Language
 
 SEVERITIES: Mapping[str, str] = MappingProxyType(
@@ -38,6 +38,17 @@ STATES: Mapping[str, str] = MappingProxyType(
 )
 """In Chinese."""
 
+_ENGLISH: Mapping[str, str] = MappingProxyType(
+    {
+        AlarmState.NORMAL: "over",
+        AlarmState.RTN_UNACKED: "over, not acknowledged",
+        AlarmState.LATCHED_UNACKED: "over, held until acknowledged and reset",
+        AlarmState.LATCHED_ACKED: "over, held until reset",
+        AlarmState.OUT_OF_SERVICE: "device out of service",
+    }
+)
+"""States whose code is no word that people use."""
+
 CHANGES: Mapping[str, str] = MappingProxyType(
     {
         "raised": "报警",
@@ -54,9 +65,54 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 """What happens to an alarm, in Chinese."""
 
 
+SUPERSEDED: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "en": {
+            Superseded.CHANGED: "its rule has changed: a person closes it",
+            Superseded.REMOVED: "its rule is gone: a person closes it",
+        },
+        "zh": {
+            Superseded.CHANGED: "规则已修改，须由人关闭",
+            Superseded.REMOVED: "规则已删除，须由人关闭",
+        },
+    }
+)
+"""What has become of the rule of an alarm, in each language."""
+
+
+def state_called(state: str, language: str, *, closed: bool) -> str:
+    """The state of an alarm, for people: what a person has ``closed`` is not said to be over by itself."""
+    return called("closed", CHANGES, language) if closed else called(state, STATES, language)
+
+
+_PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "building": ("Building {}", "{}号楼"),
+        "unit": ("unit {}", "{}单元"),
+        "floor": ("floor {}", "{}层"),
+        "room": ("room {}", "{}室"),
+    }
+)
+_NUMBERED = re.compile(r"[0-9]+[A-Za-z]?").fullmatch
+"""Other buildings have a name of their own."""
+
+
 def called(code: str, table: Mapping[str, str], language: str) -> str:
     """A code of one of these tables, for people."""
-    return table.get(code, code) if language == Language.ZH else code
+    if language == Language.ZH:
+        return table.get(code, code)
+    return _ENGLISH.get(code, code) if code in table else code
+
+
+def place_line(place: Mapping[str, str], language: str) -> str:
+    """Where it is, as the board says it; ``–`` where nobody knows."""
+    chinese = language == Language.ZH
+    parts = [
+        value if level == "building" and not _NUMBERED(value) else forms[chinese].format(value)
+        for level, forms in _PLACES.items()
+        if (value := place.get(level))
+    ]
+    return (" " if chinese else ", ").join(parts) or "–"
 
 
 @dataclass(frozen=True, slots=True)

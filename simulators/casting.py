@@ -47,8 +47,18 @@ class Who:
 class Cast:
     """The devices of a scenario."""
 
-    def __init__(self, placements: Sequence[Placement], seed: int = 0) -> None:
+    def __init__(
+        self,
+        placements: Sequence[Placement],
+        seed: int = 0,
+        *,
+        unread: Iterable[str] = (),
+        complete: bool = True,
+    ) -> None:
+        """``unread``: names of entries that are wrong; not ``complete``: there are others, nobody knows which."""
         self.placements = placements
+        self._unread = frozenset(unread)
+        self._complete = complete
         self.kinds: Mapping[str, str] = {one.id: one.kind for one in placements}
         self._seed = seed
         self._picks = 0
@@ -75,22 +85,34 @@ class Cast:
             rng = random.Random(f"{self._seed}/pick/{self._picks}")
             found = tuple(sorted(rng.sample(found, min(pick, len(found))), key=found.index))
         if not found:
-            entry.fault(None, f"no device of this scenario is {_label(names, wanted)}")
+            if self._sure:
+                entry.fault(None, f"no device of this scenario is {_label(names, wanted)}")
             return None
         label = _label(names, wanted) + (f" ({pick})" if pick is not None else "")
         return Who(found, label, by_place=not names and "kind" not in wanted)
 
+    @property
+    def _sure(self) -> bool:
+        """Nothing is wrong with the devices themselves, so that what is not among them is not there."""
+        return self._complete and not self._unread
+
     def _known(self, entry: Entry, names: Iterable[str], wanted: Mapping[str, Sequence[str]]) -> None:
         for name in names:
-            if "*" not in name and "?" not in name and name not in self.kinds:
+            if "*" in name or "?" in name or not self._complete:
+                continue
+            if name not in self.kinds and name not in self._unread:
                 entry.fault(
                     "device" if entry.has("device") else "devices",
                     "is not among the devices of this scenario",
                     value=name,
-                    nearest=nearest(name, self.kinds),
+                    nearest=nearest(name, {*self.kinds, *self._unread}),
                 )
         for key, values in wanted.items():
             there = sorted({value for one in self.placements if (value := _word(one, key)) is not None})
+            if not self._sure:
+                if key != "kind":
+                    continue
+                there = sorted(MODELS)
             for value in values:
                 if not any(fnmatchcase(each, value) for each in there):
                     some = f" ({', '.join(there[:12])})" if there else ""
@@ -142,9 +164,10 @@ def _label(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> str:
 def read_cast(top: Entry, file: str, seed: int, site: str) -> tuple[Cast, Registry]:
     """The devices of a scenario and the registry in which they stand; faults go into ``top``."""
     before = top.faults_so_far
-    placements = _placements(top)
-    cast = Cast(placements, seed)
-    if top.faults_so_far > before:
+    placements, unread = _placements(top)
+    wrong = top.faults_so_far > before
+    cast = Cast(placements, seed, unread=unread or (), complete=not wrong or unread is not None)
+    if wrong:
         return cast, Registry()
     made = registry_tree(placements)
     tree: dict[str, Tree] = {key: [{**entry} for entry in entries] for key, entries in made.items()}
@@ -169,30 +192,40 @@ def _tell(top: Entry, placements: Sequence[Placement], fault: Fault) -> None:
     top.fault("devices", reason, value=fault.value, nearest=fault.nearest)
 
 
-def _placements(top: Entry) -> list[Placement]:
+def _placements(top: Entry) -> tuple[list[Placement], frozenset[str] | None]:
+    """The devices, and the names of those that cannot be placed; None where not even the names are known."""
     if not top.has("devices"):
-        return []
+        return [], None
     if isinstance(top.fields["devices"], list):
         return _listed(top)
     entry = top.entry("devices")
     if entry is None:
-        return []
+        return [], None
     entry.known(COUNTED)
-    return community({kind: whole(entry, key, 0, COUNT_LIMIT) or 0 for key, kind in COUNTED.items()})
+    counts = {kind: whole(entry, key, 0, COUNT_LIMIT) or 0 for key, kind in COUNTED.items()}
+    return community(counts), None
 
 
-def _listed(top: Entry) -> list[Placement]:
+def _listed(top: Entry) -> tuple[list[Placement], frozenset[str] | None]:
     placements: dict[str, Placement] = {}
+    unread: set[str] = set()
+    nameless = False
     for entry in top.entries("devices"):
+        before = entry.faults_so_far
         entry.known(_DEVICE_KEYS, required=("kind", "id"))
         kind, first = entry.word("kind", MODELS.keys()), entry.text("id")
-        count = whole(entry, "count", 1, COUNT_LIMIT) or 1
+        count = whole(entry, "count", 1, COUNT_LIMIT)
+        nameless = nameless or (count is None and entry.has("count"))
         place = {key: value for key in PLACE_KEYS if (value := entry.text(key)) is not None}
         group, household = entry.text("group"), entry.text("household")
         buffers, installed = entry.truth("buffers"), entry.text("installed")
-        if kind is None or first is None:
+        names = [] if first is None else _names(entry, first, count or 1)
+        nameless = nameless or not names
+        if entry.faults_so_far > before:
+            unread.update(names)
+        if kind is None:
             continue
-        for name in _names(entry, first, count):
+        for name in names:
             where, who = dict(place), household
             if not place and group is None and kind in ("smoke", "button"):
                 where, home_of = home(sum(one.kind == kind for one in placements.values()), 3, name)
@@ -202,7 +235,7 @@ def _listed(top: Entry) -> list[Placement]:
                     "id", f"{name} is there already; within a scenario a name is used once", value=first
                 )
             placements[name] = Placement(name, kind, where, group, who, buffers, installed)
-    return list(placements.values())
+    return list(placements.values()), None if nameless else frozenset(unread)
 
 
 def _names(entry: Entry, first: str, count: int) -> list[str]:

@@ -6,16 +6,14 @@ name of a line (``as``), or by itself the first thing that happens to one of its
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 
 from devices.faults import nearest
 from devices.kinds import KINDS
 from rules.alarms import AlarmState, Severity
-from rules.definitions import RuleSet
 from rules.language.entries import Entry
 from simulators.casting import WHO, Cast, Who
 from simulators.causes import Cause
@@ -160,19 +158,6 @@ class Expectations:
         )
 
 
-def unknown_rules(expect: Sequence[Expectation], rules: RuleSet) -> Mapping[str, str | None]:
-    """Rules that are expected and do not exist, each with the one that was probably meant."""
-    known = {rule.id for rule in rules.rules}
-    missing = {
-        one.alarm
-        for one in expect
-        if one.subject is not Subject.ORDER
-        and not one.forbidden
-        and not any(fnmatchcase(each, one.alarm) for each in known)
-    }
-    return MappingProxyType({name: nearest(name, known) for name in sorted(missing)})
-
-
 def read_expectations(top: Entry, cast: Cast, timeline: Sequence[Cause]) -> Expectations:
     """``expect``, ``never``, ``only`` and ``other_alarms``; faults go into the entries."""
     return _Reading(top, cast, timeline).expectations()
@@ -184,6 +169,11 @@ class _Reading:
         self._cast = cast
         self._timeline = timeline
         self._labels = {cause.label: cause.at_s for cause in timeline if cause.label is not None}
+        lines = top.fields.get("timeline")
+        self._named = {
+            line.get("as") for line in (lines if isinstance(lines, list) else ()) if isinstance(line, dict)
+        }
+        """Also those of lines that are faulty themselves."""
 
     def expectations(self) -> Expectations:
         top = self._top
@@ -337,6 +327,8 @@ class _Reading:
             )
         if text in self._labels:
             return self._labels[text]
+        if text in self._named:
+            return 0.0
         ms = read_span(text)
         if ms is None or ms < 0:
             reason = "must be a time of the story such as 10s, or the name of a line (`as`) of the timeline"

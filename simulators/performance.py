@@ -25,6 +25,8 @@ class Performance:
     board: tuple[SeenAlarm, ...]
     took_s: float
     """Of the spectator's time."""
+    beside: tuple[SeenAlarm, ...] = ()
+    """Raised by rules that the story does not judge."""
 
     @property
     def passed(self) -> bool:

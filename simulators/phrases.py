@@ -2,6 +2,7 @@
 
 from rules.language.texts import Language
 from rules.wording import CHANGES, SEVERITIES, STATES, Phrases, called
+from simulators.details import COMMANDS, chinese_moment
 
 _PART = Phrases.of(
     {
@@ -15,10 +16,25 @@ _PART = Phrases.of(
         r"(\w+) (late|not late|as a drill|not as a drill) at (.+)": "在 {3} {1}，{2}",
         r"(\S+) of (.+) is (\w+), (\w+), (\d+)×": "{1} / {2} 为{3}，级别 {4}，{5} 次",
         r"(\d+) came": "出现 {1} 个",
+        r"order (\w+) at (\S+(?: \S+)?), too early": "指令 {1} 在 {2} 下达，太早",
+        r"order (\w+) at (\S+(?: \S+)?), (\d+) by now": "指令 {1} 在 {2} 下达，至此共 {3} 次",
+        r"order (\w+) at (\S+(?: \S+)?)": "指令 {1} 在 {2} 下达",
+        r"order (\w+), before at (\S+(?: \S+)?)": "指令 {1} 在 {2} 下达，早于所算的时间",
+        r"order (\w+), too late at (\S+(?: \S+)?)": "指令 {1} 在 {2} 下达，太晚",
+        r"(\w+): (done|rejected|failed|did not arrive) at (.+)": "指令 {1} 在 {3} {2}",
         r"nothing of it stands": "没有这样的告警",
     }
 )
-_WORDS = {"late": "迟到", "not late": "非迟到", "as a drill": "测试", "not as a drill": "非测试"}
+_WORDS = {
+    "done": "已执行",
+    "rejected": "被拒绝",
+    "failed": "失败",
+    "did not arrive": "未送达",
+    "late": "迟到",
+    "not late": "非迟到",
+    "as a drill": "测试",
+    "not as a drill": "非测试",
+}
 
 
 def why_in(language: Language, why: str) -> str:
@@ -36,7 +52,9 @@ def _part(part: str) -> str:
 
 
 def _called(word: str) -> str:
-    for table in (CHANGES, SEVERITIES, STATES, _WORDS):
+    if (moment := chinese_moment(word)) is not None:
+        return moment
+    for table in (CHANGES, SEVERITIES, STATES, _WORDS, COMMANDS):
         if word in table:
             return called(word, table, Language.ZH)
     return word

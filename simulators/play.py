@@ -22,7 +22,7 @@ from simulators.device import Happening
 from simulators.fleet import Fleet, Tempo
 from simulators.scenario import Scenario
 from simulators.simulation import Simulation
-from simulators.telling import Began, Event, Happened, Noted
+from simulators.telling import Began, Event, Happened, Noted, not_due
 from simulators.verdicts import Judge, Missed, Ordered
 
 WATCH_RETRY_S = 0.25
@@ -73,6 +73,8 @@ class Play:
         self._broker = broker
         self._tell = tell
         self._topics = Topics(broker.prefix, site)
+        self.undue = 0
+        """Expectations of which nothing can be said: the performance ended before they were due."""
         self._watching = asyncio.Event()
         self._members = {member.placement.id: member for member in fleet.members}
 
@@ -98,9 +100,13 @@ class Play:
             await self._until(float("inf") if seconds is None else seconds)
             for task in (*players, watcher):
                 task.cancel()
+        ended_s = self.simulation.story_s
         for verdict in self.judge.pass_time(float("inf")):
-            if isinstance(verdict, Missed):
-                self._tell(Missed(self.simulation.story_s, verdict.expectation, verdict.why))
+            if isinstance(verdict, Missed) and verdict.expectation.until_s > ended_s:
+                self.undue += 1
+                self._tell(not_due(ended_s, verdict.expectation))
+            elif isinstance(verdict, Missed):
+                self._tell(Missed(ended_s, verdict.expectation, verdict.why))
         return self.judge.satisfied
 
     async def _until(self, at_s: float) -> None:

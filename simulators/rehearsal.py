@@ -10,7 +10,7 @@ import heapq
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC
 from fnmatch import fnmatchcase
@@ -21,6 +21,8 @@ import msgspec
 from devices.readings import Channel, Scalar
 from rules.decisions import Acknowledge, Close, Decision, Listening, Order
 from rules.definitions import RuleSet
+from rules.language.texts import Language
+from simulators import details
 from simulators.casting import SITE
 from simulators.causes import (
     Cause,
@@ -35,7 +37,6 @@ from simulators.causes import (
     Unsetting,
 )
 from simulators.device import Happening
-from simulators.expectations import unknown_rules
 from simulators.fleet import Fleet, Member, Tempo
 from simulators.orders import Orders
 from simulators.performance import Performance
@@ -59,17 +60,24 @@ _OnTheWay = tuple[float, int, Member, Channel, bytes, bool]
 
 
 def rehearse(
-    scenario: Scenario, rules: RuleSet, *, progress: Callable[[float], None] | None = None
+    scenario: Scenario,
+    rules: RuleSet,
+    *,
+    progress: Callable[[float], None] | None = None,
+    unjudged: Collection[str] = (),
 ) -> Performance:
-    """Play a story in virtual time. ``progress`` hears the story's time now and then."""
+    """Play a story in virtual time. ``progress`` hears the story's time now and then.
+
+    ``unjudged`` are ids of rules that the story cannot know: what they raise is told apart, and right in any case.
+    """
     calendar = replace(
         rules.calendar, zone=scenario.starts_at.tzinfo or UTC
     )  # hours are on the story's clock
-    return _Rehearsal(scenario, replace(rules, calendar=calendar)).run(progress)
+    return _Rehearsal(scenario, replace(rules, calendar=calendar), unjudged).run(progress)
 
 
 class _Rehearsal:
-    def __init__(self, scenario: Scenario, rules: RuleSet) -> None:
+    def __init__(self, scenario: Scenario, rules: RuleSet, unjudged: Collection[str]) -> None:
         self._scenario = scenario
         self._begin_ms = round(scenario.starts_at.timestamp() * 1_000)
         self._gateway = VirtualGateway(
@@ -84,7 +92,10 @@ class _Rehearsal:
         self._members = {member.placement.id: member for member in self._fleet.members}
         self._orders = {member.address: Orders() for member in self._fleet.members}
         self._judge = Judge(
-            scenario.expect, others_forbidden=scenario.others_forbidden, allowed=scenario.allowed
+            scenario.expect,
+            others_forbidden=scenario.others_forbidden,
+            allowed=scenario.allowed,
+            unjudged=unjudged,
         )
         self._events: list[Event] = []
         self._remarks: dict[str, Noted] = {}
@@ -96,15 +107,8 @@ class _Rehearsal:
         self._plans: list[tuple[float, int, Callable[[], None]]] = []
         self._broker_up = True
         self._outboxes: dict[str, deque[tuple[Channel, bytes]]] = {}
-        self._look_for_unknown_rules(rules)
 
     # --- time ---------------------------------------------------------------------------------------------
-
-    def _look_for_unknown_rules(self, rules: RuleSet) -> None:
-        for name, meant in unknown_rules(self._scenario.expect, rules).items():
-            en = f"There is no rule {name}." + (f" Is {meant} meant?" if meant else "")
-            zh = f"没有规则 {name}。" + (f"是否指 {meant}？" if meant else "")
-            self._remark(f"rule {name}", en, zh)
 
     def run(self, progress: Callable[[float], None] | None) -> Performance:
         began = time.monotonic()
@@ -135,6 +139,7 @@ class _Rehearsal:
             {**self._gateway.counts, "lost": self._lost},
             tuple(alarm for alarm in self._judge.board if alarm.state != "normal"),
             time.monotonic() - began,
+            tuple(self._judge.beside),
         )
 
     def _next_s(self) -> float:
@@ -228,7 +233,8 @@ class _Rehearsal:
                 Noted(
                     self._now_s,
                     f"withheld  {device}: {withheld.command}, {withheld.reason}",
-                    f"未下达 {device}：{withheld.command}，{withheld.reason}",
+                    f"未下达 {device}：{details.command(withheld.command, Language.ZH)}，"
+                    f"{details.withheld(withheld.reason, Language.ZH)}",
                 )
             )
 

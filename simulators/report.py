@@ -13,10 +13,11 @@ from types import MappingProxyType
 from rules.language.texts import Language
 from rules.wording import mismatch_line
 from simulators.causes import Cause, Handling, Person
+from simulators.details import length, moment
 from simulators.expectations import Expectation, Subject
 from simulators.performance import Performance
 from simulators.phrases import why_in
-from simulators.spans import write_clock, write_moment
+from simulators.spans import write_clock
 from simulators.telling import (
     Began,
     Event,
@@ -34,6 +35,7 @@ from simulators.verdicts import Case, Change, Met, Missed, Ordered, Unexpected
 LINES_MOST = 150
 """Lines of a story that are printed; a storm has thousands."""
 UNEXPECTED_MOST = 10
+DEVICES_MOST = 5
 RULER = "─" * 110
 
 _WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -121,7 +123,7 @@ def scenario_lines(played: Performance, language: Language, place: str = "") -> 
     if told := scenario.description.get(str(language)) or scenario.description.get("en"):
         yield f"  {told}"
     begin = f"{scenario.starts_at:%Y-%m-%d %H:%M} {scenario.starts_at.tzname()}"
-    lasts, devices = write_clock(scenario.duration_s), len(scenario.placements)
+    lasts, devices = length(scenario.duration_s, language), len(scenario.placements)
     if zh:
         yield f"  {scenario.file} · {devices} 台设备 · {begin} 开始 · 历时 {lasts} · 种子 {scenario.seed}"
     else:
@@ -129,7 +131,7 @@ def scenario_lines(played: Performance, language: Language, place: str = "") -> 
     yield f"  {_w('happened', language)}:"
     told_events = list(_told(played.events))
     for event in told_events[:LINES_MOST]:
-        yield f"    {_clock(scenario.starts_at, event.at_s)}  {_line(event, language)}"
+        yield f"    {_clock(scenario.starts_at, event.at_s, language)}  {_line(event, language)}"
     if (more := len(told_events) - LINES_MOST) > 0:
         yield f"    … {'另有' if zh else 'and'} {more} {'条' if zh else 'more'}"
     yield f"  {_w('expected', language)}:"
@@ -142,14 +144,17 @@ def scenario_lines(played: Performance, language: Language, place: str = "") -> 
             yield f"          {alarm.rule} / {alarm.device} ({word(alarm.severity, language)})"
         if (more := len(played.unexpected) - UNEXPECTED_MOST) > 0:
             yield f"          … +{more}"
+    for remark in _beside(played, language):
+        yield f"          {remark}"
     if played.board:
-        left = ", ".join(f"{alarm.rule} / {alarm.device}" for alarm in played.standing[:UNEXPECTED_MOST])
+        those = (f"{alarm.rule} / {alarm.device}" for alarm in played.standing[:UNEXPECTED_MOST])
+        left = ("，" if zh else ", ").join(those)
         more = len(played.board) - UNEXPECTED_MOST
         yield f"  {_w('standing', language)}: {left}{f' … +{more}' if more > 0 else ''}"
     if played.remarks:
         yield f"  {_w('modelled', language)}:"
         yield from (f"    {remark.said(language)}" for remark in played.remarks)
-    counts = ", ".join(
+    counts = ("，" if zh else ", ").join(
         f"{_COUNTS_ZH.get(key, key) if zh else key} {number}" for key, number in played.counts.items()
     )
     yield f"  {_w('messages', language)}: {counts}"
@@ -183,8 +188,27 @@ def brief_line(played: Performance, language: Language) -> str:
     told = f"{count} 项预期" if zh else f"{count} expectations"
     if wrong:
         told += f"，{wrong} 项不符" if zh else f", {wrong} wrong"
-    verdict = _w("pass" if played.passed else "fail", language)
-    return f"{verdict}  {played.scenario.name}: {told}, {write_clock(played.scenario.duration_s)}"
+    if own := ", ".join(dict.fromkeys(alarm.rule for alarm in played.beside if alarm.members is None)):
+        told += f"，您自己的规则 {own} 也会报警" if zh else f", your rule {own} also goes off"
+    told += f"{'，' if zh else ', '}{length(played.scenario.duration_s, language)}"
+    return f"{_w('pass' if played.passed else 'fail', language)}  {played.scenario.name}: {told}"
+
+
+def _beside(played: Performance, language: Language) -> Iterator[str]:
+    """What rules raised that the story does not judge, a line each; then what tells of them together."""
+    zh = language is Language.ZH
+    for rule in dict.fromkeys(alarm.rule for alarm in played.beside):
+        raised = [alarm for alarm in played.beside if alarm.rule == rule]
+        devices = list(dict.fromkeys(alarm.device for alarm in raised))
+        shown = ", ".join(devices[:DEVICES_MOST])
+        if (more := len(devices) - DEVICES_MOST) > 0:
+            shown += f" … +{more}"
+        if raised[0].members is not None:
+            yield f"{rule} 因此也会报警：{shown}" if zh else f"because of that {rule} goes off: {shown}"
+        elif zh:
+            yield f"您自己的规则 {rule} 在此也会报警：{shown}"
+        else:
+            yield f"your rule {rule} also goes off here: {shown}"
 
 
 def failure_lines(played: Performance, language: Language) -> Iterator[str]:
@@ -213,10 +237,10 @@ def outcome(case: Case, language: Language) -> str:
     if case.number > 1:
         first, last = min(times), max(times)
         if zh:
-            return f"{case.number} 个，{write_moment(first)} 至 {write_moment(last)}"
-        return f"{case.number} came, from {write_moment(first)} to {write_moment(last)}"
-    came, took = write_moment(times[-1]), write_moment(times[-1] - one.after_s)
-    return f"出现于 {came}，{took} 后" if zh else f"came at {came}, after {took}"
+            return f"{case.number} 个，{moment(first, language)} 至 {moment(last, language)}"
+        return f"{case.number} came, from {moment(first, language)} to {moment(last, language)}"
+    came, took = moment(times[-1], language), moment(times[-1] - one.after_s, language)
+    return f"出现于 {came}，{took}后" if zh else f"came at {came}, after {took}"
 
 
 def _told(events: Sequence[Event]) -> Iterator[Event]:
@@ -238,7 +262,8 @@ def _told(events: Sequence[Event]) -> Iterator[Event]:
 
 
 def _wanted(one: Expectation, language: Language) -> str:
-    return expectation_line(one, language) + (f" ({one.note})" if one.note else "")
+    note = f"（{one.note}）" if language is Language.ZH else f" ({one.note})"
+    return expectation_line(one, language) + (note if one.note else "")
 
 
 def _line(event: Event, language: Language) -> str:
@@ -254,9 +279,12 @@ def _line(event: Event, language: Language) -> str:
     return describe(event, language)
 
 
-def _clock(starts_at: datetime, at_s: float) -> str:
+def _clock(starts_at: datetime, at_s: float, language: Language) -> str:
     told = starts_at + timedelta(seconds=at_s)
-    return f"{write_clock(at_s):>12}  {told:%H:%M:%S}"
+    since = write_clock(at_s)
+    if language is Language.ZH:
+        since = since.replace("d ", "天 ")
+    return f"{since:>12}  {told:%H:%M:%S}"
 
 
 # --- for machines -------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from simulators.casting import SITE, read_cast
 from simulators.causes import Cause
 from simulators.expectations import Allowed, Expectation, read_expectations
 from simulators.fleet import MORNING_S, Placement
+from simulators.named_rules import NamedRule, named_rules
 from simulators.spans import number, span, whole
 from simulators.timeline import read_timeline
 
@@ -86,6 +87,8 @@ class Scenario:
     """Any alarm that is neither expected nor allowed is a failure."""
     allowed: Sequence[Allowed] = ()
     registry: Registry = field(default_factory=Registry)
+    named_rules: Sequence[NamedRule] = ()
+    """To be compared with the rules where they are known (`simulators.named_rules.unknown_rules`)."""
     kinds: Mapping[str, str] = field(init=False)
     """Device → kind; within a scenario a name has one kind."""
 
@@ -181,6 +184,7 @@ def _read(top: Entry, file: str) -> Scenario:
         others_forbidden=expectations.others_forbidden,
         allowed=expectations.allowed,
         registry=registry,
+        named_rules=() if top.faults_so_far else tuple(named_rules(top)),
     )
 
 

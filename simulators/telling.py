@@ -3,15 +3,14 @@
 The lines are for people who were not there: a fire inspector, a property's manager. Nothing is decided here.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from devices.readings import Scalar
+from devices.readings import Channel
 from rules.language.texts import Language
 from rules.wording import CHANGES, SEVERITIES, STATES
-from simulators import causes
+from simulators import causes, details
 from simulators.device import Happening
 from simulators.differences import difference
 from simulators.expectations import Expectation, Subject
@@ -84,6 +83,12 @@ _ZH: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 
+_CHANNELS = {
+    Channel.TELEMETRY: "遥测",
+    Channel.EVENT: "事件",
+    Channel.STATUS: "在线状态",
+}
+
 
 def word(name: str, language: Language) -> str:
     """A word of the language of scenarios, for people."""
@@ -111,7 +116,7 @@ def describe(event: Event, language: Language = EN) -> str:
                 expectation_line(event.expectation, EN) if not zh else expectation_line(event.expectation, ZH)
             )
             what = (
-                f"符合预期：{told}（{write_moment(event.took_s)} 后）"
+                f"符合预期：{told}（{details.moment(event.took_s, ZH)}后）"
                 if zh
                 else (f"as it should: {told} (after {event.took_s:.1f} s)")
             )
@@ -125,6 +130,15 @@ def describe(event: Event, language: Language = EN) -> str:
                 f"{'意外报警：' if zh else 'UNEXPECTED: '}{alarm.rule} {'/' if zh else 'of'} {alarm.device}"
             )
     return f"{event.at_s:6.1f} s  {what.rstrip()}"
+
+
+def not_due(ended_s: float, one: Expectation) -> Noted:
+    """The performance ended before an expectation was due, so that nothing can be said of it."""
+    return Noted(
+        ended_s,
+        f"ended before it was due: {expectation_line(one, EN)}",
+        f"结束时尚未到期：{expectation_line(one, ZH)}",
+    )
 
 
 def change_line(event: Change, language: Language) -> str:
@@ -142,11 +156,11 @@ def change_line(event: Change, language: Language) -> str:
 
 def order_line(event: Ordered, language: Language) -> str:
     """An order and its result."""
-    args = ", ".join(f"{key} {value}" for key, value in event.args.items() if key != "prompt")
-    told = f"{event.command} {args}".strip()
+    told = f"{details.command(event.command, language)} {details.arguments(event.args, language)}".strip()
     if language is ZH:
         result = word(event.result, ZH) if event.result else "未送达，设备不在线"
-        return f"指令 {event.device}：{told}（{result}{'，' + event.detail if event.detail else ''}）"
+        result += f"，{details.answer(event.detail, ZH)}" if event.detail else ""
+        return f"指令 {event.device}：{told}（{result}）"
     result = event.result or "not delivered, the device is not online"
     return f"order     {event.device}: {told} ({result}{', ' + event.detail if event.detail else ''})"
 
@@ -168,27 +182,38 @@ def _about(cause: causes.Cause, language: Language) -> str:
     if not names:
         return ""
     if len(names) <= NAMES_MOST:
-        return ", ".join(names)
-    return f"{cause.who}（{len(names)} 台设备）" if language is ZH else f"{cause.who} ({len(names)} devices)"
+        return details.whose(", ".join(names), language)
+    return (
+        f"{details.whose(cause.who, ZH)}（{len(names)} 台设备）"
+        if language is ZH
+        else f"{cause.who} ({len(names)} devices)"
+    )
 
 
 def _act(act: causes.Act, language: Language) -> str:
     zh = language is ZH
     match act:
         case Happening():
-            given = "".join(f", {key} {_number(value)}" for key, value in act.parameters.items())
+            given = details.parameters(act.verb, act.name, act.parameters, language)
             if zh:
-                return f"{word(act.verb, ZH)} {word(act.name, ZH)}{given}"
+                alone = act.verb == "power" or act.name == "none"
+                return f"{'' if alone else word(act.verb, ZH) + ' '}{word(act.name, ZH)}{given}"
             return f"{act.verb} {act.name}{given}"
         case causes.Setting():
-            return f"{'读数变为' if zh else 'reads'} {_points(act.points)}"
+            return f"{'读数变为' if zh else 'reads'} {details.readings(act.points, language)}"
         case causes.Unsetting():
-            names = ", ".join(act.names) if act.names is not None else ("全部读数" if zh else "all points")
+            names = "全部读数" if zh else "all points"
+            if act.names is not None:
+                names = ("、" if zh else ", ").join(details.point(name, language) for name in act.names)
             return f"{names} {'恢复实测' if zh else 'as measured again'}"
         case causes.Saying():
-            told = _points(act.fields) if act.raw is None else repr(act.raw.decode(errors="replace"))
+            told = (
+                details.readings(act.fields, language)
+                if act.raw is None
+                else repr(act.raw.decode(errors="replace"))
+            )
             channel = act.channel.name.lower()
-            return f"{'发送' if zh else 'says'} {channel} {told}"
+            return f"{'发送' + _CHANNELS[act.channel] if zh else 'says ' + channel} {told}"
         case _:
             return _around(act, language)
 
@@ -197,7 +222,7 @@ def _around(act: causes.Ordering | causes.Handling | causes.Outage | causes.Load
     zh = language is ZH
     match act:
         case causes.Ordering():
-            return f"{'人工指令' if zh else 'a person orders'} {act.command}"
+            return f"{'人工指令' if zh else 'a person orders'} {details.command(act.command, language)}"
         case causes.Handling():
             does = {
                 causes.Person.ACKNOWLEDGE: ("acknowledges", "确认"),
@@ -224,14 +249,6 @@ def _outage(act: causes.Outage, language: Language) -> str:
     return f"{names[0]} {what}{', its sessions are lost' if act.forgets and act.back else ''}"
 
 
-def _points(points: Mapping[str, Scalar | None]) -> str:
-    return ", ".join(f"{key} {'–' if value is None else value}" for key, value in points.items())
-
-
-def _number(value: float) -> str:
-    return "∞" if math.isinf(value) else f"{value:g}"
-
-
 # --- expectations -------------------------------------------------------------------------------------------
 
 
@@ -254,14 +271,13 @@ def _also(one: Expectation) -> str:
 
 
 def _in_chinese(one: Expectation) -> str:
-    what = f"{one.alarm} / {one.device}" if one.device else one.alarm
-    if one.subject is Subject.ORDER:
-        what = f"指令 {what}"
+    name = f"指令 {details.command(one.alarm, ZH)}" if one.subject is Subject.ORDER else one.alarm
+    what = f"{name} / {details.whose(one.device, ZH)}" if one.device else name
     told = word(one.change, ZH)
     if one.forbidden:
         return f"不得出现：{what} {told}"
     if one.subject is Subject.STATE:
-        return f"{what} 在 {write_moment(one.until_s)} 时{told}"
+        return f"{what} 在 {details.moment(one.until_s, ZH)} 时{told}"
     also = []
     if one.count != Bounds(1):
         also.append(f"数量 {one.count}")
@@ -272,5 +288,7 @@ def _in_chinese(one: Expectation) -> str:
     if one.late is not None:
         also.append("迟到" if one.late else "非迟到")
     if one.earliest_s is not None:
-        also.append(f"不早于 {write_moment(one.earliest_s)}")
-    return f"{what} 在 {write_moment(one.until_s)} 前{told}{'（' + '，'.join(also) + '）' if also else ''}"
+        also.append(f"不早于 {details.moment(one.earliest_s, ZH)}")
+    return (
+        f"{what} 在 {details.moment(one.until_s, ZH)} 前{told}{'（' + '，'.join(also) + '）' if also else ''}"
+    )

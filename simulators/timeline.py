@@ -187,6 +187,7 @@ class _Line:
         who = self._cast.who(entry, required=True)
         if who is None:
             self._known(*(key for key in entry.fields), who=True)
+            self._happens_to_some_kind(verb)
             return
         if verb == "power":
             yield from self._power(who)
@@ -204,6 +205,13 @@ class _Line:
         yield 0.0, Happening(verb, name, MappingProxyType(given)), who, False
         if not own and verb == "fault" and (for_s := span(entry, "for")) is not None:
             yield for_s, Happening("fault", "none"), who, False
+
+    def _happens_to_some_kind(self, verb: str) -> None:
+        """Of what kind the devices are is not known; what happens to none is wrong all the same."""
+        known = {name for model in MODELS.values() for name in model.happenings.get(verb, ())}
+        if verb == "fault":
+            known |= {*LINE_FAULTS, "flapping"}
+        self._entry.word(verb, known)
 
     def _parameters(self, verb: str, who: Who) -> Mapping[str, Parameter] | None:
         """The parameters of what happens, which all the devices must have."""
@@ -347,6 +355,7 @@ class _Line:
         who = self._cast.who(entry, required=True)
         kind = None if who is None else self._kind(who, verb)
         if kind is None:
+            entry.word(verb, {name for each in KINDS.values() for name in each.commands})
             return
         name = entry.word(verb, kind.commands.keys())
         below = entry.entry("args")

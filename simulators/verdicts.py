@@ -5,7 +5,7 @@ Every expectation is judged for itself: one change may be what several of them w
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
@@ -140,14 +140,18 @@ class Judge:
         *,
         others_forbidden: bool = False,
         allowed: Sequence[Allowed] = (),
+        unjudged: Collection[str] = (),
     ) -> None:
         self.cases = [Case(one) for one in expect]
         """In the order of the file; what follows from one stands at the end."""
         self.unexpected: list[SeenAlarm] = []
+        self.beside: list[SeenAlarm] = []
+        """Raised by rules that are not judged, or by their many: they meet no expectation and break none."""
         self._due_s = min((one.until_s for one in expect), default=math.inf)
         """When the next of them is decided at the latest: most moments decide nothing."""
         self._others_forbidden = others_forbidden
         self._allowed = allowed
+        self._unjudged = unjudged
         self._board: dict[str, SeenAlarm] = {}
 
     @property
@@ -224,7 +228,14 @@ class Judge:
     # --- one change ---------------------------------------------------------------------------------------
 
     def _judge(self, change: str, alarm: SeenAlarm, at_s: float) -> Iterator[Verdict]:
+        if alarm.rule in self._unjudged:
+            if change == "raised":
+                self.beside.append(alarm)
+            return
         if change in {"raised", "reraised"} and self._others_forbidden and not self._known(alarm):
+            if self.beside and alarm.members is not None:  # a flood, or a fold, of what is not judged
+                self.beside.append(alarm)
+                return
             self.unexpected.append(alarm)
             yield Unexpected(at_s, alarm)
         for case in list(self.cases):
@@ -296,7 +307,9 @@ class Judge:
     def _judge_state(self, case: Case) -> Met | Missed:
         one = case.expectation
         standing = [alarm for alarm in self._board.values() if one.is_about(alarm.rule, alarm.device)]
-        standing = [alarm for alarm in standing if alarm.state != "normal"]
+        standing = [
+            alarm for alarm in standing if alarm.state != "normal" and alarm.rule not in self._unjudged
+        ]
         for alarm in standing:
             if one.change in {"standing", alarm.state} and _differs(one, alarm) is None:
                 case.open, case.passed, case.at_s = False, True, one.until_s

@@ -100,6 +100,10 @@ class Gateway:
             )
         return self.process
 
+    def configure(self, **settings: object) -> None:
+        """Replace keys of the configuration, from the next start on."""
+        self._settings |= settings
+
     def start(self) -> None:
         """Start and wait until both sessions are up."""
         self.launch()

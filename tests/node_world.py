@@ -154,6 +154,7 @@ async def node_world(
     clock: Clock | None = None,
     kept: KeptRules | None = None,
     registry: Path | None = None,
+    embedded: bool = False,
 ) -> AsyncIterator[World]:
     """A running node on the journal in ``folder``: with a broker on real links, without on played ones.
 
@@ -169,7 +170,7 @@ async def node_world(
             unregistered_max=20_000,
         )
         registered: Registry = load_registry(config)
-        who = Identity("c1", "gw-1", TOPICS, commit_ms)
+        who = Identity("c1", "gw-1", TOPICS, commit_ms, embedded_broker=embedded)
         node = Node(who, engine, registered, journal, clock or FastClock(), kept)
         played: dict[Lane, PlayedLink] = {}
         links: dict[Lane, Link] = {}

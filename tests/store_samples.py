@@ -77,6 +77,7 @@ def order(seq: int) -> Order:
         {"seconds": 5},
         time_of(seq),
         time_of(seq) + 60_000,
+        "Wang",
     )
 
 

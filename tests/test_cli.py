@@ -22,12 +22,14 @@ from edge.control import ControlServer, Refused, Request
 from edge.control_client import SOCKET_NAME, _away
 from edge.error_words import message_of, told
 from edge.health import Code
+from edge.mqtt.embedded import EmbeddedBrokerError
 from edge.report_words import CLOUD, LABELS, WORDS
 from edge.shell.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, status_lines
 from edge.store.errors import StoreLocked
 from edge.store.journal import Journal
+from edge.store.lock import DirectoryLock
 from edge.store.records import Batch, Gap, GapReason
-from rules.alarms import Severity, WireAlarm
+from rules.alarms import Severity, WireClosed
 from tests.fake_node import HEALTHY
 from tests.waiting import PATIENCE_S, eventually
 from tests.web_world import Book, alarm, raised
@@ -37,7 +39,7 @@ BAD = Path(__file__).resolve().parent / "bad_configs"
 
 VERBS = [
     ["demo"], ["run"], ["check"], ["alarms"], ["alarms", "list"], ["alarms", "show"], ["alarms", "ack"],
-    ["alarms", "explain"], ["alarms", "close"], ["order"], ["simulate"], ["rules"], ["rules", "check"],
+    ["alarms", "explain"], ["alarms", "close"], ["order"], ["orders"], ["simulate"], ["rules"], ["rules", "check"],
     ["rules", "test"], ["rules", "replay"], ["rules", "apply"], ["status"],
 ]  # fmt: skip
 
@@ -272,16 +274,18 @@ def test_alarms_list_shows_what_stands_worst_first(capsys: pytest.CaptureFixture
 
     asyncio.run(scenario())
     code, out, err = said(capsys, "alarms")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.startswith("anlin: this is how it was at ")
+    place = "Building 3, unit 2, floor 11, room 1102"
     assert out == (
-        f"{high.id}  09-21 22:13:22  high     acked (Wang) ×3  smoke/sm0002  3/2/11/1102  Smoke at sm0002\n"
+        f"{high.id}  09-21 22:13:22  high     acked (Wang) ×3  smoke/sm0002  {place}  Smoke at sm0002\n"
         f"{low.id}  09-21 22:13:21  low      unacked  smoke/sm0001  –  Smoke at sm0001\n"
     )
     code, out, _ = said(capsys, "alarms", "list", "--json")
     assert [one["id"] for one in json.loads(out)] == [high.id, low.id]
     code, out, _ = said(capsys, "alarms", "show", over.id)
     assert code == 0
-    assert re.search(r"^state +normal$", out, re.MULTILINE)
+    assert re.search(r"^state +over$", out, re.MULTILINE)
     assert re.search(r"^place +building: 3, unit: 2, floor: 11, room: 1102$", out, re.MULTILINE)
     code, out, _ = said(capsys, "alarms", "show", over.id, "--json")
     assert json.loads(out) == json.loads(over.wire())
@@ -296,7 +300,56 @@ def test_no_alarm_stands_on_an_empty_board(capsys: pytest.CaptureFixture[str]) -
             pass
 
     asyncio.run(scenario())
-    assert said(capsys, "alarms", "list") == (0, "no alarm stands\n", "")
+    assert said(capsys, "alarms", "list")[:2] == (0, "no alarm stands\n")
+
+
+@pytest.mark.parametrize(
+    ("language", "dead", "deaf"),
+    [
+        (
+            "en",
+            "not now: no gateway runs on",
+            "does not hear its devices: no connection to the broker (bulk)",
+        ),
+        ("zh", "data/node.sock 上没有运行网关", "收不到设备的数据：未连接的会话：bulk"),
+    ],
+)
+def test_a_board_that_is_not_of_now_says_so_beside_it(
+    language: str, dead: str, deaf: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANLIN_LANGUAGE", language)
+
+    async def scenario() -> None:
+        async with Book(Path("data")) as book:
+            await book.commit(raised(alarm(1)))
+
+    asyncio.run(scenario())
+    code, out, err = said(capsys, "alarms", "list", "--json")
+    assert (code, [one["id"] for one in json.loads(out)]) == (0, [alarm(1).id])
+    assert dead in err
+    assert "1970" not in err
+    away = {"code": "broker_away", "message": "no connection to the broker (bulk)", "remedy": "do this"}
+    _, out, err, _ = ask(
+        capsys, {**HEALTHY, "status": "failed", "reasons": [away]}, "alarms", "list", "--json"
+    )
+    assert deaf in err
+    _, again, err, _ = ask(capsys, HEALTHY, "alarms", "list", "--json")
+    assert (again, err) == (out, "")
+
+
+def test_a_second_gateway_is_told_of_the_first_and_not_of_its_port(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANLIN_LANGUAGE", "zh")
+    with socket.socket() as taken, DirectoryLock(Path("data")):
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        Path("anlin.yaml").write_text(
+            f"mqtt: {{embedded: true, port: {taken.getsockname()[1]}}}\n", encoding="utf-8"
+        )
+        code, _, err = said(capsys, "run")
+    assert code == 2
+    assert f"/data 正被进程 {os.getpid()} 使用" in err
 
 
 @pytest.mark.parametrize("argv", [["alarms"], ["alarms", "ack", "X", "--by=W", "--comment=c"], ["status"]])
@@ -314,7 +367,7 @@ def ask(capsys: pytest.CaptureFixture[str], status: dict[str, Any], *argv: str) 
 
     async def answer(request: Request, line: bytes) -> object:
         asked.append(json.loads(line))
-        if request.op == "status":
+        if request.op in ("status", "health"):
             return status
         if asked[-1]["alarm_id"] != alarm(1).id:
             raise Refused("not_found", "no such alarm stands")
@@ -468,11 +521,12 @@ def test_status_names_what_stands_who_is_silent_and_what_to_do() -> None:
         {"health": health, "standing": [json.loads(alarm(1).wire())], "silent": ["c1/smoke/sm0007"]},
         StatusReport,
     )
+    place = "Building 3, unit 2, floor 11, room 1102"
     assert list(status_lines(report, "en", "Asia/Shanghai")) == [
         "c1/gw-1: degraded, up 2 d, 3 devices (2 online, 1 offline, 1 unregistered)",
         "  cloud_away: refused; wait",
         "standing: 1",
-        f"  {alarm(1).id}  09-21 22:13:21  critical unacked  smoke/sm0001  3/2/11/1102  Smoke at sm0001",
+        f"  {alarm(1).id}  09-21 22:13:21  critical unacked  smoke/sm0001  {place}  Smoke at sm0001",
         "silent: 1",
         "  c1/smoke/sm0007",
         "cloud: waiting, rows behind: readings 5; refused",
@@ -509,7 +563,8 @@ def test_alarms_are_listed_and_shown_in_chinese_on_the_communitys_clock(
     asyncio.run(scenario())
     _, out, _ = said(capsys, "alarms")
     assert (
-        out == f"{one.id}  09-21 22:13:22  重要 已确认 (Wang)  smoke/sm0002  3/2/11/1102  烟感 sm0002 报警\n"
+        out == f"{one.id}  09-21 22:13:22  重要 已确认 (Wang)  smoke/sm0002  "
+        "3号楼 2单元 11层 1102室  烟感 sm0002 报警\n"
     )
     _, out, _ = said(capsys, "alarms", "show", one.id)
     shown = dict(line.split(None, 1) for line in out.splitlines())
@@ -538,11 +593,22 @@ def test_status_is_in_chinese_and_every_reason_has_its_words() -> None:
     assert lines[0] == "c1/gw-1：部分功能异常，已运行 2 天，3 台设备（在线 2，离线 1，未登记 1）"
     assert len(set(lines[1 : 1 + len(Code)])) == len(Code)
     assert message_of("no connection to the broker (bulk)", "zh") == "未连接的会话：bulk"
+    assert (
+        message_of(
+            "rules on disk differ: new a, new and 3 more, changed c, removed d; apply with `anlin rules apply`",
+            "zh",
+        )
+        == "新增 a, new 等，另有 3 条；修改 c；删除 d；用 `anlin rules apply` 启用"
+    )
+    faulty = "rules on disk are faulty and not in force: my.yaml: bad"
+    assert message_of(f"{faulty} (and 2 more: `anlin rules check` lists all)", "zh") == (
+        "磁盘上的规则有错误，未启用：my.yaml: bad（另有 2 处）"
+    )
     assert "do this" not in "\n".join(lines)
     assert "当前告警：1" in lines
     assert lines[-1] == "云端：需要人工处理，待转发：读数 5 条"
     assert WORDS["en"].keys() == WORDS["zh"].keys()
-    assert LABELS.keys() == set(WireAlarm.__struct_fields__)
+    assert LABELS.keys() == set(WireClosed.__struct_fields__)
     assert {*State} <= CLOUD.keys()
 
 
@@ -556,7 +622,13 @@ def test_status_is_in_chinese_and_every_reason_has_its_words() -> None:
         "alarm X is still active: its condition must end first (acknowledge it meanwhile)",
         "hold_door would be unsafe now: fire_recall is unknown",
         "restore_power would be unsafe now: charger-cut stands, for which cut_power was ordered",
-        "no device c1/smoke/x", "elevator obeys hold_door, release_door, not open_door",
+        "no device c1/smoke/x", "no device c1/smoke/x; did you mean smoke/y?", "there is no kind x",
+        "there is no kind smok; did you mean smoke?", "p01: say KIND/DEVICE, e.g. charger/shed1-p01",
+        "prompt needs text: say --arg text=…", "no order X in the journal: see `anlin orders`",
+        "charger obeys cut_power, restore_power, not cut_powr; did you mean cut_power?",
+        EmbeddedBrokerError("the embedded broker cannot listen on 127.0.0.1:1883 (x):"
+                            " end what uses the port, or choose another mqtt.port"),
+        "elevator obeys hold_door, release_door, not open_door",
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_told_in_chinese(error: object) -> None:

@@ -50,9 +50,9 @@ def test_the_memory_is_bounded_in_number_and_time() -> None:
     recent = RecentMessages(limit=10)
     for number in range(1_000):
         recent.is_repeat(f"m{number}", A, number)
-    assert len(recent._seen) == 10  # noqa: SLF001 - its size is the promise
+    assert len(recent.held()) == 10
     recent.is_repeat("late", A, WINDOW_MS * 3)
-    assert len(recent._seen) == 1  # noqa: SLF001
+    assert len(recent.held()) == 1
 
 
 # --- what a message is known by -------------------------------------------------------------------------------
@@ -96,7 +96,20 @@ def test_a_status_is_what_is_so_now_however_often_it_is_said() -> None:
     assert name(channel="status", state="online", ts=SAID) is None
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 120_000)), max_size=60))
+@pytest.mark.parametrize("said", [f"@{SAID}", f"@0{SAID}", "@", "", "m1", "@١"])
+def test_what_is_remembered_is_told_as_it_was_named(said: str) -> None:
+    recent = RecentMessages()
+    recent.is_repeat(said, A, SAID)
+    recent.shift(7)
+    assert recent.held() == [(said, A, SAID + 7)]
+    assert recent.is_repeat(said, A, SAID + WINDOW_MS + 7)
+    assert not recent.is_repeat(said, B, SAID)
+
+
+NAMED = st.sampled_from(["a", "b", f"@{SAID}", f"@{SAID + 1}"])
+
+
+@given(st.lists(st.tuples(NAMED, st.integers(0, 120_000)), max_size=60))
 def test_repeats_agree_with_a_naive_memory(steps: list[tuple[str, int]]) -> None:
     recent, naive, now = RecentMessages(), dict[str, int](), 0
     for message_id, gap in steps:

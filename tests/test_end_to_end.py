@@ -195,10 +195,14 @@ def test_a_press_counts_again_and_only_a_person_ends_it(world: World) -> None:
         assert watch.wait_for("bt1", version=4)["cancelled_at"] is not None
         assert alarm["id"] in gateway.board()
         gateway.ask("ack", alarm_id=alarm["id"], by="Li", comment="")
-        done = gateway.anlin("alarms", "close", alarm["id"], "--by", "Li", "--comment", "visited")
+        done = gateway.anlin("alarms", "close", alarm["id"], "--by", "Zhao", "--comment", "visited")
         assert done.returncode == 0, done.stderr
         watch.wait_for_end(alarm["id"])
-        assert watch.of("bt1")[-1]["state"] == "normal"
+        last = watch.of("bt1")[-1]
+        assert (last["state"], last["acked_by"]) == ("normal", "Li")
+        assert (last["closed_by"], last["close_comment"]) == ("Zhao", "visited")
+        told = gateway.anlin("alarms", "explain", alarm["id"]).stdout
+        assert "Zhao" in told
 
 
 def test_a_hot_port_is_switched_off_by_an_order_and_answers(world: World) -> None:

@@ -2,25 +2,30 @@
 
 import asyncio
 import json
+import re
+import shlex
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading, Scalar
 from edge.cli import main
 from edge.explaining import _WORDS, explain, view_of
+from edge.shell.reports import AlarmLine, alarm_lines, detail_lines
 from edge.store import codec
 from edge.web.models import ExplanationModel
 from rules import wording
-from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Transition
+from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Superseded, Transition
+from rules.decisions import Acknowledge, Close
 from rules.engine import Engine
 from rules.explanation import Sway
 from rules.files import parse
 from rules.hours import Calendar
-from rules.wording import SEVERITIES, STATES
+from rules.wording import SEVERITIES, STATES, SUPERSEDED
 from tests.web_world import START_MS, Book, alarm, raised, web
 
 PORT = Address("c1/charger/p1")
@@ -101,7 +106,7 @@ def test_an_explanation_tells_what_was_seen_which_limit_since_when_and_what_ends
         "So since 2026-09-21 22:13:24 by the device's clock.",
         "Severity rose to high at 2026-09-21 22:15:35, because it went on.",
         "It ends when this has held for 1m: power < 2000",
-        f"Somebody must acknowledge it: anlin alarms ack {one.id}",
+        f"Somebody must acknowledge it: anlin alarms ack {one.id} --by NAME --comment TEXT",
     ]
 
 
@@ -168,10 +173,103 @@ def test_what_happened_since_is_told_and_an_end_is_an_end() -> None:
     assert told[-1] == "It has left the board."
 
 
+def closing(*, acked: bool) -> Alarm:
+    """What an engine makes of a press that Wang acknowledges, or nobody, and Zhao closes."""
+    rules = parse([("rules.yaml", parse_yaml(RULES, "rules.yaml"))], calendar=Calendar(ZoneInfo("UTC")))
+    engine = Engine(rules, site="c1", node="gw-1")
+    state = engine.new_state()
+    press = Reading(Channel.EVENT, Address("c1/button/b2"), {"action": "emergency"}, START_MS, START_MS)
+    (raised_,) = engine.step(state, press, START_MS).changes
+    if acked:
+        given = Acknowledge(raised_.alarm.id, "Wang", "called back", START_MS + 1_000)
+        engine.step(state, given, START_MS + 1_000)
+    done = engine.step(
+        state, Close(raised_.alarm.id, "Zhao", "was there", START_MS + 2_000), START_MS + 2_000
+    )
+    return done.changes[-1].alarm
+
+
+def test_who_closed_an_alarm_is_kept_beside_who_acknowledged_it() -> None:
+    one = closing(acked=True)
+    assert (one.acked_by, one.comment, one.closed_by, one.close_comment) == (
+        "Wang", "called back", "Zhao", "was there",
+    )  # fmt: skip
+    told = list(explain(one, "zh", "UTC"))
+    assert "Wang 于 2026-09-21 14:13:21 确认：called back" in told
+    assert "Zhao 于 2026-09-21 14:13:22 关闭：was there" in told
+    assert "状态 已关闭" in told[1]
+    assert "解除" not in "".join(told)
+    wire = json.loads(one.wire())
+    assert (wire["closed_at"], wire["closed_by"]) == ("2026-09-21T14:13:22.000Z", "Zhao")
+    shown = "\n".join(detail_lines(wire, "zh", "UTC"))
+    assert re.search(r"^状态 +已关闭$", shown, re.MULTILINE)
+    assert re.search(r"^关闭人 +Zhao$", shown, re.MULTILINE)
+    assert "恢复" not in shown
+    assert codec.decode_alarm(codec.encode_alarm(one)) == one
+
+
+def test_an_alarm_that_is_closed_without_an_acknowledgement_is_not_acknowledged() -> None:
+    one = closing(acked=False)
+    assert (one.acked_at, one.acked_by, one.comment) == (None, None, None)
+    assert not any("cknowledged" in line for line in explain(one, "en", "UTC"))
+    for each in (one, replace(one, members=("a", "b")), replace(one, why=None)):
+        assert "Closed 2026-09-21 14:13:22 by Zhao: was there" in list(explain(each, "en", "UTC"))
+    assert not any("cknowledged" in line for line in detail_lines(json.loads(one.wire()), "en", "UTC"))
+
+
+def test_only_a_closed_alarm_tells_of_closing_on_the_wire() -> None:
+    assert not {"closed_at", "closed_by", "close_comment"} & json.loads(last("press").wire()).keys()
+
+
+@pytest.mark.parametrize(("how", "says"), [("changed", "has been changed"), ("removed", "has been removed")])
+def test_an_alarm_whose_rule_is_another_says_so_and_promises_no_end_but_a_person(how: str, says: str) -> None:
+    told = list(explain(replace(last("overload"), superseded=Superseded(how), closable=True), "en", "UTC"))
+    assert any(line.startswith(f"Its rule {says} since") for line in told)
+    assert not any(line.startswith("It ends") for line in told)
+    assert any("only a person can close it" in line for line in told)
+    wire = replace(last("overload"), superseded=Superseded(how)).wire()
+    line = next(alarm_lines([msgspec.json.decode(wire, type=AlarmLine)], "zh", "UTC"))
+    assert line.endswith(f"[{SUPERSEDED['zh'][how]}]")
+
+
+def test_what_rules_find_when_they_come_into_force_is_not_told_as_of_the_devices_clock() -> None:
+    calm = RULES.replace("for: 10s", "for: 1s").replace("voltage * 10", "voltage * 20")
+    before, after = (
+        parse([("rules.yaml", parse_yaml(text, "rules.yaml"))], calendar=Calendar(ZoneInfo("UTC")))
+        for text in (calm, RULES.replace("for: 10s", "for: 1s"))
+    )
+    state = Engine(before, site="c1", node="gw-1").new_state()
+    values: dict[str, Scalar] = {"voltage": 230.0, "status": "Charging", "power": 2500.5}
+    heard = Reading(Channel.TELEMETRY, PORT, values, START_MS - 1_000, START_MS)
+    old, engine = Engine(before, site="c1", node="gw-1"), Engine(after, site="c1", node="gw-1")
+    assert not old.step(state, heard, START_MS).changes
+    engine.succeed(state, before, START_MS + 60_000)
+    (change,) = engine.tick(state, START_MS + 61_000).changes
+    told = list(explain(change.alarm, "en", "UTC"))
+    assert "  power    2500.5, told 2026-09-21 14:13:19" in told
+    assert any(line.startswith("The gateway found it to be so at 2026-09-21 14:14:20") for line in told)
+    assert not any("device's clock" in line for line in told)
+    right = change.alarm.why.corrected(lambda moment: moment + 5, own=True) if change.alarm.why else None
+    assert right is not None
+    assert right.since == START_MS + 60_005
+
+
+def test_the_commands_of_an_explanation_can_be_run_as_they_are_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = "\n".join(explain(last("press"), "en", "UTC", Path("the site/anlin.yaml")))
+    asked = " --by NAME --comment TEXT --config 'the site/anlin.yaml'"
+    for verb in ("ack", "close"):
+        assert f"anlin alarms {verb} {last('press').id}{asked}" in told
+        argv = shlex.split(f"alarms {verb} {last('press').id}{asked}")
+        assert main(argv) == 2
+        assert "the site/anlin.yaml" in capsys.readouterr().err  # only the file is missing
+
+
 def test_an_alarm_stored_before_there_were_reasons_is_read_and_says_so() -> None:
     before = alarm(1)
     known = msgspec.structs.asdict(before)
-    for name in ("why", "superseded"):
+    for name in ("why", "superseded", "closed_at", "closed_by", "close_comment"):
         del known[name]
     old = codec.decode_alarm(codec._sealed(msgspec.msgpack.encode(known)))  # noqa: SLF001 - as a row was written
     assert old == before

@@ -266,3 +266,29 @@ def test_silence_does_not_count_while_nobody_listened(tmp_path: Path) -> None:
             assert min(silence) >= since
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("embedded", "believed"), [(True, None), (False, True)])
+def test_who_was_online_is_forgotten_with_a_broker_that_keeps_nothing(
+    embedded: bool, believed: bool | None, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        async with node_world(tmp_path, embedded=embedded) as world:
+            world.connect()
+            world.say("charger/p1/telemetry", b'{"power": 5}', 1)
+            world.say("charger/p1/status", b"online", 2)
+            await until(lambda: any(device.online for device in world.node.intake.state.devices.values()))
+            await world.node.saved()
+        for _ in range(2):  # also where what was forgotten is replayed
+            async with node_world(tmp_path, embedded=embedded) as world:
+                known = world.node.intake.state.devices[P1]
+                assert known.online is believed
+                assert known.points["power"] == 5
+                await world.node.saved()
+        async with node_world(tmp_path, embedded=embedded) as world:
+            world.connect()
+            world.say("charger/p1/status", b"online", 3)
+            state = world.node.intake.state
+            await until(lambda: state.devices[P1].online is True)
+
+    asyncio.run(story())

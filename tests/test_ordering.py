@@ -52,8 +52,8 @@ def ordered(world: World, address: str) -> list[str]:
     ]
 
 
-async def order(*argv: str) -> int:
-    return await asyncio.to_thread(main, ["order", *argv, "--by", "Wang"])
+async def order(*argv: str, wait: str = "0") -> int:
+    return await asyncio.to_thread(main, ["order", *argv, "--by", "Wang", "--wait", wait])
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_a_released_door_is_ordered_once_and_kept_with_the_alarm(
             seen = {"type": "new", "track": "a", "label": "ebike", "score": 0.9}
             world.say("elevator/l1/event", json.dumps(seen).encode(), 2)
             await until(lambda: ordered(world, "elevator/l1"))
-            assert await order("elevator/l1", "release_door") == 0
+            assert await order("elevator/l1", "release_door", wait="0.5") == 0
             await until(lambda: len(ordered(world, "elevator/l1")) > 1)
             assert ordered(world, "elevator/l1") == ["hold_door", "release_door"]
             [alarm] = world.node.board.values()
@@ -130,3 +130,121 @@ def test_every_command_of_every_kind_can_be_ordered() -> None:
             told = dict.fromkeys(command.args, "5")
             given = command_of(kind.name, name, told)
             assert {key: type(value) for key, value in given.items()} == dict(command.args)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "en"),
+    [
+        ("done", 0, "done (ok)"),
+        ("rejected", 1, "rejected by the device (ok)"),
+        ("failed", 1, "failed at the device (ok)"),
+    ],
+)
+def test_an_order_says_what_the_device_answered(
+    status: str, code: int, en: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as world:
+            world.say("charger/p1/telemetry", b'{"power": 5}', 1)
+            await until(lambda: "c1/charger/p1" in world.node.intake.state.devices)
+            given = asyncio.create_task(order("charger/p1", "cut_power", wait="20"))
+            await until(lambda: ordered(world, "charger/p1"))
+            [sent] = [
+                body for topic, body in world.played[Lane.SAFETY].published if topic.endswith("/command")
+            ]
+            result = {"command_id": json.loads(sent)["id"], "status": status, "detail": "ok"}
+            world.say("charger/p1/command/result", json.dumps(result).encode(), 2)
+            assert await given == code
+
+    asyncio.run(story())
+    out, err = capsys.readouterr()
+    assert en in out
+    assert err == ""
+    assert main(["orders"]) == 0
+    listed = capsys.readouterr().out
+    assert f"charger/p1 cut_power  by Wang  {en}" in listed
+    assert main(["orders", "--json", listed.split()[0]]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["status"], told["by"], told["detail"], told["alarm_id"]) == (status, "Wang", "ok", None)
+    assert main(["orders", "X"]) == 1
+    assert capsys.readouterr().err == "anlin: no order X in the journal: see `anlin orders`\n"
+
+
+@pytest.mark.parametrize(
+    ("language", "offline", "unheard", "later"),
+    [
+        (
+            "en",
+            "charger/p1 is offline",
+            "siren/s1 was never heard",
+            "sent, no answer yet; later: `anlin orders",
+        ),
+        ("zh", "charger/p1 离线", "从未收到 siren/s1 的数据", "已发出，设备尚未答复；稍后用 `anlin orders"),
+    ],
+)
+def test_who_will_hardly_hear_an_order_is_named(
+    language: str,
+    offline: str,
+    unheard: str,
+    later: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ANLIN_LANGUAGE", language)
+
+    async def story() -> None:
+        async with serving(tmp_path) as world:
+            world.say("charger/p1/telemetry", b'{"power": 5}', 1)
+            world.say("charger/p1/status", b"offline", 2)
+            world.say("siren/s1/status", b"online", 3, retain=True)
+            await until(lambda: "c1/siren/s1" in world.node.intake.state.devices)
+            assert await order("charger/p1", "cut_power", wait="0.5") == 0
+            assert await order("siren/s1", "sound", wait="0.5") == 0
+
+    asyncio.run(story())
+    out, err = capsys.readouterr()
+    assert offline in err
+    assert unheard in err
+    assert out.count(later) == 2
+
+
+def test_an_order_that_the_broker_has_not_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as world:
+            world.say("charger/p1/telemetry", b'{"power": 5}', 1)
+            await until(lambda: "c1/charger/p1" in world.node.intake.state.devices)
+            world.played[Lane.SAFETY].up = False
+            assert await order("charger/p1", "cut_power") == 1
+
+    asyncio.run(story())
+    assert "not sent yet; later: `anlin orders" in capsys.readouterr().out
+
+
+def test_a_mistyped_order_is_told_what_was_probably_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as world:
+            world.say("charger/shed2-p01/telemetry", b'{"power": 5}', 1)
+            world.say("button/b1/telemetry", b'{"battery": 50}', 2)
+            await until(lambda: "c1/button/b1" in world.node.intake.state.devices)
+            for argv in MISTYPED:
+                assert await order(*argv) == 1
+
+    asyncio.run(story())
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"anlin: {line}" for line in MISTYPED.values()]
+
+
+MISTYPED = {
+    ("shed2-p01", "cut_power"): "shed2-p01: say KIND/DEVICE, e.g. charger/shed1-p01",
+    ("chargr/shed2-p01", "cut_power"): "there is no kind chargr; did you mean charger?",
+    ("charger/shed2-p1", "cut_power"): "no device c1/charger/shed2-p1; did you mean charger/shed2-p01?",
+    ("charger/shed2-p01", "cut_powr"): (
+        "charger obeys cut_power, restore_power, not cut_powr; did you mean cut_power?"
+    ),
+    ("button/b1", "prompt"): "prompt needs text: say --arg text=…",
+}

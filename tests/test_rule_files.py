@@ -341,7 +341,10 @@ def test_a_fault_in_the_whole_file_is_told(document: Tree, path: str, reason: st
 def test_an_id_is_unique_over_all_files() -> None:
     (fault,) = faults(RULE, PRESS, RULE)
     assert (fault.file, fault.path) == ("2.yaml", "rules[0] (hot).id")
-    assert fault.reason == "is taken by a rule in 0.yaml; an id is unique over all files"
+    assert fault.reason == (
+        "is taken by a rule in 0.yaml; an id is unique over all files: mend the rule there, or give this one"
+        " another id (`anlin rules replay --rules NEW --compare OLD` tries two versions of a file)"
+    )
     (fault,) = faults(RULE + RULE.removeprefix("\nrules:\n"))
     assert (fault.path, "above" in fault.reason) == ("rules[1] (hot).id", True)
 
@@ -355,6 +358,32 @@ def test_all_faults_of_all_files_are_found_in_one_go() -> None:
         ("1.yaml", "rules[0] (press).latch"),
         ("1.yaml", "rules[0] (press).for"),
         ("2.yaml", "rules"),
+    ]
+
+
+def test_all_faults_of_one_rule_are_told_in_one_round() -> None:
+    told = faults("""
+rules:
+  - id: a
+    kind: smoke
+    severity: hgih
+    for: 5 s
+    let: {hot: temprature > 3}
+    when: smok and battery > 3
+    clear: hot
+    text: {en: "{devce}"}
+  - {id: b, kind: smok, severity: high, when: smoke, escalate: {after: x, severity: critical}, text: {en: b}}
+""")
+    assert [fault.path.split(" ", 1)[1] for fault in told] == [
+        "(a).severity",
+        "(a).for",
+        "(a).let.hot",
+        "(a).when",
+        "(a).text.zh",
+        "(a).text.en",
+        "(b).kind",
+        "(b).escalate.after",
+        "(b).text.zh",
     ]
 
 

@@ -1,6 +1,7 @@
 """`anlin rules apply`: what the node runs changes whole and only when a person says so, whatever dies meanwhile."""
 
 import asyncio
+import json
 import os
 import pty
 import random
@@ -461,3 +462,53 @@ def test_applying_needs_a_gateway_that_runs(
     assert (
         f"no gateway runs on {tmp_path}/data/node.sock: start it with `anlin run`" in capsys.readouterr().err
     )
+
+
+def test_after_the_list_of_the_configuration_was_applied_the_gateway_watches_that_list(
+    tmp_path: Path, broker: Mosquitto, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = write(tmp_path, "mine.yaml", warm(190).replace("99", "195"))
+    configuration = tmp_path / "gw" / "anlin.yaml"
+
+    def listing(*files: Path) -> None:
+        settings = json.loads(configuration.read_text("utf-8"))
+        configuration.write_text(json.dumps(settings | {"rules": [str(file) for file in files]}))
+
+    with Gateway(tmp_path / "gw", broker.port, rules=[], language="zh") as gateway:
+        typed, shipped = Typed(gateway, capsys), in_force(gateway)
+
+        listing(mine)
+        code, out, _ = typed.apply("--yes")
+        assert code == 0
+        assert out.startswith("新增：warm\n1 条规则的 1 个示例全部通过\n")
+        assert "“新规则”与“正在运行的规则”的差别：" in out
+        assert "\n已启用；规则：" in out
+        added = in_force(gateway)
+        assert added != shipped
+        assert "rules_differ" not in gateway.reasons()
+
+        listing()
+        code, out, _ = typed.apply("--yes")
+        assert code == 0
+        assert out.startswith("删除：warm\n没有需要运行的示例\n")
+        assert in_force(gateway) == shipped
+        assert "rules_differ" not in gateway.reasons()
+
+        assert "mine.yaml 不在配置的 `rules:` 中" in typed.apply(str(mine), "--yes")[1]
+        listing(mine)  # as it was told to
+        assert typed.apply("--yes")[1].startswith("没有可启用的变化：这些规则正在运行\n")
+        listing()
+        assert typed.apply("--yes")[1].startswith("删除：warm\n")
+        assert in_force(gateway) == shipped
+
+        gateway.terminate()
+        gateway.configure(rules=[str(mine)])
+        gateway.start()
+        assert in_force(gateway) == shipped
+        eventually(lambda: "rules_differ" in gateway.reasons())
+        _, status, _ = typed("status")
+        assert (
+            f"磁盘上的规则与运行的不同（rules_differ）：新增 warm；用 `anlin rules apply {mine}` 启用。"
+            in status
+        )
+        assert status.count("rules apply") == 1

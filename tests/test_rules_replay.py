@@ -293,7 +293,7 @@ def test_replay_speaks_chinese_and_json(here: Path, capsys: pytest.CaptureFixtur
     (here / "anlin.yaml").write_text("timezone: UTC\n", encoding="utf-8")
     _, out, _ = said(capsys, "rules", "replay", "--rules", "old.yaml", "--compare", "new.yaml", *WHEN)
     assert "warm：触发 510 次，恢复 490 次" in out
-    assert "old.yaml 与 new.yaml 的差别" in out
+    assert "old.yaml”与“new.yaml”的差别" in out
     _, out, _ = said(
         capsys, "rules", "replay", "--rules", "old.yaml", "--compare", "new.yaml", *WHEN, "--json"
     )

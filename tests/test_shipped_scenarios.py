@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from devices.documents import parse_yaml
 from rules.definitions import RuleSet
 from rules.files import parse
+from simulators.named_rules import unknown_rules
 from simulators.performance import Performance
 from simulators.rehearsal import rehearse
 from simulators.scenario import SHIPPED, find_scenario, load_scenario, parse_scenario
@@ -52,6 +53,11 @@ def test_there_are_at_least_twenty_and_those_that_the_issue_names() -> None:
     shipped = {path.stem for path in SHIPPED.glob("*.yaml")}
     assert len(shipped) >= 20
     assert shipped >= NAMED_BY_THE_ISSUE
+
+
+def test_every_rule_that_a_shipped_story_names_is_there() -> None:
+    stories = [load_scenario(path) for path in SHIPPED.glob("*.yaml")]
+    assert not [fault for story in stories for fault in unknown_rules(story.named_rules, rules())]
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)

@@ -109,6 +109,28 @@ def test_all_faults_of_a_file_are_told_at_once() -> None:
     assert len(faults(HEAD + "colour: 1\nrate: -1\ntimeline:\n - {at: x, device: y, fault: z}")) >= 4
 
 
+def test_a_device_that_is_wrong_hides_no_other_fault_and_is_not_called_unknown() -> None:
+    told = faults(
+        "name: x\ndevices:\n - {kind: smoek, id: s1}\n - {kind: smoke, id: s2}\n"
+        "timeline:\n - {at: 1s, as: fire, device: s1, fault: batery}\n - {at: 1s, device: s3, action: tset}\n"
+        "expect:\n - {alarm: a, device: s1, after: fire, within: 3s}\n - {alarm: b, room: 9, within: 3s}\n"
+    )
+    assert [fault.split(": ")[1] for fault in told] == [
+        "devices[0].kind",
+        "timeline[0].fault",
+        "timeline[1].device",
+        "timeline[1].action",
+    ]
+    assert "did you mean 'battery'?" in told[1]
+
+
+@pytest.mark.parametrize("entry", ["{kind: siren, id: a1, count: x}", "{kind: siren}", "siren"])
+def test_where_not_all_names_of_devices_can_be_read_none_is_called_unknown(entry: str) -> None:
+    told = faults(f"name: x\ndevices:\n - {entry}\ntimeline:\n - {{at: 1s, device: a2, fault: brken}}\n")
+    assert not any("is not among the devices" in fault for fault in told)
+    assert "did you mean 'broken'?" in told[-1]
+
+
 def test_an_unknown_scenario_names_those_that_are_shipped() -> None:
     with pytest.raises(ConfigurationError, match=r"demo, .*quiet.*did you mean 'demo'"):
         find_scenario("demmo")

@@ -8,11 +8,13 @@ import psutil
 import pytest
 from pydantic import TypeAdapter
 
+from devices.readings import address_of
 from edge.store.journal import Journal
-from edge.store.records import Batch, Gap, GapReason
-from edge.web.models import AlarmModel, DeviceModel, GapModel, HealthModel, Page, ProblemModel
+from edge.store.records import Batch, Gap, GapReason, OrderResult, OrderStatus
+from edge.web.models import AlarmModel, DeviceModel, GapModel, HealthModel, OrderModel, Page, ProblemModel
 from edge.web.settings import SettingsError, WebSettings
-from rules.alarms import Severity, Transition, WireAlarm
+from rules.alarms import Severity, Transition, WireClosed
+from rules.decisions import Order
 from tests.fake_node import FakeNode
 from tests.waiting import PATIENCE_S
 from tests.web_world import ROOT, START_MS, Book, alarm, changed, raised, web
@@ -253,6 +255,8 @@ def test_openapi_tells_every_endpoint_and_the_shapes(tmp_path: Path) -> None:
                 "/api/v1/alarms/{alarm_id}",
                 "/api/v1/alarms/{alarm_id}/explanation",
                 "/api/v1/gaps",
+                "/api/v1/orders",
+                "/api/v1/orders/{order_id}",
                 "/api/v1/devices",
                 "/api/v1/devices/{kind}/{device}",
                 "/api/v1/devices/{kind}/{device}/history",
@@ -262,7 +266,7 @@ def test_openapi_tells_every_endpoint_and_the_shapes(tmp_path: Path) -> None:
             assert {"AlarmModel", "DeviceModel", "ExplanationModel", "HealthModel", "ProblemModel"} <= set(
                 shapes
             )
-            assert tuple(shapes["AlarmModel"]["properties"]) == WireAlarm.__struct_fields__
+            assert tuple(shapes["AlarmModel"]["properties"]) == WireClosed.__struct_fields__
 
     asyncio.run(story())
 
@@ -347,3 +351,48 @@ async def outcome(settings: WebSettings) -> tuple[int | None, str]:
     assert process.stdin is not None
     process.stdin.close()
     return code, told
+
+
+def test_orders_are_told_with_who_gave_them_and_what_became_of_them(tmp_path: Path) -> None:
+    def order(number: int, **facts: str) -> Order:
+        given = {"alarm_id": "", **facts}
+        return Order(
+            id=f"0{number}", address=address_of("c1", "charger", "p1"), command="cut_power", args={},
+            issued_at=START_MS, expires_at=START_MS + 60_000, **given,
+        )  # fmt: skip
+
+    async def story() -> None:
+        async with Journal(tmp_path, max_bytes=10**9, forwarding=False) as journal, web(tmp_path) as board:
+            given = [order(1, by="Wang"), order(2, alarm_id="A1"), order(3, by="李")]
+            done = OrderResult("01", OrderStatus.DONE, "cut", START_MS + 5)
+            await journal.commit(Batch(1, now=START_MS, orders=given))
+            await journal.commit(Batch(2, now=START_MS, order_results=[done]))
+            first = await board.get("/api/v1/orders?limit=2")
+            page = TypeAdapter(Page[OrderModel]).validate_json(first.body)
+            assert [(one.id, one.by, one.alarm_id) for one in page.items] == [
+                ("03", "李", None),
+                ("02", None, "A1"),
+            ]
+            rest = (await board.get(f"/api/v1/orders?after={page.next}")).json
+            assert rest["next"] is None
+            assert [(one["status"], one["detail"], one["by"]) for one in rest["items"]] == [
+                ("done", "cut", "Wang")
+            ]
+            assert (await board.get("/api/v1/orders/01")).json == rest["items"][0]
+            missing = await board.get("/api/v1/orders/09")
+            assert missing.status == 404
+            assert "GET /api/v1/orders lists them" in missing.json["detail"]
+
+    asyncio.run(story())
+
+
+def test_a_kind_that_there_is_not_is_no_empty_list(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Book(tmp_path), FakeNode(tmp_path), web(tmp_path) as board:
+            answer = await board.get("/api/v1/devices?kind=smok")
+            assert answer.status == 422
+            assert "did you mean 'smoke'?" in answer.json["detail"]
+            missing = await board.get("/api/v1/alarms/XYZ")
+            assert missing.json["detail"] == "there is no alarm XYZ: GET /api/v1/alarms lists what stands"
+
+    asyncio.run(story())

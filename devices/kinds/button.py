@@ -30,7 +30,7 @@ BUTTON = Kind(
     "button",
     ButtonTelemetry,
     event=ButtonEvent,
-    commands={"confirm": Command(), "prompt": Command(args={"text": str})},
+    commands={"confirm": Command(), "prompt": Command(args={"text": str}, required=("text",))},
     activity=Activity("activity", "worn", events=frozenset({"action"})),
     derived={"inactive_for": "inactive_for()", "usual_gap": "usual_gap()"},
     private=frozenset({"activity", "worn"}),

@@ -14,6 +14,8 @@ class Command:
     args: Mapping[str, type] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
     """Largest value of a numeric argument."""
+    required: tuple[str, ...] = ()
+    """Arguments without which a person's order of it means nothing."""
     only_if_false: str | None = None
     """A point that must be known to be false, or the order is not given."""
     automatic: bool = True

@@ -10,7 +10,7 @@ from devices.kinds.traits import Kind, Limited
 
 
 class SmokeTelemetry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A smoke sensor; one vocabulary over Matter, Zigbee2MQTT, Tuya and GB/T 26875.3 (domain.md A3)."""
+    """A smoke sensor; one vocabulary over Matter, Zigbee2MQTT, Tuya and GB/T 26875.3 (docs/figures.md, A3)."""
 
     smoke: bool | UnsetType = UNSET
     density: Annotated[float, Meta(ge=0, le=10, extra_json_schema={"unit": "dB/m"})] | UnsetType = UNSET

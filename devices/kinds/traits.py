@@ -36,7 +36,7 @@ class Limited:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """How a session shows in the points of a kind, and its figures (`rules.functions.courses`; domain.md C2).
+    """How a session shows in the points of a kind, and its figures (`rules.functions.courses`; docs/figures.md, C2).
 
     Each port reports as often as it likes, at least every ``gap_s`` where energy is to be summed up from power.
     """
@@ -112,7 +112,7 @@ class Following:
     """What a camera follows and what must not ride: the tracks of ``label`` become incidents (`rules.tracks`).
 
     ``point`` is derived: none, aboard, forced or released. ``grace_s`` is how long it must be out of sight before the
-    door is eased by ``release``, and after the door has closed before it has left (domain.md G: object end + 3 s).
+    door is eased by ``release``, and after the door has closed before it has left (docs/figures.md, G: end + 3 s).
     ``unseen_s`` ends what is neither seen nor told of: twice the longest hold, and time for a ride.
     """
 

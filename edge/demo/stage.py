@@ -85,6 +85,7 @@ class _Stage:
             arguments.lang, f"http://127.0.0.1:{self._board_port}", f"127.0.0.1:{self._broker_port}"
         )
         self._live: Live | None = None
+        self._playing: Play | None = None
 
     async def run(self) -> int:
         said = (self._folder / "gateway.log").open("wb")  # not into the live view; shown if it fails
@@ -113,8 +114,19 @@ class _Stage:
             await self._end(gateway)
         if self._seconds is None:
             return 0
-        self._say("all alarms came as they should" if satisfied else "NOT all alarms came: see above")
+        self._say(self._verdict(satisfied=satisfied))
         return 0 if satisfied else 1
+
+    def _verdict(self, *, satisfied: bool) -> str:
+        if satisfied:
+            return "all alarms came as they should"
+        play = self._playing
+        if play is None or len(play.judge.missed) > play.undue or play.judge.unexpected:
+            return "NOT all alarms came: see above"
+        return (
+            f"ended before {play.undue} of the expected alarms were due: nothing is wrong so far, but not all was"
+            f" seen; the whole story takes {self._scenario.duration_s:.0f} s"
+        )
 
     def _configure(self) -> Path:
         registry = self._folder / "registry.yaml"
@@ -146,7 +158,7 @@ class _Stage:
             " nothing when it restarts"
         )
         await self._ready(gateway, broker)
-        play = Play(self._scenario, broker, site=SITE, tell=self._tell)
+        play = self._playing = Play(self._scenario, broker, site=SITE, tell=self._tell)
         with (
             Live(
                 get_renderable=self._view.render,

@@ -132,7 +132,7 @@ class Desk:
         answer = await self._node.people.instruct(given)
         if isinstance(answer, Withheld):
             raise Refused("not_allowed", f"{told.command} would be unsafe now: {answer.reason}")
-        return answer
+        return msgspec.structs.asdict(answer) | {"presence": self._devices.presence(address)}
 
 
 def _told(alarm_id: str, alarm: Alarm | None) -> object:

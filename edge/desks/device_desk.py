@@ -4,6 +4,7 @@ from bisect import bisect_right
 
 import msgspec
 
+from devices.faults import nearest
 from devices.readings import Address, parts_of
 from devices.registry import Registry
 from edge.control import Refused
@@ -71,8 +72,19 @@ class DeviceDesk:
         """The address of a device that is registered or was heard. Raises `Refused`."""
         address = Address(told)
         if address not in self._node.intake.state.devices and self._registry.device(address) is None:
-            raise Refused("not_found", f"no device {address}")
+            near = self._nearest(address)
+            meant = "" if near is None else f"; did you mean {near.partition('/')[2]}?"
+            raise Refused("not_found", f"no device {address}{meant}")
         return address
+
+    def presence(self, address: Address) -> str:
+        """Whether it will hear an order: `unheard`, `offline`, `silent` or `heard`."""
+        device = self._node.intake.state.devices.get(address)
+        if device is None or not device.last_seen:
+            return "unheard"
+        if device.online is False:
+            return "offline"
+        return "silent" if device.silent else "heard"
 
     def silent(self) -> list[Address]:
         """Who should have spoken; the first `LIMIT_MOST` by address."""
@@ -88,6 +100,13 @@ class DeviceDesk:
             if address not in heard or not heard[address].last_seen
         )
         return sorted(unheard)[:LIMIT_MOST]
+
+    def _nearest(self, told: str) -> str | None:
+        """The device that was probably meant: one whose address begins like half of that name."""
+        kind, _, name = told.rpartition("/")
+        addresses = self._sorted_addresses()
+        start = bisect_right(addresses, f"{kind}/{name[: len(name) // 2]}")
+        return nearest(told, addresses[start : start + LIMIT_MOST])
 
     def _sorted_addresses(self) -> list[Address]:
         """Registered and heard devices; sorted anew only when there are more of them."""

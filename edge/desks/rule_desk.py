@@ -25,6 +25,8 @@ class _Apply(msgspec.Struct, frozen=True):
     """Of the rule set that these are."""
     after: str
     """Of the rule set that was in force when it was decided."""
+    listed: tuple[str, ...] | None = None
+    """The configuration's list of rule files as it was read then; None: as it was before."""
 
 
 class RulesReport(msgspec.Struct, frozen=True):
@@ -84,6 +86,8 @@ class RuleDesk:
                 raise Refused(
                     "not_allowed", "the gateway is of another version: restart it, then apply the rules"
                 )
+            if given.listed is not None:
+                self._watch.follow(given.listed)
             kept = KeptRules(given.hash, self._node.clock.now_ms(), given.documents)
             recall = self._node.people.recall(engine)
             await asyncio.to_thread(recall.learn, kept.at)

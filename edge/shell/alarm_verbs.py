@@ -50,12 +50,16 @@ def add_alarms(verbs: "Verbs") -> None:
 def _list(arguments: argparse.Namespace) -> int:
     import msgspec
 
+    from edge.shell.liveness import liveness_of
     from edge.shell.reports import AlarmLine, alarm_lines
     from edge.store.reader import JournalReader
 
     config = config_of(arguments)
     with JournalReader(journal_of(config)) as reader:
         standing = sorted(reader.standing_alarms(), key=lambda alarm: (alarm.severity.rank, alarm.raised_at))
+        as_of = reader.last_now()
+    if (notice := liveness_of(config, as_of)) is not None:
+        tell(f"anlin: {notice}")
     wires = [alarm.wire() for alarm in standing]
     if arguments.json:
         print_json(b"[" + b",".join(wires) + b"]")
@@ -84,7 +88,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             raise Failure(f"alarm {alarm.id} was stored before alarms kept their reasons")
         print_json(msgspec.json.encode(view))
     else:
-        print("\n".join(explain(alarm, config.language, config.timezone)))
+        print("\n".join(explain(alarm, config.language, config.timezone, arguments.config)))
     return 0
 
 

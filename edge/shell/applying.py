@@ -18,7 +18,7 @@ from edge.replay.command import tried
 from edge.replay.failure import ReplayError
 from edge.replay.report import difference_lines
 from edge.replay.trial import Span
-from edge.rulebook import compiled, in_force, on_disk, with_files
+from edge.rulebook import compiled, in_force, on_disk, same_files, with_files
 from edge.settings import Config, shown_path
 from edge.shell.reports import RulesInForce, StatusReport, rules_line
 from edge.store.errors import StoreError
@@ -59,10 +59,11 @@ def apply(arguments: argparse.Namespace, config: Config) -> int:
     before, after = compiled(config, kept.documents), compiled(config, documents)
     changes = changes_between(before, after)
     if not changes:
-        _say(
-            words["same"],
-            rules_line(status.rules, config.language, config.timezone) if status.rules is not None else "",
-        )
+        in_force_now = status.rules
+        if not same_files(documents, kept.documents):
+            in_force_now = _hand_over(config, documents, (before, after)).rules
+        line = "" if in_force_now is None else rules_line(in_force_now, config.language, config.timezone)
+        _say(words["same"], line)
         return 0
     _say(*_change_lines(changes, status, words))
     if not _examples_pass(after, changes, words, config.language):
@@ -71,6 +72,15 @@ def apply(arguments: argparse.Namespace, config: Config) -> int:
     if not arguments.yes and not _agreed(words):
         _say(words["nothing"])
         return EXIT_WRONG
+    _tell_applied(_hand_over(config, documents, (before, after)), config, documents, arguments, words)
+    return 0
+
+
+def _hand_over(
+    config: Config, documents: Sequence[RuleDocument], rule_sets: tuple[RuleSet, RuleSet]
+) -> _Applied:
+    """From the first of the rule sets to the second, which these documents are."""
+    before, after = rule_sets
     answer = request(
         config.data_dir / SOCKET_NAME,
         "apply_rules",
@@ -78,9 +88,9 @@ def apply(arguments: argparse.Namespace, config: Config) -> int:
         documents=documents,
         hash=after.hash,
         after=before.hash,
+        listed=[str(path) for path in config.rules],
     )
-    _tell_applied(msgspec.json.decode(answer, type=_Applied), config, documents, arguments, words)
-    return 0
+    return msgspec.json.decode(answer, type=_Applied)
 
 
 def _in_force(config: Config, status: StatusReport) -> KeptRules:
@@ -98,7 +108,7 @@ def _in_force(config: Config, status: StatusReport) -> KeptRules:
 def _change_lines(changes: RuleChanges, status: StatusReport, words: Mapping[str, str]) -> Iterable[str]:
     for what, names in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
         if names:
-            yield f"{words[what]} {', '.join(names)}"
+            yield f"{words[what]}{', '.join(names)}"
     ended = frozenset((*changes.changed, *changes.removed))
     standing = [alarm for alarm in status.standing if alarm.rule in ended]
     if standing:
@@ -113,7 +123,8 @@ def _examples_pass(after: RuleSet, changes: RuleChanges, words: Mapping[str, str
     if wrong:
         _say(words["nothing"])
         return False
-    _say(words["examples"].format(count=sum(len(rule.examples) for rule in fresh), rules=len(fresh)))
+    count = sum(len(rule.examples) for rule in fresh)
+    _say(words["examples" if count else "no examples"].format(count=count, rules=len(fresh)))
     return True
 
 
@@ -152,7 +163,7 @@ def _tell_applied(
     arguments: argparse.Namespace,
     words: Mapping[str, str],
 ) -> None:
-    _say(f"{words['applied']} {rules_line(applied.rules, config.language, config.timezone)}")
+    _say(words["applied"].format(line=rules_line(applied.rules, config.language, config.timezone)))
     if not applied.durable:
         _say(words["not durable"])
     given = {str(path.absolute()) for path in arguments.files}
@@ -170,11 +181,12 @@ def _say(*lines: str) -> None:
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "same": "nothing to apply: these rules are in force",
-        "added": "new:    ",
-        "changed": "changed:",
-        "removed": "removed:",
+        "added": "new:     ",
+        "changed": "changed: ",
+        "removed": "removed: ",
         "standing": "{count} alarms of changed or removed rules stand; they stay until a person closes them",
         "examples": "all {count} examples of {rules} rules pass",
+        "no examples": "there are no examples to run",
         "new": "the new rules",
         "old": "the rules in force",
         "tried": "the last day once more: {readings:,} readings in {took:.1f} s",
@@ -182,7 +194,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "ask": "apply? [y/N] ",
         "say yes": "nobody can be asked here: say --yes to apply",
         "nothing": "nothing was changed",
-        "applied": "applied;",
+        "applied": "applied; {line}",
         "not durable": "the store does not take them now: they hold until a restart, or from when it works again",
         "loose": "{file} is not among `rules:` of the configuration: a new data directory would begin without it",
     },
@@ -193,6 +205,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "removed": "删除：",
         "standing": "被修改或删除的规则有 {count} 个告警未结束，它们保留到有人关闭为止",
         "examples": "{rules} 条规则的 {count} 个示例全部通过",
+        "no examples": "没有需要运行的示例",
         "new": "新规则",
         "old": "正在运行的规则",
         "tried": "用最近一天试运行：{readings:,} 条读数，用时 {took:.1f} 秒",
@@ -200,7 +213,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "ask": "启用？[y/N] ",
         "say yes": "此处无人可问：加上 --yes 才会启用",
         "nothing": "没有任何改变",
-        "applied": "已启用；",
+        "applied": "已启用；{line}",
         "not durable": "目前无法写入存储：新规则有效至重启，或在存储恢复后保存",
         "loose": "{file} 不在配置的 `rules:` 中：请写入配置，新的数据目录以配置为准",
     },

@@ -27,7 +27,7 @@ from edge.report_words import (
 )
 from edge.store.records import Gap
 from rules.alarms import MOMENTS
-from rules.wording import SEVERITIES, STATES, called
+from rules.wording import SEVERITIES, STATES, SUPERSEDED, called, place_line, state_called
 
 GAPS_SHOWN = 10
 """Lines about losses."""
@@ -51,6 +51,7 @@ class AlarmLine(msgspec.Struct, frozen=True):
     acked_by: str | None = None
     rule: str = ""
     annunciated: bool = True
+    superseded: str | None = None
 
 
 class RulesInForce(msgspec.Struct, frozen=True):
@@ -97,13 +98,14 @@ def alarm_lines(alarms: Sequence[AlarmLine], language: str, zone: str) -> Iterat
     for alarm in alarms:
         raised = datetime.fromisoformat(alarm.raised_at).astimezone(ZoneInfo(zone))
         times = f" ×{alarm.occurrences}" if alarm.occurrences > 1 else ""
-        place = "/".join(alarm.place.values()) or "–"
+        place = place_line(alarm.place, language)
         text = alarm.text.get(language) or next(iter(alarm.text.values()), "")
         acked = f" ({alarm.acked_by})" if alarm.acked_by is not None else ""
         severity = called(alarm.severity, SEVERITIES, language)
+        mark = "" if alarm.superseded is None else f"  [{SUPERSEDED[language][alarm.superseded]}]"
         yield (
             f"{alarm.id}  {raised:%m-%d %H:%M:%S}  {severity:<{0 if language == 'zh' else 8}} "
-            f"{called(alarm.state, STATES, language)}{acked}{times}  {alarm.kind}/{alarm.device}  {place}  {text}"
+            f"{called(alarm.state, STATES, language)}{acked}{times}  {alarm.kind}/{alarm.device}  {place}  {text}{mark}"
         )
 
 
@@ -154,13 +156,18 @@ def detail_lines(alarm: Mapping[str, object], language: str, zone: str) -> Itera
     """What is told of one alarm, a line each; what is not so or not there is left out."""
     labels = {name: LABELS[name][language == "zh"] if name in LABELS else name for name in alarm}
     width = max(map(_width, labels.values()))
+    closed = alarm.get("closed_at")
     for name, value in alarm.items():
         shown = _shown(name, value, language, zone)
+        if closed is not None and name == "state":
+            shown = state_called(str(value), language, closed=True)
+        elif closed is not None and name == "cleared_at" and value == closed:
+            continue  # a person ended it: its condition was not over by itself
         if shown is not None:
             yield f"{labels[name]}{' ' * (width - _width(labels[name]))}  {shown}"
 
 
-_MOMENTS = frozenset({"source_time", "received_at", *MOMENTS})
+_MOMENTS = frozenset({"source_time", "received_at", "closed_at", *MOMENTS})
 _USUAL = {"durable": True, "annunciated": True}
 """What need not be told where it is so; of everything else, what is false or not there."""
 

@@ -141,7 +141,7 @@ def landed(
 
 def weight(batch: Batch, body: bytes | None) -> int:
     """About how many bytes a batch adds to the log: the pages of its rows, large values whole."""
-    rows = 2 + 9 * len(batch.changes) + 3 * len(batch.orders) + len(batch.order_results)
+    rows = 2 + 9 * len(batch.changes) + 4 * len(batch.orders) + len(batch.order_results)
     rows += len(batch.quarantined) + len(batch.positions) + len(batch.sent)
     large = len(body or b"") + sum(len(each.payload) for each in batch.quarantined)
     if batch.snapshot is not None:
@@ -210,6 +210,10 @@ def _write_orders(
                 for o in orders
             ],
         )  # fmt: skip
+        connection.executemany(
+            f"INSERT {_OR_IGNORE[again]} INTO order_givers VALUES (?, ?)",  # noqa: S608 - as above
+            [(o.id, codec.storable_text(o.by)) for o in orders if o.by],
+        )
     for result in results:
         own = result.status in (OrderStatus.SENT, OrderStatus.EXPIRED)
         connection.execute(
@@ -288,8 +292,8 @@ def _write_snapshot(connection: sqlite3.Connection, seq: int, now: int, snapshot
 
 def _write_rules(connection: sqlite3.Connection, rules: KeptRules) -> None:
     """Where they are not in force already; the newest `RULE_SETS` stay."""
-    newest = connection.execute("SELECT hash FROM rule_sets ORDER BY id DESC LIMIT 1").fetchone()
-    if newest is None or newest[0] != rules.hash:
+    newest = connection.execute("SELECT hash, at FROM rule_sets ORDER BY id DESC LIMIT 1").fetchone()
+    if newest != (rules.hash, rules.at):
         connection.execute(
             "INSERT INTO rule_sets (hash, at, body) VALUES (?, ?, ?)",
             (rules.hash, rules.at, codec.encode_documents(rules.documents)),

@@ -30,6 +30,7 @@ _TYPES: Mapping[str, Sequence[type | tuple[type, ...]]] = {
     "alarm_changes": (int, str, int, str, int, bytes),
     "outbox": (int, str, str, str, bytes, int, _MAYBE),
     "orders": (str, str, str, str, bytes, int, int, str, (str, type(None)), int),
+    "order_givers": (str, str),
     "positions": (str, int),
     "quarantine": (int, int, str, str, str, int, str, bytes),
     "gaps": (int, int, str, int, int, int, str),

@@ -45,6 +45,9 @@ CHANGES_BEFORE = (
     "SELECT number, transition, at, body FROM alarm_changes WHERE number < ? ORDER BY number DESC LIMIT ?"
 )
 
+_ORDERS = "SELECT o.*, ifnull(g.name, '') FROM orders AS o LEFT JOIN order_givers AS g ON g.order_id = o.id"
+_AFTER_ALL_IDS = "~"
+
 LAST_SEQ = "SELECT max(ifnull((SELECT max(seq) FROM batches), 0), ifnull((SELECT seq FROM snapshot), 0))"
 """The last batch that left a trace."""
 
@@ -153,17 +156,21 @@ class JournalReader:
 
     def orders(self, alarm_id: str) -> list[OrderRecord]:
         """The orders given for an alarm, and their fate."""
-        return [
-            OrderRecord(
-                Order(id_, alarm, Address(address), command, codec.decode_args(args), issued_at, expires_at),
-                OrderStatus(status),
-                detail,
-                at,
-            )
-            for id_, alarm, address, command, args, issued_at, expires_at, status, detail, at in self.rows(
-                "SELECT * FROM orders WHERE alarm_id = ? ORDER BY issued_at, id LIMIT ?", alarm_id, MOST_ROWS
-            )
-        ]
+        rows = self.rows(
+            f"{_ORDERS} WHERE o.alarm_id = ? ORDER BY o.issued_at, o.id LIMIT ?", alarm_id, MOST_ROWS
+        )
+        return [_order(row) for row in rows]
+
+    def order(self, order_id: str) -> OrderRecord | None:
+        """One order, and its fate."""
+        found = self.rows(f"{_ORDERS} WHERE o.id = ?", order_id)
+        return _order(found[0]) if found else None
+
+    def newest_orders(self, limit: int, before: str | None = None) -> list[OrderRecord]:
+        """At most ``limit`` orders with ids below ``before``, the newest first."""
+        top = _AFTER_ALL_IDS if before is None else before
+        rows = self.rows(f"{_ORDERS} WHERE o.id < ? ORDER BY o.id DESC LIMIT ?", top, min(limit, MOST_ROWS))
+        return [_order(row) for row in rows]
 
     # --- batches --------------------------------------------------------------------------------------------
 
@@ -324,3 +331,10 @@ def decode_row(seq: int, blob: _Blob, decode: Callable[[_Blob], _T]) -> _T:
         return decode(blob)
     except JournalDamaged as error:
         raise JournalDamaged(f"batch {seq}: {error}") from error
+
+
+def _order(row: tuple[Any, ...]) -> OrderRecord:
+    """A row of ``_ORDERS``."""
+    id_, alarm, address, command, args, issued_at, expires_at, status, detail, at, by = row
+    order = Order(id_, alarm, Address(address), command, codec.decode_args(args), issued_at, expires_at, by)
+    return OrderRecord(order, OrderStatus(status), detail, at)

@@ -132,6 +132,13 @@ MIGRATIONS: Sequence[Sequence[str]] = (
             body BLOB NOT NULL  -- the rule files as they were
         ) STRICT""",
     ),
+    (
+        # Who gave the orders that no alarm gave.
+        """CREATE TABLE order_givers (
+            order_id TEXT PRIMARY KEY,
+            name TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 """The statements that lead from each version to the next; the version is their number."""
 

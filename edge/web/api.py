@@ -14,7 +14,7 @@ from edge.control_client import ControlClient, ControlError, Health, Reason
 from edge.explaining import view_of
 from edge.store.reader import JournalReader
 from edge.store.records import Gap
-from edge.web.asked import checked_points, must_exist
+from edge.web.asked import checked_kind, checked_points, must_exist
 from edge.web.database import Database
 from edge.web.feed import AlarmFeed
 from edge.web.history import HistoryHelper
@@ -151,7 +151,7 @@ class Api:
         """One alarm, also after it has left the board."""
         found = await self._database.read(lambda journal: journal.alarm(alarm_id))
         if found is None:
-            raise HTTPException(404, f"there is no alarm {alarm_id}")
+            raise HTTPException(404, f"there is no alarm {alarm_id}: GET /api/v1/alarms lists what stands")
         return Response(found.wire(), media_type=_JSON)
 
     async def explanation(self, alarm_id: _Level) -> Response:
@@ -160,7 +160,7 @@ class Api:
         view = None if found is None else view_of(found)
         if view is None:
             was = "there is no alarm" if found is None else "no reasons are stored of alarm"
-            raise HTTPException(404, f"{was} {alarm_id}")
+            raise HTTPException(404, f"{was} {alarm_id}: GET /api/v1/alarms lists what stands")
         return Response(msgspec.json.encode(view), media_type=_JSON)
 
     async def devices(
@@ -170,6 +170,7 @@ class Api:
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> Response:
         """The devices that were heard or are registered, by address."""
+        checked_kind(kind)
         page = await self._node.request("devices", kind=kind, after=after, limit=limit)
         return Response(bytes(page), media_type=_JSON)
 

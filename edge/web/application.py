@@ -15,6 +15,7 @@ from edge.web.database import Database
 from edge.web.feed import AlarmFeed
 from edge.web.guard import Guard
 from edge.web.history import HistoryHelper
+from edge.web.orders import Orders
 from edge.web.settings import WebSettings
 
 
@@ -45,6 +46,7 @@ def application(settings: WebSettings, database: Database) -> tuple[FastAPI, Ala
     )
     problems.install(app)
     app.include_router(Api(settings, node, database, feed, history).router())
+    app.include_router(Orders(database).router())
     app.include_router(board.routes(settings.language))
     app.add_middleware(Guard, host=settings.host)
     return app, feed

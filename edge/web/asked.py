@@ -67,6 +67,15 @@ async def no_device(node: ControlClient, site: str, kind: str, device: str) -> H
     return HTTPException(404, detail + _meant(nearest(device, names)))
 
 
+def checked_kind(name: str | None) -> None:
+    """Raises `HTTPException` for a filter by a kind that there is not."""
+    if name is not None and name not in KINDS:
+        known = ", ".join(sorted(KINDS))
+        raise HTTPException(
+            422, f"kind: there is no {name!r}; known are {known}{_meant(nearest(name, KINDS))}"
+        )
+
+
 def _kind(name: str) -> Kind:
     kind = KINDS.get(name)
     if kind is None:

@@ -8,7 +8,7 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from edge.store.records import GapReason
+from edge.store.records import GapReason, OrderStatus
 from rules.alarms import AlarmState, Severity, Superseded
 from rules.explanation import Sway
 
@@ -66,6 +66,9 @@ class AlarmModel(Model):
     folded_into: str | None = Field(description="Id of the alarm that tells of it with others")
     members: list[str] | None = Field(description="Keys of the alarms that it tells of")
     chattering: bool = Field(description="It came and went several times within a minute")
+    closed_at: AwareDatetime | None = Field(None, description="A person closed it; absent of any other alarm")
+    closed_by: str | None = None
+    close_comment: str | None = None
 
 
 class SeenModel(Model):
@@ -127,7 +130,9 @@ class ExplanationModel(Model):
     state: AlarmState
     late: bool
     raised_at: AwareDatetime
-    since: AwareDatetime | None = Field(description="Since when it has been so, by the device's clock")
+    since: AwareDatetime | None = Field(
+        description="Since when it has been so, by the device's clock if not `found`"
+    )
     so_at: AwareDatetime | None = Field(
         description="When it had been so for long enough, by the device's clock"
     )
@@ -139,6 +144,10 @@ class ExplanationModel(Model):
     rises: list[RisenModel]
     influences: list[InfluenceModel]
     closed_by_person: bool
+    found: bool = Field(
+        description="`since` is when the gateway found it to be so, by its own clock, from what was said before"
+    )
+    superseded: Superseded | None = Field(description="Its rule has changed since, or is gone")
 
 
 class DeviceModel(Model):
@@ -154,6 +163,24 @@ class DeviceModel(Model):
     place: dict[str, str]
     points: dict[str, Scalar]
     flags: int
+
+
+class OrderModel(Model):
+    """A command that a device was given, and what became of it."""
+
+    id: str
+    address: str
+    kind: str
+    device: str
+    command: str
+    args: dict[str, Scalar]
+    by: str | None = Field(description="The person who gave it")
+    alarm_id: str | None = Field(description="The alarm that gave it")
+    issued_at: int = Field(description="Unix milliseconds")
+    expires_at: int = Field(description="Never sent after it, Unix milliseconds")
+    status: OrderStatus = Field(description="sent: the device has not answered")
+    detail: str | None = Field(description="What the device said with it")
+    at: int = Field(description="When the status was told, Unix milliseconds")
 
 
 class GapModel(Model):

@@ -20,7 +20,7 @@ from rules.terms import Moved, moved
 from rules.vocabulary import Point, Sort
 
 LOOK_BACK_MS = 12 * 3_600_000
-"""The longest charge that a socket allows is 10 h (domain.md C2), and then it stands full for a while."""
+"""The longest charge that a socket allows is 10 h (docs/figures.md, C2), and then it stands full for a while."""
 
 PHASE = "session_phase()"
 """Where a device keeps the course of its sessions."""

@@ -62,10 +62,16 @@ class Entry:
         self, key: str | None, reason: str, *, value: str | None = None, nearest: str | None = None
     ) -> None:
         """Keep one mistake, of a key of this mapping or of the mapping itself."""
+        self._faults.append(self.mistake(key, reason, value=value, nearest=nearest))
+
+    def mistake(
+        self, key: str | None, reason: str, *, value: str | None = None, nearest: str | None = None
+    ) -> Fault:
+        """The same, not kept: for what turns out to be one, or not, when other files have been read."""
         path = self.path if key is None else self._below(key)
         line = self._line if key is None else self._line_of(key)
         short = value if value is None or len(value) <= _SHOWN else value[:_SHOWN] + "…"
-        self._faults.append(Fault(self._file, path, reason, short, nearest, line))
+        return Fault(self._file, path, reason, short, nearest, line)
 
     def known(self, keys: Collection[str], *, required: Sequence[str] = ()) -> None:
         """Refuse every other key, and the absence of a required one."""

@@ -113,12 +113,9 @@ def unheard_note(language: Language) -> str:
 
 def read_texts(owner: Entry, vocabulary: Vocabulary, *, events: bool = True) -> dict[str, Text]:
     """The ``text`` of a mapping of a rule file, in every language; faults go into it."""
-    entry = owner.entry("text")
+    entry = check_languages(owner)
     if entry is None:
         return {}
-    languages = [str(language) for language in Language]
-    if entry.fields:
-        entry.known(languages, required=languages)
     texts = {}
     for language in Language:
         source = entry.text(language)
@@ -129,6 +126,15 @@ def read_texts(owner: Entry, vocabulary: Vocabulary, *, events: bool = True) -> 
         except TextError as error:
             entry.fault(language, error.reason, value=error.value or source, nearest=error.nearest)
     return texts
+
+
+def check_languages(owner: Entry) -> Entry | None:
+    """The ``text`` of a mapping, which must be in every language; faults go into it."""
+    entry = owner.entry("text")
+    languages = [str(language) for language in Language]
+    if entry is not None and entry.fields:
+        entry.known(languages, required=languages)
+    return entry
 
 
 def _pieces(source: str, vocabulary: Vocabulary, language: Language, *, events: bool) -> Iterator[_Piece]:
