@@ -303,8 +303,11 @@ def test_a_commit_that_failed_and_is_on_disk_all_the_same_is_written_once(
             world.say("charger/p1/telemetry", b'{"energy": 1}', 2)
             await until(lambda: world.journal.failures == 1)
             disk.after = False
-            await works_again(world)
             await until(lambda: acknowledged(world) == 2)
+            await until(
+                lambda: len(world.readings()) + gap_of_readings(tmp_path) == 2
+            )  # it is down, and up again
+            await works_again(world)
             consistent(world, tmp_path)
             board = dict(world.node.board)
         await the_same_after_a_crash(tmp_path, board)
