@@ -11,8 +11,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
-from datetime import UTC
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -70,10 +68,7 @@ def rehearse(
 
     ``unjudged`` are ids of rules that the story cannot know: what they raise is told apart, and right in any case.
     """
-    calendar = replace(
-        rules.calendar, zone=scenario.starts_at.tzinfo or UTC
-    )  # hours are on the story's clock
-    return _Rehearsal(scenario, replace(rules, calendar=calendar), unjudged).run(progress)
+    return _Rehearsal(scenario, rules, unjudged).run(progress)
 
 
 class _Rehearsal:
