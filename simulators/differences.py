@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rules.language.texts import Language
 from rules.wording import SEVERITIES, called
-from simulators.verdicts import SeenAlarm
+from simulators.seen_alarms import SeenAlarm
 
 _OUTCOMES = {"left": "已离开", "forced": "强行乘梯", "released": "工作人员已放行"}
 _SUPERSEDED = {"changed": "规则已修改", "removed": "规则已删除"}

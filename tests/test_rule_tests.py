@@ -14,7 +14,7 @@ from rules.wording import mismatch_line
 from simulators.differences import difference
 from simulators.phrases import why_in
 from simulators.scenario import SHIPPED
-from simulators.verdicts import SeenAlarm
+from simulators.seen_alarms import SeenAlarm
 
 GOOD = """
 name: good
