@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from rules.language.entries import Entry
 from simulators.causes import Cause
+from simulators.device import Happening
 from simulators.spans import span, whole
 
 CAUSES_LIMIT = 20_000
@@ -12,11 +13,17 @@ CAUSES_LIMIT = 20_000
 
 
 def written_out(entry: Entry, causes: Sequence[Cause]) -> Iterator[Cause]:
-    """What ``entry`` says once, written out over its repetitions and its devices; faults go into the entry."""
-    apart_s = span(entry, "apart") or 0.0
+    """What ``entry`` says once, written out over its repetitions and its devices; faults go into the entry.
+
+    A figure of a fault that is called as one of ours (``every`` of flapping) is the fault's.
+    """
+    own = {key for cause in causes if isinstance(cause.act, Happening) for key in cause.act.parameters}
+    apart_s = 0.0 if "apart" in own else span(entry, "apart") or 0.0
+    every_s = 0.0 if "every" in own else span(entry, "every") or 0.0
     times = whole(entry, "times", 1, CAUSES_LIMIT) or 1
-    own_every = entry.fields.get("fault") == "flapping"  # there it is one of the fault's own figures
-    every_s = 0.0 if own_every else span(entry, "every") or 0.0
+    if apart_s and not all(cause.devices for cause in causes):
+        entry.fault("apart", "needs devices: how long one after the other", value=entry.text("apart"))
+        return
     if times > 1 and not every_s:
         entry.fault("times", "needs `every`: how long after each other", value=entry.text("times"))
         return
