@@ -280,7 +280,7 @@ class Judge:
         if one.change == "absent" and not standing:
             case.open, case.passed, case.at_s = False, True, one.until_s
             return Met(one.until_s, one, 0.0)
-        case.why = ", ".join(
+        case.why = "; ".join(
             f"{alarm.rule} of {alarm.device} is {_shown(alarm)}" for alarm in standing[:NEAR_MOST]
         )
         case.why = case.why or "nothing of it stands"

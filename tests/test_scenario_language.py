@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from devices.faults import ConfigurationError
 from devices.readings import Channel
 from rules.language.entries import write_duration
+from rules.language.texts import Language
 from simulators.causes import Cause, Load, Outage, Saying, Setting, Surrounding, Unsetting
 from simulators.device import Happening
 from simulators.line import Line
+from simulators.phrases import why_in
 from simulators.scenario import Scenario, parse_scenario
 from simulators.spans import Bounds, read_bounds, read_span
 from simulators.verdicts import Judge, Missed, Ordered
@@ -322,6 +324,16 @@ def test_sooner_than_it_may_is_wrong_and_so_is_another_severity() -> None:
     mild = judged("expect: [{alarm: smoke-alarm, device: s1, severity: critical, within: 9s}]")
     list(mild.see("A", wire(severity="medium"), 4))
     assert why(mild) == ["raised with severity medium at 4 s"]
+
+
+def test_each_alarm_that_stands_though_none_should_is_named_in_both_languages() -> None:
+    judge = judged("expect: [{state: absent, alarm: smoke-alarm, at: 9s}]")
+    for alarm_id, device in (("A", "s1"), ("B", "s2")):
+        list(judge.see(alarm_id, wire(alarm_id, device=device), 4))
+    (told,) = why(judge)
+    assert told == "smoke-alarm of s1 is unacked, critical, 1×; smoke-alarm of s2 is unacked, critical, 1×"
+    chinese = (f"smoke-alarm / {device} 为未确认，级别 紧急，1 次" for device in ("s1", "s2"))
+    assert why_in(Language.ZH, told) == "；".join(chinese)
 
 
 def test_an_alarm_must_be_over_in_time_where_that_is_said() -> None:
