@@ -93,6 +93,10 @@ class Case:
         """Passed, or nothing is wrong and nothing is missing so far."""
         return self.passed or (self.open and self.number in self.expectation.count)
 
+    def meet(self, at_s: float) -> None:
+        """It has come as expected."""
+        self.open, self.passed, self.at_s = False, True, at_s
+
 
 class Judge:
     """Compares what is seen with what is expected."""
@@ -179,7 +183,7 @@ class Judge:
                     yield self._judge_state(case)
                 elif case.number in case.expectation.count:
                     one = case.expectation
-                    case.open, case.passed, case.at_s = False, True, one.until_s
+                    case.meet(one.until_s)
                     if not one.forbidden:
                         yield Met(
                             one.until_s, one, max((at_s for at_s, _ in case.seen), default=0.0) - one.after_s
@@ -235,7 +239,7 @@ class Judge:
             )
             yield _miss(case, at_s)
         elif one.count.most is None and case.number >= one.count.least:
-            case.open, case.passed, case.at_s = False, True, at_s
+            case.meet(at_s)
             yield Met(at_s, one, at_s - one.after_s)
 
     def _expect_its_end(self, one: Expectation, alarm: SeenAlarm, at_s: float) -> None:
@@ -269,16 +273,17 @@ class Judge:
 
     def _judge_state(self, case: Case) -> Met | Missed:
         one = case.expectation
-        standing = [alarm for alarm in self._board.values() if one.is_about(alarm.rule, alarm.device)]
         standing = [
-            alarm for alarm in standing if alarm.state != "normal" and alarm.rule not in self._unjudged
+            alarm
+            for alarm in self._board.values()
+            if one.is_about(alarm.rule, alarm.device)
+            and alarm.state != "normal"
+            and alarm.rule not in self._unjudged
         ]
-        for alarm in standing:
-            if one.change in {"standing", alarm.state} and _differs(one, alarm) is None:
-                case.open, case.passed, case.at_s = False, True, one.until_s
-                return Met(one.until_s, one, 0.0)
-        if one.change == "absent" and not standing:
-            case.open, case.passed, case.at_s = False, True, one.until_s
+        if (one.change == "absent" and not standing) or any(
+            one.change in {"standing", alarm.state} and _differs(one, alarm) is None for alarm in standing
+        ):
+            case.meet(one.until_s)
             return Met(one.until_s, one, 0.0)
         case.why = "; ".join(
             f"{alarm.rule} of {alarm.device} is {_shown(alarm)}" for alarm in standing[:NEAR_MOST]
