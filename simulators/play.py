@@ -8,6 +8,7 @@ broker restarts. For what is not the devices' own (a person, the broker, the clo
 import asyncio
 import contextlib
 import random
+import shlex
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
@@ -139,7 +140,8 @@ class Play:
         verb = "ack" if handling.does is causes.Person.ACKNOWLEDGE else "close"
         for alarm_id in standing:
             comment = handling.comment or "as the scenario says"
-            self._note(f'please: anlin alarms {verb} {alarm_id} --by {handling.by} --comment "{comment}"')
+            typed = shlex.join(("anlin", "alarms", verb, alarm_id, "--by", handling.by, "--comment", comment))
+            self._note(f"please: {typed}")
         if not standing:
             self._note(f"nothing of {handling.alarm} stands")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shlex
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -35,7 +36,7 @@ timeline:
   - {at: 300ms, device: p2, telemetry: {leakage: 99}}
   - {at: 400ms, device: lift-1, raw: "nonsense", channel: event}
   - {at: 500ms, device: lift-1, power: cut, for: 500ms}
-  - {at: 600ms, acknowledge: button-*, by: Wang}
+  - {at: 600ms, acknowledge: button-*, by: Wang Li, comment: "she said \"$5\""}
   - {at: 1s, load: 40, for: 500ms}
   - {at: 1200ms, broker: away, for: 500ms}
   - {at: 1300ms, device: b4, action: emergency}
@@ -132,7 +133,8 @@ def test_what_happens_on_the_way_and_around_is_seen_on_the_wire(mosquitto: Mosqu
 
     asyncio.run(run())
     lines = [describe(event) for event in told]
-    assert any("please: anlin alarms ack A1 --by Wang" in line for line in lines), lines
+    (asked,) = (line.partition("please: ")[2] for line in lines if "alarms ack" in line)
+    assert shlex.split(asked)[3:] == ["A1", "--by", "Wang Li", "--comment", 'she said "$5"']
     assert any("please: stop the cloud" in line for line in lines)
     assert any(isinstance(event, Ordered) and event.result == "done" for event in told)
     assert any(isinstance(event, Met) for event in told)
