@@ -36,7 +36,7 @@ timeline:
   - {at: 300ms, device: p2, telemetry: {leakage: 99}}
   - {at: 400ms, device: lift-1, raw: "nonsense", channel: event}
   - {at: 500ms, device: lift-1, power: cut, for: 500ms}
-  - {at: 600ms, acknowledge: button-*, by: Wang Li, comment: "she said \"$5\""}
+  - {at: 600ms, acknowledge: button-*, by: Wang Li, comment: 'she said "$5"'}
   - {at: 1s, load: 40, for: 500ms}
   - {at: 1200ms, broker: away, for: 500ms}
   - {at: 1300ms, device: b4, action: emergency}
