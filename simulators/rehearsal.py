@@ -375,6 +375,7 @@ class _Rehearsal:
             self._gateway.stop()
             return
         self._gateway.start()
+        self._plan(self._now_s + LOOK_S, self._gateway.look)
         if self._broker_up:
             self._hear()
 

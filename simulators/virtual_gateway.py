@@ -155,13 +155,14 @@ class VirtualGateway:
 
     def hear_again(self, *, forgotten: bool = False) -> None:
         """What was in flight comes again (unless the broker has forgotten it), then what waited, then what is new."""
+        if forgotten:
+            self._last.clear()
+            self._waiting = []
+            self._packets.clear()
         if not self.up:
             return
         again, waiting = list(self._last), self._waiting
         self._waiting = []
-        if forgotten:
-            again, waiting = [], []
-            self._packets.clear()
         for delivery, packet_id in again:
             self._receive(delivery, packet_id)
         self.tell(Listening(on=True, at=self._now_ms()))
