@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from edge.health import Code
 from edge.store.records import GapReason
+from rules.wording import OUTCOMES
 
 WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
@@ -159,9 +160,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
 """Of an alarm on the wire, field by field: English and Chinese."""
 
 VALUES: Mapping[str, str] = {
-    "left": "已离开",
-    "forced": "强行乘梯",
-    "released": "工作人员已放行",
+    **OUTCOMES,
     "changed": "已修改，须由人关闭",
     "removed": "已删除，须由人关闭",
     "building": "楼栋",

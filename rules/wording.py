@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rules.alarms import AlarmState, Severity, Superseded
+from rules.alarms import AlarmState, Outcome, Severity, Superseded
 from rules.language.texts import Language
 
 SEVERITIES: Mapping[str, str] = MappingProxyType(
@@ -64,6 +64,10 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 )
 """What happens to an alarm, in Chinese."""
 
+OUTCOMES: Mapping[str, str] = MappingProxyType(
+    {Outcome.LEFT: "已离开", Outcome.FORCED: "强行乘梯", Outcome.RELEASED: "工作人员已放行"}
+)
+"""How what a camera follows has ended, in Chinese."""
 
 SUPERSEDED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {

@@ -1,8 +1,8 @@
 """The alarm button of an elderly resident, and the resident who wears it.
 
 Movement follows the hours of a day: little at night, most in the morning. Presses of ``emergency`` happen
-only when a scenario says so; once a day the resident checks in, once a month the button is tested (reference:
-domain B1, B2).
+only when a scenario says so; once a day the resident checks in, once a month the button is tested
+(docs/figures.md, B1, B2).
 """
 
 import math

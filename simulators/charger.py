@@ -6,7 +6,7 @@ port, a thermal resistance and capacity. ``energy`` is the port's register, the 
 
 What goes wrong: ``overheat`` is a bad contact, which heats while current flows and cools once `cut_power` is
 obeyed; ``runaway`` is a battery beyond saving, which no relay stops; ``failing_battery`` goes that way, warming
-slowly first; ``no_taper`` is a battery that never fills (reference: domain C1 to C4).
+slowly first; ``no_taper`` is a battery that never fills (docs/figures.md, C1, C2, C3, C4).
 """
 
 import math
@@ -45,7 +45,7 @@ SETTLED_STEP_S = 15.0
 """How finely a port is looked at that warms or cools with its load, and one that has done so."""
 SENSOR_MAX_C = 190.0
 HOT_C = 80.0
-"""The port tells HighTemperature from here on; it does not switch itself off (domain, section 0, 8)."""
+"""The port tells HighTemperature from here on; it does not switch itself off (docs/figures.md, 0.8)."""
 RESTORE_BELOW_C = 60.0
 REPORT_K = 1.0
 """A port reports at once when its temperature has moved by this much."""

@@ -3,11 +3,8 @@
 from collections.abc import Iterator
 
 from rules.language.texts import Language
-from rules.wording import SEVERITIES, called
-from simulators.verdicts import SeenAlarm
-
-_OUTCOMES = {"left": "已离开", "forced": "强行乘梯", "released": "工作人员已放行"}
-_SUPERSEDED = {"changed": "规则已修改", "removed": "规则已删除"}
+from rules.wording import OUTCOMES, SEVERITIES, SUPERSEDED, called
+from simulators.seen_alarms import SeenAlarm
 
 
 def difference(before: SeenAlarm | None, after: SeenAlarm, language: Language) -> str:
@@ -44,12 +41,10 @@ def _of_itself(before: SeenAlarm, after: SeenAlarm) -> Iterator[tuple[str, str]]
         was = len(before.members or ())
         yield f"{count} alarms in it, {was} before", f"包含 {count} 条告警，此前 {was} 条"
     if after.outcome != before.outcome and after.outcome is not None:
-        yield f"outcome: {after.outcome}", f"结果：{_OUTCOMES.get(after.outcome, after.outcome)}"
+        yield f"outcome: {after.outcome}", f"结果：{called(after.outcome, OUTCOMES, Language.ZH)}"
     if after.superseded != before.superseded and after.superseded is not None:
-        yield (
-            f"its rule was {after.superseded}",
-            _SUPERSEDED.get(after.superseded, after.superseded),
-        )
+        code = after.superseded
+        yield SUPERSEDED["en"].get(code, code), SUPERSEDED["zh"].get(code, code)
     if after.severity != before.severity:
         english = f"severity {after.severity}, {before.severity} before"
         was_called = called(before.severity, SEVERITIES, Language.ZH)

@@ -6,7 +6,7 @@ a scenario brings them, so that a normal day raises nothing.
 
 Who forces the door (``force``) goes with an e-bike although the door is held.
 `hold_door` keeps the door open (``blocking``) until its seconds are over or `release_door` comes; a fire
-recall sends the car down, opens it, drops every hold and refuses new ones (reference: domain D1).
+recall sends the car down, opens it, drops every hold and refuses new ones (docs/figures.md, D1).
 """
 
 import math

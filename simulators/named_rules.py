@@ -31,7 +31,7 @@ def named_rules(top: Entry) -> Iterator[NamedRule]:
         if isinstance(top.fields.get(key), list):
             for entry in top.entries(key):
                 yield from _named(entry, _WORDS)
-    for entry in top.entries("timeline"):
+    for entry in (*top.entries("initial"), *top.entries("timeline")):
         yield from _named(entry, tuple(Person))
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from rules.alarms import Severity
 from simulators.scenario import Scenario
+from simulators.seen_alarms import SeenAlarm
 from simulators.telling import Event, Noted
-from simulators.verdicts import Case, SeenAlarm
+from simulators.verdicts import Case
 
 
 @dataclass(frozen=True, slots=True)

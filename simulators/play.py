@@ -2,16 +2,15 @@
 
 `Play` drives the devices, lets things happen at their times, reads ``{prefix}/{site}/alarm/+`` and tells
 every event to a callback: a printer (`simulators.telling` gives the line) or a user interface. It goes on when the
-broker restarts. What is not the devices' own (a person, the broker, the cloud, the gateway) is done by
-`Surroundings` where there are any, else a line asks a person to do it.
+broker restarts. For what is not the devices' own (a person, the broker, the cloud, the gateway) a line asks a person.
 """
 
 import asyncio
 import contextlib
 import random
+import shlex
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import Protocol
 
 import aiomqtt
 
@@ -31,19 +30,6 @@ WATCHING_S = 10.0
 TICK_S = 0.25
 
 
-class Surroundings(Protocol):
-    """What is around the devices and cannot be reached over their broker. Called in the event loop.
-
-    Each says whether it could be done; what cannot be done from here is told to a person.
-    """
-
-    async def outage(self, outage: causes.Outage) -> bool:
-        """Stop or start the broker, the cloud store or the gateway."""
-
-    async def handle(self, handling: causes.Handling, alarm_ids: Sequence[str]) -> bool:
-        """Acknowledge or close these alarms as a person does."""
-
-
 class Play:
     """One performance of a scenario. ``tell`` is called in the event loop and must return at once."""
 
@@ -55,7 +41,6 @@ class Play:
         site: str = "c1",
         tell: Callable[[Event], None],
         speed: float = 1.0,
-        surroundings: Surroundings | None = None,
     ) -> None:
         """``speed`` is for a look without a gateway: rules and their delays know only real time."""
         fleet = Fleet(
@@ -68,7 +53,6 @@ class Play:
             scenario.expect, others_forbidden=scenario.others_forbidden, allowed=scenario.allowed
         )
         self.simulation = Simulation(fleet, broker, self._note, ordered=self._ordered)
-        self._surroundings = surroundings
         self._scenario = scenario
         self._broker = broker
         self._tell = tell
@@ -120,9 +104,9 @@ class Play:
             await self._until(cause.at_s)
             if not cause.quiet:
                 self._tell(Happened(simulation.story_s, cause))
-            await self._happen(cause)
+            self._happen(cause)
 
-    async def _happen(self, cause: causes.Cause) -> None:
+    def _happen(self, cause: causes.Cause) -> None:
         simulation = self.simulation
         for name in cause.devices or ("",):
             member = self._members.get(name)
@@ -141,11 +125,11 @@ class Play:
             case causes.Load(rate=rate):
                 simulation.load(rate)
             case causes.Handling() as handling:
-                await self._handle(handling, cause.devices)
+                self._handle(handling, cause.devices)
             case causes.Outage() as outage:
-                await self._outage(outage)
+                self._outage(outage)
 
-    async def _handle(self, handling: causes.Handling, devices: Sequence[str]) -> None:
+    def _handle(self, handling: causes.Handling, devices: Sequence[str]) -> None:
         standing = [
             alarm.id
             for alarm in self.judge.board
@@ -153,18 +137,15 @@ class Play:
             and (not devices or alarm.device in devices)
             and alarm.state != "normal"
         ]
-        if self._surroundings is not None and await self._surroundings.handle(handling, standing):
-            return
         verb = "ack" if handling.does is causes.Person.ACKNOWLEDGE else "close"
         for alarm_id in standing:
             comment = handling.comment or "as the scenario says"
-            self._note(f'please: anlin alarms {verb} {alarm_id} --by {handling.by} --comment "{comment}"')
+            typed = shlex.join(("anlin", "alarms", verb, alarm_id, "--by", handling.by, "--comment", comment))
+            self._note(f"please: {typed}")
         if not standing:
             self._note(f"nothing of {handling.alarm} stands")
 
-    async def _outage(self, outage: causes.Outage) -> None:
-        if self._surroundings is not None and await self._surroundings.outage(outage):
-            return
+    def _outage(self, outage: causes.Outage) -> None:
         if outage.of is causes.Surrounding.BROKER:
             self.simulation.lose_broker(back=outage.back)
             self._note(

@@ -11,8 +11,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
-from datetime import UTC
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -54,7 +52,6 @@ OUTBOX_LIMIT = 32
 
 _ENCODER = msgspec.json.Encoder()
 
-
 _OnTheWay = tuple[float, int, Member, Channel, bytes, bool]
 """When it arrives, a number of its own, from whom, where to, what, and whether it waits for a broker."""
 
@@ -70,10 +67,7 @@ def rehearse(
 
     ``unjudged`` are ids of rules that the story cannot know: what they raise is told apart, and right in any case.
     """
-    calendar = replace(
-        rules.calendar, zone=scenario.starts_at.tzinfo or UTC
-    )  # hours are on the story's clock
-    return _Rehearsal(scenario, replace(rules, calendar=calendar), unjudged).run(progress)
+    return _Rehearsal(scenario, rules, unjudged).run(progress)
 
 
 class _Rehearsal:
@@ -180,6 +174,9 @@ class _Rehearsal:
     def _tell(self, event: Event) -> None:
         self._events.append(event)
 
+    def _note(self, en: str, zh: str) -> None:
+        self._tell(Noted(self._now_s, en, zh))
+
     def _remark(self, about: str, en: str, zh: str) -> None:
         if about not in self._remarks:
             self._remarks[about] = Noted(self._now_s, en, zh)
@@ -229,13 +226,10 @@ class _Rehearsal:
             self._give(order)
         for withheld in decision.withheld:
             _, _, device = withheld.address.split("/")
-            self._tell(
-                Noted(
-                    self._now_s,
-                    f"withheld  {device}: {withheld.command}, {withheld.reason}",
-                    f"未下达 {device}：{details.command(withheld.command, Language.ZH)}，"
-                    f"{details.withheld(withheld.reason, Language.ZH)}",
-                )
+            self._note(
+                f"withheld  {device}: {withheld.command}, {withheld.reason}",
+                f"未下达 {device}：{details.command(withheld.command, Language.ZH)}，"
+                f"{details.withheld(withheld.reason, Language.ZH)}",
             )
 
     def _give(self, order: Order) -> None:
@@ -323,22 +317,26 @@ class _Rehearsal:
 
     def _by_hand(self, member: Member, command: str, args: Mapping[str, Scalar]) -> None:
         outcome = self._fleet.obey(member, command, args)
-        detail = outcome.detail
-        self._tell(Ordered(self._now_s, member.placement.id, command, args, outcome.status.value, detail))
+        status, detail = outcome.status.value, outcome.detail
+        self._tell(Ordered(self._now_s, member.placement.id, command, args, status, detail))
 
     def _handle(self, handling: Handling, devices: tuple[str, ...]) -> None:
+        if not self._gateway.up:
+            self._note(
+                f"the gateway does not run: it hears no {handling.by}",
+                f"网关没有运行，{handling.by} 的操作无效",
+            )
+            return
         standing = [
             alarm
-            for alarm in list(self._gateway.state.alarms.values())
+            for alarm in self._gateway.state.alarms.values()
             if fnmatchcase(alarm.rule, handling.alarm) and (not devices or alarm.device in devices)
         ]
         act = Acknowledge if handling.does is Person.ACKNOWLEDGE else Close
         for alarm in standing:
             self._gateway.tell(act(alarm.id, handling.by, handling.comment, self._now_ms))
         if not standing:
-            self._tell(
-                Noted(self._now_s, f"nothing of {handling.alarm} stands", f"没有 {handling.alarm} 报警")
-            )
+            self._note(f"nothing of {handling.alarm} stands", f"没有 {handling.alarm} 报警")
 
     # --- surroundings -------------------------------------------------------------------------------------
 
@@ -377,6 +375,7 @@ class _Rehearsal:
             self._gateway.stop()
             return
         self._gateway.start()
+        self._plan(self._now_s + LOOK_S, self._gateway.look)
         if self._broker_up:
             self._hear()
 

@@ -2,7 +2,7 @@
 
 Density follows the growth of a fire: slowly where something smoulders, with the square of time where it
 burns, a short puff over a toaster. Thresholds are those of point detectors; mute and test times follow EN
-14604 (reference: domain A2). The alarm threshold of a sensor is its own, within 10 %.
+14604 (docs/figures.md, A2). The alarm threshold of a sensor is its own, within 10 %.
 """
 
 import math

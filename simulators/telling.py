@@ -78,8 +78,6 @@ _ZH: Mapping[str, str] = MappingProxyType(
         **STATES, "standing": "仍在", "absent": "不在",
         # results, severities
         "done": "已执行", "rejected": "被拒绝", "failed": "失败", **SEVERITIES,
-        # surroundings
-        "broker": "MQTT 服务器", "cloud": "云端存储", "gateway": "网关",
     }
 )  # fmt: skip
 
@@ -112,9 +110,7 @@ def describe(event: Event, language: Language = EN) -> str:
         case Ordered():
             what = order_line(event, language)
         case Met():
-            told = (
-                expectation_line(event.expectation, EN) if not zh else expectation_line(event.expectation, ZH)
-            )
+            told = expectation_line(event.expectation, language)
             what = (
                 f"符合预期：{told}（{details.moment(event.took_s, ZH)}后）"
                 if zh

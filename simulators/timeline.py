@@ -1,7 +1,7 @@
 """Reading a timeline: each line is a time, a verb, and to whom it happens.
 
-What a line says more than one cause for (``times``, ``for``, ``apart``) is written out here, so that whoever plays a
-story only goes from cause to cause. Every mistake goes into the entry it stands in.
+What a line says more than one cause for (``for`` here, ``times`` and ``apart`` in `simulators.repetition`) is written
+out, so that whoever plays a story only goes from cause to cause. Every mistake goes into the entry it stands in.
 """
 
 import math
@@ -32,6 +32,7 @@ from simulators.device import Happening, Parameter
 from simulators.fleet import MODELS
 from simulators.line import LINE_FAULTS
 from simulators.payloads import read_parameter, read_values
+from simulators.repetition import CAUSES_LIMIT, written_out
 from simulators.spans import number, span, whole
 
 PHYSICS = ("fault", "action", "passenger", "power")
@@ -51,7 +52,6 @@ VERBS = (
 )
 """What a line of a timeline can be about; each line is about one of them."""
 
-CAUSES_LIMIT = 20_000
 FLAPPING: Mapping[str, Parameter] = MappingProxyType(
     {"every": Parameter(20, 0.1, 86_400), "for": Parameter(120, 1, 7 * 86_400)}
 )
@@ -70,6 +70,9 @@ _RESTART_S: Mapping[Surrounding, float] = MappingProxyType(
 )
 _RETURNS = frozenset({"back", "start"})
 _BY = "scenario"
+
+_Parts = Iterator[tuple[float, Act, Who | None, bool]]
+"""What a line says once: how much later, what, to whom, and whether nobody is told of it."""
 
 
 def read_timeline(top: Entry, cast: Cast) -> list[Cause]:
@@ -119,7 +122,7 @@ class _Line:
         ]
         if first:
             first[0] = replace(first[0], label=named, note=note)
-        return list(self._again(first))
+        return list(written_out(entry, first))
 
     def _needed(self) -> tuple[str, ...]:
         return () if self._initial else ("at",)
@@ -128,7 +131,7 @@ class _Line:
     def _common(self) -> frozenset[str]:
         return _COMMON - {"at"} if self._initial else _COMMON
 
-    def _reader(self, verb: str) -> Callable[[str], Iterator[tuple[float, Act, Who | None, bool]]]:
+    def _reader(self, verb: str) -> Callable[[str], _Parts]:
         if verb in PHYSICS:
             return self._physics
         if verb in SAYINGS:
@@ -149,40 +152,9 @@ class _Line:
         entry = self._entry
         entry.known({*self._common, *keys, *(WHO if who else ())}, required=self._needed())
 
-    def _again(self, causes: Sequence[Cause]) -> Iterator[Cause]:
-        """Written out over its devices (``apart``) and its repetitions (``times``, ``every``)."""
-        entry = self._entry
-        apart_s = span(entry, "apart") or 0.0
-        times = whole(entry, "times", 1, CAUSES_LIMIT) or 1
-        own_every = "every" in FLAPPING and entry.fields.get("fault") == "flapping"
-        every_s = 0.0 if own_every else span(entry, "every") or 0.0
-        if times > 1 and not every_s:
-            entry.fault("times", "needs `every`: how long after each other", value=entry.text("times"))
-            return
-        most = max((len(cause.devices) for cause in causes), default=1) if apart_s else 1
-        if times * len(causes) * max(1, most) > CAUSES_LIMIT:
-            entry.fault(None, f"stands for more than {CAUSES_LIMIT} causes")
-            return
-        for turn in range(times):
-            for cause in causes:
-                moved = replace(cause, at_s=cause.at_s + turn * every_s)
-                if turn:
-                    moved = replace(moved, label=None)
-                if not apart_s:
-                    yield moved
-                    continue
-                for place, device in enumerate(moved.devices):
-                    yield replace(
-                        moved,
-                        at_s=moved.at_s + place * apart_s,
-                        devices=(device,),
-                        who=device,
-                        label=moved.label if not place else None,
-                    )
-
     # --- physics ------------------------------------------------------------------------------------------
 
-    def _physics(self, verb: str) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _physics(self, verb: str) -> _Parts:
         entry = self._entry
         who = self._cast.who(entry, required=True)
         if who is None:
@@ -236,9 +208,7 @@ class _Line:
             found = known[name]
         return found
 
-    def _flapping(
-        self, who: Who, given: Mapping[str, float]
-    ) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _flapping(self, who: Who, given: Mapping[str, float]) -> _Parts:
         every_s = given.get("every", FLAPPING["every"].default)
         for_s = given.get("for", FLAPPING["for"].default)
         turns = max(1, math.floor(for_s / every_s))
@@ -255,7 +225,7 @@ class _Line:
             gone = Happening("fault", "offline", MappingProxyType({"for": every_s / 2}))
             yield turn * every_s, gone, who, True
 
-    def _power(self, who: Who) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _power(self, who: Who) -> _Parts:
         entry = self._entry
         self._known("power", "for", "hub")
         name = entry.word("power", MODELS["charger"].happenings["power"].keys())
@@ -283,7 +253,7 @@ class _Line:
         )
         return None
 
-    def _set(self, verb: str) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _set(self, verb: str) -> _Parts:
         entry = self._entry
         self._known(verb, "for")
         who = self._cast.who(entry, required=True)
@@ -299,7 +269,7 @@ class _Line:
         if for_s is not None:
             yield for_s, Unsetting(tuple(points)), who, False
 
-    def _unset(self, verb: str) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _unset(self, verb: str) -> _Parts:
         self._known(verb)
         who = self._cast.who(self._entry, required=True)
         kind = None if who is None else self._kind(who, verb)
@@ -316,7 +286,7 @@ class _Line:
                 self._entry.fault(verb, reason, value=name, nearest=nearest(name, known))
         yield 0.0, Unsetting(names), who, False
 
-    def _saying(self, verb: str) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _saying(self, verb: str) -> _Parts:
         entry = self._entry
         self._known(verb)
         who = self._cast.who(entry, required=True)
@@ -338,7 +308,7 @@ class _Line:
         fields = {name: value for name, value in values.items() if value is not None}
         yield 0.0, Saying(SAYINGS[verb], MappingProxyType(fields)), who, False
 
-    def _raw(self, verb: str) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _raw(self, verb: str) -> _Parts:
         entry = self._entry
         self._known(verb, "channel")
         who = self._cast.who(entry, required=True)
@@ -349,7 +319,7 @@ class _Line:
 
     # --- people and surroundings --------------------------------------------------------------------------
 
-    def _command(self, verb: str) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _command(self, verb: str) -> _Parts:
         entry = self._entry
         self._known(verb, "args")
         who = self._cast.who(entry, required=True)
@@ -373,7 +343,7 @@ class _Line:
                     args[key] = value
         yield 0.0, Ordering(name, MappingProxyType(args)), who, False
 
-    def _handling(self, verb: str) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _handling(self, verb: str) -> _Parts:
         entry = self._entry
         self._known(verb, "by", "comment")
         who = self._cast.who(entry)
@@ -382,7 +352,7 @@ class _Line:
             by, comment = entry.text("by") or _BY, entry.text("comment") or ""
             yield 0.0, Handling(Person(verb), alarm, by, comment), who, False
 
-    def _outage(self, verb: str) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _outage(self, verb: str) -> _Parts:
         entry, of = self._entry, Surrounding(verb)
         self._known(verb, "for", *(("forgets",) if of is Surrounding.BROKER else ()), who=False)
         name, for_s = entry.word(verb, _OUTAGES[of]), span(entry, "for")
@@ -396,7 +366,7 @@ class _Line:
         if for_s is not None and not back:
             yield for_s, Outage(of, back=True, forgets=forgets), None, False
 
-    def _load(self, verb: str) -> Iterator[tuple[float, Act, Who | None, bool]]:
+    def _load(self, verb: str) -> _Parts:
         entry = self._entry
         self._known(verb, "for", who=False)
         for_s = span(entry, "for")

@@ -9,48 +9,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-import msgspec
-
 from devices.readings import Scalar
-from rules.alarms import Severity
 from simulators.expectations import Allowed, Expectation, Subject
+from simulators.seen_alarms import SeenAlarm, changes, read_alarm
 from simulators.spans import write_moment
 
 NEAR_MOST = 3
 """Misses by a hair that are remembered of an expectation."""
-
-
-class SeenAlarm(msgspec.Struct, frozen=True):
-    """The part of an alarm on the wire (contract, section 3) that is judged or shown."""
-
-    id: str
-    rule: str
-    kind: str
-    device: str
-    severity: str
-    state: str
-    version: int = 1
-    occurrences: int = 1
-    cleared_at: str | None = None
-    acked_at: str | None = None
-    cancelled_at: str | None = None
-    late: bool = False
-    drill: bool = False
-    place: dict[str, str] = {}
-    text: dict[str, str] = {}
-    suppressed_by: str | None = None
-    folded_into: str | None = None
-    shelved_until: str | None = None
-    members: tuple[str, ...] | None = None
-    outcome: str | None = None
-    superseded: str | None = None
-    provisional: bool = False
-    durable: bool = True
-
-    @property
-    def active(self) -> bool:
-        """Its condition is there."""
-        return self.cleared_at is None and self.state != "normal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +68,6 @@ class Unexpected:
 
 Verdict = Change | Ordered | Met | Missed | Unexpected
 
-_DECODER = msgspec.json.Decoder(SeenAlarm)
-
 
 @dataclass(slots=True)
 class Case:
@@ -129,6 +92,10 @@ class Case:
     def fine(self) -> bool:
         """Passed, or nothing is wrong and nothing is missing so far."""
         return self.passed or (self.open and self.number in self.expectation.count)
+
+    def meet(self, at_s: float) -> None:
+        """It has come as expected."""
+        self.open, self.passed, self.at_s = False, True, at_s
 
 
 class Judge:
@@ -176,7 +143,7 @@ class Judge:
 
     def remember(self, payload: bytes) -> None:
         """Take note of an alarm that stood before the story began."""
-        if (alarm := _read(payload)) is not None:
+        if (alarm := read_alarm(payload)) is not None:
             self._board[alarm.id] = alarm
 
     def see(self, alarm_id: str, payload: bytes, at_s: float) -> Iterator[Verdict]:
@@ -184,12 +151,12 @@ class Judge:
         if not payload:
             self._board.pop(alarm_id, None)
             return
-        alarm = _read(payload)
+        alarm = read_alarm(payload)
         before = self._board.get(alarm_id)
         if alarm is None or (before is not None and alarm.version <= before.version):
             return
         self._board[alarm_id] = alarm
-        for change in _changes(before, alarm):
+        for change in changes(before, alarm):
             yield Change(at_s, change, alarm, before)
             yield from self._judge(change, alarm, at_s)
 
@@ -216,7 +183,7 @@ class Judge:
                     yield self._judge_state(case)
                 elif case.number in case.expectation.count:
                     one = case.expectation
-                    case.open, case.passed, case.at_s = False, True, one.until_s
+                    case.meet(one.until_s)
                     if not one.forbidden:
                         yield Met(
                             one.until_s, one, max((at_s for at_s, _ in case.seen), default=0.0) - one.after_s
@@ -272,7 +239,7 @@ class Judge:
             )
             yield _miss(case, at_s)
         elif one.count.most is None and case.number >= one.count.least:
-            case.open, case.passed, case.at_s = False, True, at_s
+            case.meet(at_s)
             yield Met(at_s, one, at_s - one.after_s)
 
     def _expect_its_end(self, one: Expectation, alarm: SeenAlarm, at_s: float) -> None:
@@ -306,18 +273,19 @@ class Judge:
 
     def _judge_state(self, case: Case) -> Met | Missed:
         one = case.expectation
-        standing = [alarm for alarm in self._board.values() if one.is_about(alarm.rule, alarm.device)]
         standing = [
-            alarm for alarm in standing if alarm.state != "normal" and alarm.rule not in self._unjudged
+            alarm
+            for alarm in self._board.values()
+            if one.is_about(alarm.rule, alarm.device)
+            and alarm.state != "normal"
+            and alarm.rule not in self._unjudged
         ]
-        for alarm in standing:
-            if one.change in {"standing", alarm.state} and _differs(one, alarm) is None:
-                case.open, case.passed, case.at_s = False, True, one.until_s
-                return Met(one.until_s, one, 0.0)
-        if one.change == "absent" and not standing:
-            case.open, case.passed, case.at_s = False, True, one.until_s
+        if (one.change == "absent" and not standing) or any(
+            one.change in {"standing", alarm.state} and _differs(one, alarm) is None for alarm in standing
+        ):
+            case.meet(one.until_s)
             return Met(one.until_s, one, 0.0)
-        case.why = ", ".join(
+        case.why = "; ".join(
             f"{alarm.rule} of {alarm.device} is {_shown(alarm)}" for alarm in standing[:NEAR_MOST]
         )
         case.why = case.why or "nothing of it stands"
@@ -370,44 +338,3 @@ def _differs(one: Expectation, alarm: SeenAlarm) -> str | None:
     if one.drill is not None and one.drill is not alarm.drill:
         return "as a drill" if alarm.drill else "not as a drill"
     return None
-
-
-def _read(payload: bytes) -> SeenAlarm | None:
-    """An alarm, or None for what is none: the topic is open to anyone."""
-    try:
-        return _DECODER.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-
-
-def _changes(before: SeenAlarm | None, alarm: SeenAlarm) -> Iterator[str]:
-    """What has happened between two versions; between them some may have been missed."""
-    found = False
-    if before is None or alarm.occurrences > before.occurrences:
-        found = True
-        yield "raised" if before is None else "reraised"
-    was_active = before is None or before.active or found
-    if was_active and not alarm.active:
-        found = True
-        yield "cleared"
-    if alarm.acked_at is not None and (before is None or alarm.acked_at != before.acked_at):
-        found = True
-        yield "acked"
-    if alarm.state == "normal" and (before is None or before.state != "normal"):
-        found = True
-        yield "closed"
-    if alarm.cancelled_at is not None and (before is None or before.cancelled_at is None):
-        found = True
-        yield "cancelled"
-    if before is not None and _rank(alarm.severity) < _rank(before.severity):
-        found = True
-        yield "escalated"
-    if not found:
-        yield "changed"
-
-
-def _rank(severity: str) -> int:
-    try:
-        return Severity(severity).rank
-    except ValueError:
-        return len(Severity)

@@ -20,7 +20,6 @@ from rules.awaited import changed
 from rules.decisions import CatchingUp, Decision, Input, Listening, time_of
 from rules.definitions import RuleSet
 from rules.engine import Engine
-from rules.hours import Calendar
 from rules.places import Neighbourhood
 from rules.state import State, freeze, thaw
 from simulators.casting import SITE
@@ -48,7 +47,7 @@ class Delivery(NamedTuple):
 
 
 class VirtualGateway:
-    """In the time zone ``zone``. ``now_ms`` gives the time; ``follow`` takes what must follow."""
+    """Hours of rules are those of ``zone``. ``now_ms`` gives the time; ``follow`` takes what must follow."""
 
     def __init__(
         self,
@@ -63,7 +62,7 @@ class VirtualGateway:
         self.counts: Counter[str] = Counter()
         self.up = True
         self._engine = Engine(
-            replace(rules, calendar=Calendar(zone, rules.calendar.holidays)),
+            replace(rules, calendar=replace(rules.calendar, zone=zone)),
             site=SITE,
             node=NODE,
             place_of=lambda address: places.get(address, nowhere),
@@ -156,13 +155,14 @@ class VirtualGateway:
 
     def hear_again(self, *, forgotten: bool = False) -> None:
         """What was in flight comes again (unless the broker has forgotten it), then what waited, then what is new."""
+        if forgotten:
+            self._last.clear()
+            self._waiting = []
+            self._packets.clear()
         if not self.up:
             return
         again, waiting = list(self._last), self._waiting
         self._waiting = []
-        if forgotten:
-            again, waiting = [], []
-            self._packets.clear()
         for delivery, packet_id in again:
             self._receive(delivery, packet_id)
         self.tell(Listening(on=True, at=self._now_ms()))

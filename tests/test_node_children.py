@@ -35,11 +35,11 @@ with http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Answers) a
     open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
     server.serve_forever()
 """
-DEAF = SAYS_ITS_PID + "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+DEAF = SAYS_ITS_PID + "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
 
 
 KILLED_S = 5.0
-"""What ending may take on a slow machine; without being killed it would be ten minutes."""
+"""What ending may take on a slow machine; without being killed it would never end."""
 
 
 def child(program: str, file: Path) -> Child:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shlex
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -10,7 +11,6 @@ import aiomqtt
 import msgspec
 import pytest
 
-from simulators.causes import Handling, Outage
 from simulators.connections import Broker
 from simulators.play import Play
 from simulators.scenario import parse_scenario
@@ -36,7 +36,7 @@ timeline:
   - {at: 300ms, device: p2, telemetry: {leakage: 99}}
   - {at: 400ms, device: lift-1, raw: "nonsense", channel: event}
   - {at: 500ms, device: lift-1, power: cut, for: 500ms}
-  - {at: 600ms, acknowledge: button-*, by: Wang}
+  - {at: 600ms, acknowledge: button-*, by: Wang Li, comment: 'she said "$5"'}
   - {at: 1s, load: 40, for: 500ms}
   - {at: 1200ms, broker: away, for: 500ms}
   - {at: 1300ms, device: b4, action: emergency}
@@ -75,9 +75,9 @@ class Ear:
 
 
 @contextlib.asynccontextmanager
-async def playing(port: int, told: list[Event], surroundings: "Doing | None" = None) -> AsyncIterator[Ear]:
+async def playing(port: int, told: list[Event]) -> AsyncIterator[Ear]:
     scenario = parse_scenario(STORY, "story.yaml")
-    play = Play(scenario, Broker(port=port), tell=told.append, surroundings=surroundings)
+    play = Play(scenario, Broker(port=port), tell=told.append)
     async with aiomqtt.Client("127.0.0.1", port) as client:
         await client.subscribe("community/c1/#", qos=1)
         ear = Ear(client)
@@ -133,38 +133,9 @@ def test_what_happens_on_the_way_and_around_is_seen_on_the_wire(mosquitto: Mosqu
 
     asyncio.run(run())
     lines = [describe(event) for event in told]
-    assert any("please: anlin alarms ack A1 --by Wang" in line for line in lines), lines
+    (asked,) = (line.partition("please: ")[2] for line in lines if "alarms ack" in line)
+    assert shlex.split(asked)[3:] == ["A1", "--by", "Wang Li", "--comment", 'she said "$5"']
     assert any("please: stop the cloud" in line for line in lines)
     assert any(isinstance(event, Ordered) and event.result == "done" for event in told)
     assert any(isinstance(event, Met) for event in told)
     assert any(b'"leakage":99' in str(line).encode() or "leakage 99" in line for line in lines)
-
-
-class Doing:
-    """Surroundings that can do everything."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    async def outage(self, outage: Outage) -> bool:
-        self.done.append(f"{outage.of} {'back' if outage.back else 'away'}")
-        return True
-
-    async def handle(self, handling: Handling, alarm_ids: Sequence[str]) -> bool:
-        self.done.append(f"{handling.does} {' '.join(alarm_ids)}")
-        return True
-
-
-def test_surroundings_do_what_a_person_would_be_asked_for() -> None:
-    doing, told = Doing(), list[Event]()
-
-    async def run(server: Mosquitto) -> None:
-        async with playing(server.port, told, doing) as ear:
-            await ear.until("button/b1/event", 1)
-            await ear.client.publish("community/c1/alarm/A1", alarm(), qos=1)
-            await until(lambda: len(doing.done) == 4)
-
-    with Mosquitto() as server:
-        asyncio.run(run(server))
-    assert doing.done == ["acknowledge A1", "broker away", "cloud away", "broker back"]
-    assert not any("please" in describe(event) for event in told)

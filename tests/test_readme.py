@@ -112,3 +112,9 @@ def test_the_example_configuration_is_one(tmp_path: Path) -> None:
     example = tmp_path / "anlin.yaml"
     example.write_text((ROOT / "deploy" / "anlin.example.yaml").read_text())
     assert isinstance(load(example, {}), Config)
+
+
+@pytest.mark.parametrize("document", [README, README_ZH, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_as_many_stories_are_told_of_as_there_are(document: Path) -> None:
+    told = re.findall(r"(\d+) (?:shipped )?(?:\[?stories|个情景)", document.read_text())
+    assert set(told) == {str(len(list((ROOT / "simulators" / "scenarios").glob("*.yaml"))))}

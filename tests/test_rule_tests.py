@@ -14,7 +14,7 @@ from rules.wording import mismatch_line
 from simulators.differences import difference
 from simulators.phrases import why_in
 from simulators.scenario import SHIPPED
-from simulators.verdicts import SeenAlarm
+from simulators.seen_alarms import SeenAlarm
 
 GOOD = """
 name: good
@@ -112,6 +112,7 @@ def test_a_rule_that_a_story_names_and_no_rule_set_has_is_a_fault_of_the_story(
 name: typo
 devices: [{kind: smoke, id: s1, building: "1"}]
 timeline: [{at: 5s, acknowledge: smoke-alrm}]
+initial: [{acknowledge: smoke-tets}]
 expect: [{alarm: smoke-tampr, device: s1, within: 9s}]
 never:
   - {alarm: smoke-alrm, device: s1}
@@ -125,13 +126,14 @@ only: [{rule: smoek-*}]
     reason = "no rule that is read has this id"
     for told in (
         f"stories/typo.yaml:4: timeline[0].acknowledge: {reason} (is 'smoke-alrm'); did you mean 'smoke-alarm'?",
-        f"stories/typo.yaml:5: expect[0].alarm: {reason} (is 'smoke-tampr'); did you mean 'smoke-tamper'?",
-        f"stories/typo.yaml:7: never[0].alarm: {reason} (is 'smoke-alrm'); did you mean 'smoke-alarm'?",
-        f"stories/typo.yaml:8: never[1].alarm: {reason} (is 'smoke-dsty'); did you mean 'smoke-dusty'?",
-        f"stories/typo.yaml:10: only[0].rule: {reason} (is 'smoek-*')",
+        f"stories/typo.yaml:5: initial[0].acknowledge: {reason} (is 'smoke-tets'); did you mean 'smoke-test'?",
+        f"stories/typo.yaml:6: expect[0].alarm: {reason} (is 'smoke-tampr'); did you mean 'smoke-tamper'?",
+        f"stories/typo.yaml:8: never[0].alarm: {reason} (is 'smoke-alrm'); did you mean 'smoke-alarm'?",
+        f"stories/typo.yaml:9: never[1].alarm: {reason} (is 'smoke-dsty'); did you mean 'smoke-dusty'?",
+        f"stories/typo.yaml:11: only[0].rule: {reason} (is 'smoek-*')",
     ):
         assert told in err, err
-    assert err.count(reason) == 5
+    assert err.count(reason) == 6
 
 
 def test_a_report_goes_into_a_file_and_a_summary_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

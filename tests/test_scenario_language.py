@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from devices.faults import ConfigurationError
 from devices.readings import Channel
 from rules.language.entries import write_duration
+from rules.language.texts import Language
 from simulators.causes import Cause, Load, Outage, Saying, Setting, Surrounding, Unsetting
 from simulators.device import Happening
 from simulators.line import Line
+from simulators.phrases import why_in
 from simulators.scenario import Scenario, parse_scenario
 from simulators.spans import Bounds, read_bounds, read_span
 from simulators.verdicts import Judge, Missed, Ordered
@@ -134,6 +136,14 @@ def test_what_repeats_or_goes_from_device_to_device_is_written_out() -> None:
     assert [(cause.at_s, cause.devices) for cause in one_by_one] == [(1, ("p1",)), (3, ("p2",)), (5, ("p3",))]
 
 
+def test_a_figure_of_a_fault_that_is_called_as_a_repetition_is_the_fault_s() -> None:
+    (copies,) = line("{at: 1s, kind: charger, fault: duplicate, apart: 3s}")
+    assert copies.devices == ("p1", "p2", "p3")
+    assert copies.act == Happening("fault", "duplicate", {"apart": 3.0})
+    turns = line("{at: 1s, kind: charger, fault: flapping, every: 30s, for: 1m}")
+    assert [cause.at_s for cause in turns] == [1, 1, 31]
+
+
 def test_a_time_after_which_it_ends_is_a_cause_of_its_own() -> None:
     assert [
         (cause.at_s, cause.act) for cause in line("{at: 1s, device: p1, set: {temperature: 70}, for: 9s}")
@@ -212,6 +222,8 @@ def test_keys_may_be_written_with_blanks_or_hyphens() -> None:
         ("timeline: [{at: 1s, device: p1, command: restore}]", "did you mean 'restore_power'?"),
         ("timeline: [{at: 1s, device: s1, power: cut}]", "with `hub: true` their radio hub does"),
         ("timeline: [{at: 1s, device: b1, action: emergency, times: 3}]", "needs `every`"),
+        ("timeline: [{at: 1s, acknowledge: smoke-alarm, apart: 5s}]", "timeline[0].apart: needs devices"),
+        ("timeline: [{at: 1s, load: 50, apart: 5s}]", "timeline[0].apart: needs devices"),
         ("timeline: [{at: 1s, device: s1, fault: flaming, set: {battery: 3}}]", "says 2 of fault, action"),
         ("timeline: [{at: 1s, device: s1, fault: clock, by: 900d}]", "must be from -366d to 366d"),
         ("timeline: [{at: 1s, device: s1, fault: lossy, share: 140%}]", "must be a share from 0 to 1"),
@@ -312,6 +324,16 @@ def test_sooner_than_it_may_is_wrong_and_so_is_another_severity() -> None:
     mild = judged("expect: [{alarm: smoke-alarm, device: s1, severity: critical, within: 9s}]")
     list(mild.see("A", wire(severity="medium"), 4))
     assert why(mild) == ["raised with severity medium at 4 s"]
+
+
+def test_each_alarm_that_stands_though_none_should_is_named_in_both_languages() -> None:
+    judge = judged("expect: [{state: absent, alarm: smoke-alarm, at: 9s}]")
+    for alarm_id, device in (("A", "s1"), ("B", "s2")):
+        list(judge.see(alarm_id, wire(alarm_id, device=device), 4))
+    (told,) = why(judge)
+    assert told == "smoke-alarm of s1 is unacked, critical, 1×; smoke-alarm of s2 is unacked, critical, 1×"
+    chinese = (f"smoke-alarm / {device} 为未确认，级别 紧急，1 次" for device in ("s1", "s2"))
+    assert why_in(Language.ZH, told) == "；".join(chinese)
 
 
 def test_an_alarm_must_be_over_in_time_where_that_is_said() -> None:

@@ -16,6 +16,7 @@ from simulators.named_rules import unknown_rules
 from simulators.performance import Performance
 from simulators.rehearsal import rehearse
 from simulators.scenario import SHIPPED, find_scenario, load_scenario, parse_scenario
+from simulators.telling import Noted
 from simulators.verdicts import Change, Ordered
 
 NAMED_BY_THE_ISSUE = {
@@ -171,3 +172,48 @@ def test_time_of_day_and_zone_are_the_storys_own() -> None:
         "2026-03-29T01:30:00+08:00",
         "2026-03-29T01:30:00+01:00",
     ]
+
+
+def test_a_gateway_that_is_stopped_hears_nobody() -> None:
+    played = play("""
+devices: [{kind: button, id: b1, building: "1"}]
+timeline:
+  - {at: 5s, device: b1, action: emergency}
+  - {at: 1m, gateway: stop}
+  - {at: 2m, acknowledge: button-emergency, by: Wang}
+  - {at: 3m, gateway: start}
+expect:
+  - {state: unacked, alarm: button-emergency, device: b1, at: 150s}
+  - {state: unacked, alarm: button-emergency, device: b1, at: 5m}
+never: [{alarm: button-emergency, change: acked}]
+""")
+    assert played.passed, [case.why for case in played.cases]
+    assert [event.zh for event in played.events if isinstance(event, Noted)] == [
+        "网关没有运行，Wang 的操作无效"
+    ]
+
+
+def test_a_gateway_that_starts_finds_what_went_wrong_around_it_meanwhile() -> None:
+    played = play("""
+devices: [{kind: button, id: b1, building: "1"}]
+timeline:
+  - {at: 1m, gateway: stop}
+  - {at: 2m, cloud: away}
+  - {at: 3m, gateway: start}
+expect: [{alarm: gateway-cloud-away, after: 3m, not_before: 5m, within: 6m}]
+""")
+    assert played.passed, [case.why for case in played.cases]
+
+
+def test_what_waits_for_a_stopped_gateway_is_gone_with_a_broker_that_forgets() -> None:
+    for forgets, comes in ((False, True), (True, False)):
+        played = play(f"""
+devices: [{{kind: button, id: b1, building: "1"}}]
+timeline:
+  - {{at: 1m, gateway: stop}}
+  - {{at: 2m, device: b1, action: emergency}}
+  - {{at: 3m, broker: restart, forgets: {str(forgets).lower()}}}
+  - {{at: 4m, gateway: start}}
+expect: [{{alarm: button-emergency, device: b1, after: 4m, within: 1m}}]
+""")
+        assert played.passed is comes

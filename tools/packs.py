@@ -15,8 +15,8 @@ from rules.language.entries import write_duration  # noqa: E402
 
 PAGE = ROOT / "docs" / "packs.md"
 
-SECTION = re.compile(r"\b(?:[A-D][1-5]|E|F2|G|0\.(?:[3-9]|10))\b(?![.,]?\d)")
-"""A section of docs/figures.md as a rule's ``source`` names it."""
+SECTION = re.compile(r"\b(?:[A-D][1-5]|E|F2|G|0\.(?:[3-9]|10)(?=\)))\b(?![.,]?\d)")
+"""A section of docs/figures.md as a rule's ``source`` names it; 0.8 ends a parenthesis, a score of 0.6 does not."""
 
 CONTRACT_SECTION = re.compile(r"\bContract, section (\d)")
 
