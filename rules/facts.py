@@ -54,19 +54,40 @@ def adopt(
     ``departed``), is over: what ended it was not stored.
     """
     put_back(state, standing)
-    over = {(alarm.key, alarm.raised_at) for alarm in (*state.alarms.values(), *departed) if not alarm.active}
+    ended: dict[str, list[Alarm]] = {}
+    for alarm in (*state.alarms.values(), *departed):
+        if not alarm.active:
+            ended.setdefault(alarm.key, []).append(alarm)
     for device in state.devices.values():
         for condition, ongoing in list(device.ongoing.items()):
-            alarm = state.alarms.get(key_of(condition, device))
-            raised = ongoing.due is None
-            ended = (key_of(condition, device), ongoing.due) in over
-            if ongoing.rule not in rules or ended or (raised and (alarm is None or not alarm.active)):
+            key, rule = key_of(condition, device), rules.get(ongoing.rule)
+            if rule is None or _is_over(ongoing, rule, state.alarms.get(key), ended.get(key, ())):
                 del device.ongoing[condition]
                 device.changed = True
     for alarm in state.alarms.values():
         stands = alarm.active and alarm.superseded is None and alarm.members is None
         if stands and alarm.rule in rules:
             _resume(state, alarm, rules[alarm.rule])
+
+
+def _is_over(ongoing: Ongoing, rule: Rule, standing: Alarm | None, ended: Iterable[Alarm]) -> bool:
+    """Whether by the facts the alarm of a condition is; a delay is known by its beginning where something cut it short
+    or withheld its alarm, which then came at another time than it was due.
+    """  # noqa: D205
+    due, since = ongoing.due, ongoing.since
+    if due is None:
+        return standing is None or not standing.active
+    begun = due - ongoing.wait - rule.for_ms
+    return any(
+        alarm.raised_at == due
+        or (
+            alarm.raised_at >= begun
+            and since is not None
+            and alarm.why is not None
+            and alarm.why.since == since
+        )
+        for alarm in ended
+    )
 
 
 def _resume(state: State, alarm: Alarm, rule: Rule) -> None:

@@ -146,6 +146,37 @@ def test_what_a_cooldown_withholds_is_withheld() -> None:
     assert len(site.changes) == 2
 
 
+def test_what_was_cut_short_and_has_ended_by_the_facts_is_not_raised_again_where_its_end_was_not_stored() -> (
+    None
+):
+    for held_up in (0.0, 20.0):
+        site, again = Site(ONLY_HOT), Site(ONLY_HOT)
+        for each in (site, again):
+            each.hear(19, PORT, told=0, temperature=70)
+        site.hear(19.5 + held_up, PORT, told=19, temperature=40)
+        hot = site.alarm("hot")
+        assert hot.state is AlarmState.RTN_UNACKED
+        header, devices = freeze(again.state)
+        again.state = thaw(header, devices)
+        again.engine.derive_deadlines(again.state)
+        again.engine.adopt(again.state, [hot])
+        again.stop(100)
+        again.back(101)
+        again.caught_up(102)
+        again.at(200)
+        assert again.changes == []
+
+
+def test_a_delay_that_began_after_its_last_alarm_had_ended_goes_on() -> None:
+    site = Site()
+    site.hear(19, PORT, told=0, temperature=70)
+    site.hear(19.5, PORT, told=19, temperature=40)
+    site.hear(90, PORT, told=0, temperature=70)  # a clock that was set back: the same beginning, as it says
+    site.engine.adopt(site.state, list(site.state.alarms.values()))
+    site.at(120)
+    assert site.said_of("hot")[2:] == [("reraised", 100, False)]
+
+
 def test_an_alarm_that_clears_only_after_a_while_does_so_from_its_end_on() -> None:
     site = Site(rules(QUIET))
     site.hear(19, PORT, told=0, temperature=70)
