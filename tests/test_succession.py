@@ -157,6 +157,18 @@ def test_what_still_holds_is_not_raised_again_and_what_comes_back_is_the_new_rul
     assert transitions(bench.say(5, temperature=20)) == [("warm", "cleared")]
 
 
+def test_what_was_a_drill_is_none_once_its_rule_is_none_and_what_was_real_becomes_no_drill() -> None:
+    real, drill = HOT, HOT.replace("severity: high", "severity: high, drill: true")
+    for first, then in ((drill, real), (real, drill)):
+        bench = Bench(first)
+        bench.say(0, temperature=70)
+        bench.say(11, temperature=20)
+        bench.apply(12, then)
+        bench.say(13, temperature=70)
+        assert transitions(bench.tick(23)) == [("hot", "reraised")]
+        assert not bench.alarm("hot").drill
+
+
 def test_a_new_condition_that_holds_already_raises_at_once() -> None:
     bench = Bench(HOT)
     bench.say(0, temperature=62)
