@@ -5,6 +5,7 @@ Nothing is decided here. The conditions of the devices are fitted to the alarms,
 
 from collections.abc import Iterable, Mapping
 
+from devices.readings import Channel, Reading, parts_of
 from rules.alarms import Alarm
 from rules.awaited import release, wait
 from rules.board import put_back
@@ -19,12 +20,47 @@ from rules.decisions import (
     PresenceUnknown,
 )
 from rules.definitions import Rule
+from rules.evidence import keep_times
+from rules.limits import limit
+from rules.meeting import meet
+from rules.moments import TIMED, is_overtaken, tell_time
+from rules.plans import Plan
 from rules.state import Device, Ongoing, State
 from rules.steps import shift
+from rules.watches import grow, hear_terms
 
 
-def learn_of_gateway(state: State, given: Input) -> None:
-    """Take a journaled input that is about the gateway without judging it."""
+def learn(state: State, given: Input, plans: Mapping[str, Plan], unregistered_max: int) -> None:
+    """Take a journaled input without judging it: only what was last said is kept. ``plans`` by kind."""
+    if isinstance(given, Reading):
+        plan = plans[parts_of(given.address)[1]]
+        device = state.devices.get(given.address) or meet(state, given, plan.kind, unregistered_max)
+        if device is not None:
+            _learn_of_device(state, device, plan, given)
+    else:
+        _learn_of_gateway(state, given)
+
+
+def _learn_of_device(state: State, device: Device, plan: Plan, reading: Reading) -> None:
+    device.changed = True
+    if reading.channel is Channel.STATUS:
+        device.online = reading.values["state"] == "online"
+    elif not reading.retained:
+        device.last_seen = reading.received_at
+        if reading.channel not in TIMED or is_overtaken(device, reading):
+            return
+        said_at = tell_time(device, reading, waited=state.catching_up)
+        shape = plan.shape_of(reading.values)
+        keep_times(device, shape.names)
+        device.source_time = reading.source_time
+        if reading.channel is Channel.TELEMETRY:
+            device.points.update(reading.values)
+            limit(state, device, plan.limited, reading.values, reading.received_at)
+        hear_terms(device, plan, shape, reading, said_at)
+        grow(state, device, plan, reading.received_at)
+
+
+def _learn_of_gateway(state: State, given: Input) -> None:
     if isinstance(given, Listening):
         state.listening_since = given.at if given.on else None
     elif isinstance(given, Awaited):
@@ -95,8 +131,7 @@ def _resume(state: State, alarm: Alarm, rule: Rule) -> None:
     device = state.devices.get(alarm.address)
     if device is None:
         device = state.devices[alarm.address] = Device(alarm.address, alarm.kind, {})
-    condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
-    ongoing = device.ongoing.setdefault(condition, Ongoing(alarm.rule, alarm.track))
+    ongoing = device.ongoing.setdefault(alarm.condition, Ongoing(alarm.rule, alarm.track))
     ongoing.due = None
     if ongoing.ends is None:
         arm(state, device, rule, ongoing, alarm.severity, alarm.raised_at, None)
