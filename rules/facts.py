@@ -5,6 +5,7 @@ Nothing is decided here. The conditions of the devices are fitted to the alarms,
 
 from collections.abc import Iterable, Mapping
 
+from devices.kinds import KINDS
 from devices.readings import Channel, Reading, parts_of
 from rules.alarms import Alarm
 from rules.awaited import release, wait
@@ -22,7 +23,7 @@ from rules.decisions import (
 from rules.definitions import Rule
 from rules.evidence import keep_times
 from rules.limits import limit
-from rules.meeting import meet
+from rules.meeting import meet, unheard
 from rules.moments import TIMED, is_overtaken, tell_time
 from rules.plans import Plan
 from rules.state import Device, Ongoing, State
@@ -130,7 +131,7 @@ def _resume(state: State, alarm: Alarm, rule: Rule) -> None:
     """The condition of a standing alarm goes on."""
     device = state.devices.get(alarm.address)
     if device is None:
-        device = state.devices[alarm.address] = Device(alarm.address, alarm.kind, {})
+        device = state.devices[alarm.address] = unheard(alarm.address, KINDS[alarm.kind])
     ongoing = device.ongoing.setdefault(alarm.condition, Ongoing(alarm.rule, alarm.track))
     ongoing.due = None
     if ongoing.ends is None:
