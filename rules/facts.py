@@ -98,13 +98,18 @@ def adopt(
     for device in state.devices.values():
         for condition, ongoing in list(device.ongoing.items()):
             key, rule = key_of(condition, device), rules.get(ongoing.rule)
-            if rule is None or _is_over(ongoing, rule, state.alarms.get(key), ended.get(key, ())):
+            if (
+                rule is None
+                or rule.kind != device.kind
+                or _is_over(ongoing, rule, state.alarms.get(key), ended.get(key, ()))
+            ):
                 del device.ongoing[condition]
                 device.changed = True
     for alarm in state.alarms.values():
         stands = alarm.active and alarm.superseded is None and alarm.members is None
-        if stands and alarm.rule in rules:
-            _resume(state, alarm, rules[alarm.rule])
+        rule = rules.get(alarm.rule)
+        if stands and rule is not None and rule.kind == alarm.kind:
+            _resume(state, alarm, rule)
 
 
 def _is_over(ongoing: Ongoing, rule: Rule, standing: Alarm | None, ended: Iterable[Alarm]) -> bool:

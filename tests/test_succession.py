@@ -210,6 +210,20 @@ def test_a_press_is_another_occurrence_under_the_new_rule() -> None:
     assert bench.alarm("press", BUTTON).text["en"] == "help now"
 
 
+def test_at_a_start_under_other_rules_an_id_that_is_of_another_kind_now_is_another_rule() -> None:
+    bench = Bench(WARM + HOT)
+    bench.say(0, temperature=70)
+    elsewhere = WARM.replace("charger", "smoke").replace("temperature >= 60", "smoke")
+    engine = Engine(rules(elsewhere + HOT.replace("hot", "hotter")), site="c1", node="gw-1")
+    for alarms in (list(bench.state.alarms.values()), []):
+        engine.adopt(bench.state, alarms)
+        engine.rejudge(bench.state, T0 + 1_000)
+        assert "warm" not in bench.state.devices[PORT].ongoing
+    now = T0 + 12_000
+    told = engine.step(bench.state, Reading(Channel.TELEMETRY, PORT, {"temperature": 20}, now, now), now)
+    assert transitions(told.changes) == [("hotter", "raised"), ("hotter", "cleared")]
+
+
 def test_after_a_restart_a_superseded_alarm_is_what_it_was() -> None:
     bench = Bench()
     bench.say(0, temperature=62)
