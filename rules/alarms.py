@@ -158,6 +158,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
         return Address(f"{self.site}/{self.kind}/{self.device}")
 
     @property
+    def condition(self) -> str:
+        """Under which its device has what raised it: rule id, or ``rule/track``."""
+        return self.rule if self.track is None else f"{self.rule}/{self.track}"
+
+    @property
     def state(self) -> AlarmState:
         """Derived from the facts; `NORMAL` means that it leaves the board."""
         if self.closed:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from devices.kinds import KINDS
 from devices.readings import Address, parts_of
 from rules.decisions import Awaited
+from rules.meeting import unheard
 from rules.state import Device, State
 
 
@@ -34,8 +35,7 @@ def wait(state: State, given: Awaited) -> list[Device]:
     for address in given.devices:
         device = state.devices.get(address)
         if device is None:
-            kind = KINDS[parts_of(address)[1]]
-            device = state.devices[address] = Device(address, kind.name, dict.fromkeys(kind.limited, False))
+            device = state.devices[address] = unheard(address, KINDS[parts_of(address)[1]])
         if not since(device):
             device.awaited_since, device.changed = given.at, True
             waited.append(device)

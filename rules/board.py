@@ -24,7 +24,7 @@ from rules.language.texts import Language, late_note, unheard_note
 from rules.orders import orders_of
 from rules.places import Neighbourhood, PlaceOf
 from rules.state import Device, Ongoing, State
-from rules.stays import begin_stay
+from rules.stays import begin_stay, come_again
 from rules.steps import corrected
 from rules.tracks import Told, outcome_of
 from rules.withholding import cool_down
@@ -94,10 +94,8 @@ class Board:
         if device.awaited_since and not device.last_seen:
             text = {language: each + unheard_note(Language(language)) for language, each in text.items()}
         why = evidence(rule, device, ongoing, values, so_at, None if standing is None else standing.why)
-        received_at = device.last_seen or at
-        source_time = device.source_time or at
         if standing is None:
-            begun = begin_stay(
+            stay = begin_stay(
                 state,
                 rule,
                 key,
@@ -107,47 +105,21 @@ class Board:
                 node=self._node,
                 track=ongoing.track,
             )
-            alarm = replace(
-                begun,
-                place=place,
-                text=text,
-                values=values,
-                source_time=source_time,
-                received_at=received_at,
-                latched=rule.latch,
-                closable=rule.waits_for_a_person,
-                late=late,
-                drill=rule.drill,
-                why=why,
-                outcome=outcome_of(device, ongoing.track),
-            )
         else:
-            severity = min(standing.severity, rule.severity, key=lambda each: each.rank)  # never falls
-            alarm = replace(
-                standing,
-                version=standing.version + 1,
-                occurrences=standing.occurrences + 1,
-                severity=severity,
-                place=place,
-                text=text,
-                values=values,
-                source_time=source_time,
-                received_at=received_at,
-                raised_at=at,
-                active=True,
-                cleared_at=None,
-                acked_at=None,
-                acked_by=None,
-                comment=None,
-                cancelled_at=None,
-                late=late,
-                ack_required=rule.ack_required_at(severity),
-                latched=rule.latch,
-                closable=rule.waits_for_a_person,
-                superseded=None,
-                why=why,
-                outcome=outcome_of(device, ongoing.track),
-            )
+            stay = come_again(standing, rule, at)
+        alarm = replace(
+            stay,
+            place=place,
+            text=text,
+            values=values,
+            source_time=device.source_time or at,
+            received_at=device.last_seen or at,
+            latched=rule.latch,
+            closable=rule.waits_for_a_person,
+            late=late,
+            why=why,
+            outcome=outcome_of(device, ongoing.track),
+        )
         if comes:
             alarm = self.annunciation.announce(state, device, rule, alarm, at)
         self._put(state, Transition.RAISED if standing is None else Transition.RERAISED, alarm, at)

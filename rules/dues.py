@@ -20,14 +20,12 @@ from rules.decisions import Awaited, CatchingUp
 from rules.definitions import Rule
 from rules.functions.around import AROUND, Changed, Surroundings
 from rules.judge import Judge
-from rules.moments import at_device, at_gateway
+from rules.moments import TIMED, at_device, at_gateway
 from rules.plans import Plan, names_of
 from rules.state import Deadline, Device, Ongoing, State
 from rules.tracks import LOST, expire
 from rules.watches import fade, give_up, grow, hear_terms, put_off, watch
 from rules.withholding import earliest
-
-_TIMED = (Channel.TELEMETRY, Channel.EVENT)
 
 
 class Dues:
@@ -86,7 +84,7 @@ class Dues:
             rule_id = condition.removeprefix(WATCH)
             if device.armed.get(rule_id) != due:
                 return
-            if not (give_up(state, device, plan, rule_id, due) or put_off(state, device, rule_id, due)):
+            if not (give_up(state, device, plan, rule_id) or put_off(state, device, rule_id, due)):
                 self._look_again(state, device, plan, rule_id, due)
             return
         ongoing = device.ongoing.get(condition)
@@ -120,9 +118,7 @@ class Dues:
                 watch(state, device, plan, now)
 
     def _look_again(self, state: State, device: Device, plan: Plan, rule_id: str, due: int) -> None:
-        """A condition may have changed without a message."""
-        if device.armed.get(rule_id) != due:
-            return
+        """A condition may have changed without a message; its deadline has come."""
         del device.armed[rule_id]
         device.changed = True
         watched = plan.watched.get(rule_id)
@@ -192,7 +188,7 @@ class Dues:
 
     def take_run_out(self, state: State, device: Device, plan: Plan, reading: Reading, now: int) -> int:
         """Take what had run out when the device said this; gives the time when it was so, at most ``now``."""
-        if reading.channel not in _TIMED or not plan.kind.on_wire:
+        if reading.channel not in TIMED or not plan.kind.on_wire:
             return now
         told = time_told(reading.source_time, now, reading.flags)
         if told is None or was_missed(state, told):

@@ -38,27 +38,26 @@ from rules.decisions import (
 from rules.definitions import RuleSet
 from rules.dues import Dues
 from rules.evidence import keep_times
-from rules.facts import adopt, forget_presence, learn_of_gateway
+from rules.facts import adopt, forget_presence, learn
 from rules.functions.around import Changed, Surroundings
 from rules.instructions import instruct
 from rules.judge import Judge
 from rules.lateness import judge_past
 from rules.limits import limit
 from rules.meeting import meet
-from rules.moments import go_on, is_overtaken, tell_time
+from rules.moments import TIMED, go_on, is_overtaken, tell_time
 from rules.places import Neighbourhood, PlaceOf
 from rules.plans import Plan, Shape, plan_of
 from rules.rates import measure_rates
 from rules.state import Device, State
 from rules.steps import shift
-from rules.succession import retire
+from rules.succession import rejudge, retire
 from rules.tracks import release
-from rules.watches import grow, grown, hear_terms, is_calm, look_anew, watch
+from rules.watches import grow, grown, hear_terms, is_calm, watch
 from rules.withholding import look_again
 
 _RETAINED = Flag.RETAINED
 _TELEMETRY, _EVENT, _STATUS = Channel.TELEMETRY, Channel.EVENT, Channel.STATUS
-_TIMED = (_TELEMETRY, _EVENT)
 
 
 class Engine:
@@ -169,7 +168,7 @@ class Engine:
             push_silences(state, device, plan.silences, now)
             around = self._around.meet(state, device)
         said_at, moment, late = None, now, False
-        if channel in _TIMED:
+        if channel in TIMED:
             said_at = None if state.catching_up else go_on(device.clock, reading)
             late = said_at is None and is_overtaken(device, reading)
             if state.catching_up and not late:
@@ -260,7 +259,7 @@ class Engine:
     @staticmethod
     def _said_at(state: State, device: Device, plan: Plan, reading: Reading, now: int) -> int:
         """The moment of a message that is not like nearly every other."""
-        if reading.channel not in _TIMED:
+        if reading.channel not in TIMED:
             return now
         return tell_time(device, reading, waited=state.catching_up and plan.kind.on_wire)
 
@@ -302,8 +301,7 @@ class Engine:
         device = state.devices.get(alarm.address)
         if device is not None:
             device.changed = True
-            condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
-            device.ongoing.pop(condition, None)
+            device.ongoing.pop(alarm.condition, None)
 
     def _instruct(self, state: State, given: Instruction, now: int) -> None:
         """A person's order; taking one back settles the incidents that it was about."""
@@ -339,31 +337,7 @@ class Engine:
 
         For replay under a changed rule set, whose decisions would not be the committed ones.
         """
-        learn_of_gateway(state, given)
-        if not isinstance(given, Reading):
-            return
-        device = state.devices.get(given.address)
-        if device is None:
-            device = meet(state, given, self._kind_of(given), self._unregistered_max)
-        if device is None:
-            return
-        device.changed = True
-        if given.channel is Channel.STATUS:
-            device.online = given.values["state"] == "online"
-        elif not given.retained:
-            device.last_seen = given.received_at
-            if given.channel not in _TIMED or is_overtaken(device, given):
-                return
-            plan = self._plans[device.kind]
-            said_at = tell_time(device, given, waited=state.catching_up)
-            shape = plan.shape_of(given.values)
-            keep_times(device, shape.names)
-            device.source_time = given.source_time
-            if given.channel is Channel.TELEMETRY:
-                device.points.update(given.values)
-                limit(state, device, plan.limited, given.values, given.received_at)
-            hear_terms(device, plan, shape, given, said_at)
-            grow(state, device, plan, given.received_at)
+        learn(state, given, self._plans, self._unregistered_max)
 
     def adopt(self, state: State, standing: Iterable[Alarm], departed: Iterable[Alarm] = ()) -> None:
         """Take the committed alarms as facts, whatever replay made of them, and fit the conditions to them."""
@@ -374,7 +348,7 @@ class Engine:
         """End the condition of an alarm that was adopted; what ended it was heard before."""
         device = state.devices[alarm.address]
         rule = self._by_id[alarm.rule]
-        device.ongoing.pop(rule.id if alarm.track is None else f"{rule.id}/{alarm.track}", None)
+        device.ongoing.pop(alarm.condition, None)
         device.changed = True
         state.now = max(state.now, now)
         self._board.clear(state, device, rule, alarm.track, state.now)
@@ -395,21 +369,7 @@ class Engine:
 
         Nothing clears here: a standing alarm waits for the next reading.
         """  # noqa: D205
-        state.now = max(now, state.now)
-        state.standing.well.clear()
-        self._around.refresh(state)
-        for device in list(state.devices.values()):
-            plan = self._plans[device.kind]
-            look_anew(state, device, plan, state.now)
-            for condition, ongoing in list(device.ongoing.items()):
-                if ongoing.due is not None and (among is None or ongoing.rule in among):
-                    del device.ongoing[condition]
-            for rule, evaluate in plan.telemetry:
-                if among is not None and rule.id not in among:
-                    continue
-                if rule.id not in device.ongoing and device.last_seen and evaluate(device.points):
-                    self._judge.begin(state, device, rule, rule.id, None, None, state.now)
-            watch(state, device, plan, state.now)
+        rejudge(state, self._plans, self._judge, self._around, now, among)
         self._board.annunciation.rejudge(state, state.now)
         self._board.annunciation.settle(state)
         self.derive_deadlines(state)

@@ -5,6 +5,8 @@ Nothing is decided here. The conditions of the devices are fitted to the alarms,
 
 from collections.abc import Iterable, Mapping
 
+from devices.kinds import KINDS
+from devices.readings import Channel, Reading, parts_of
 from rules.alarms import Alarm
 from rules.awaited import release, wait
 from rules.board import put_back
@@ -19,12 +21,47 @@ from rules.decisions import (
     PresenceUnknown,
 )
 from rules.definitions import Rule
+from rules.evidence import keep_times
+from rules.limits import limit
+from rules.meeting import meet, unheard
+from rules.moments import TIMED, is_overtaken, tell_time
+from rules.plans import Plan
 from rules.state import Device, Ongoing, State
 from rules.steps import shift
+from rules.watches import grow, hear_terms
 
 
-def learn_of_gateway(state: State, given: Input) -> None:
-    """Take a journaled input that is about the gateway without judging it."""
+def learn(state: State, given: Input, plans: Mapping[str, Plan], unregistered_max: int) -> None:
+    """Take a journaled input without judging it: only what was last said is kept. ``plans`` by kind."""
+    if isinstance(given, Reading):
+        plan = plans[parts_of(given.address)[1]]
+        device = state.devices.get(given.address) or meet(state, given, plan.kind, unregistered_max)
+        if device is not None:
+            _learn_of_device(state, device, plan, given)
+    else:
+        _learn_of_gateway(state, given)
+
+
+def _learn_of_device(state: State, device: Device, plan: Plan, reading: Reading) -> None:
+    device.changed = True
+    if reading.channel is Channel.STATUS:
+        device.online = reading.values["state"] == "online"
+    elif not reading.retained:
+        device.last_seen = reading.received_at
+        if reading.channel not in TIMED or is_overtaken(device, reading):
+            return
+        said_at = tell_time(device, reading, waited=state.catching_up)
+        shape = plan.shape_of(reading.values)
+        keep_times(device, shape.names)
+        device.source_time = reading.source_time
+        if reading.channel is Channel.TELEMETRY:
+            device.points.update(reading.values)
+            limit(state, device, plan.limited, reading.values, reading.received_at)
+        hear_terms(device, plan, shape, reading, said_at)
+        grow(state, device, plan, reading.received_at)
+
+
+def _learn_of_gateway(state: State, given: Input) -> None:
     if isinstance(given, Listening):
         state.listening_since = given.at if given.on else None
     elif isinstance(given, Awaited):
@@ -54,28 +91,53 @@ def adopt(
     ``departed``), is over: what ended it was not stored.
     """
     put_back(state, standing)
-    over = {(alarm.key, alarm.raised_at) for alarm in (*state.alarms.values(), *departed) if not alarm.active}
+    ended: dict[str, list[Alarm]] = {}
+    for alarm in (*state.alarms.values(), *departed):
+        if not alarm.active:
+            ended.setdefault(alarm.key, []).append(alarm)
     for device in state.devices.values():
         for condition, ongoing in list(device.ongoing.items()):
-            alarm = state.alarms.get(key_of(condition, device))
-            raised = ongoing.due is None
-            ended = (key_of(condition, device), ongoing.due) in over
-            if ongoing.rule not in rules or ended or (raised and (alarm is None or not alarm.active)):
+            key, rule = key_of(condition, device), rules.get(ongoing.rule)
+            if (
+                rule is None
+                or rule.kind != device.kind
+                or _is_over(ongoing, rule, state.alarms.get(key), ended.get(key, ()))
+            ):
                 del device.ongoing[condition]
                 device.changed = True
     for alarm in state.alarms.values():
         stands = alarm.active and alarm.superseded is None and alarm.members is None
-        if stands and alarm.rule in rules:
-            _resume(state, alarm, rules[alarm.rule])
+        rule = rules.get(alarm.rule)
+        if stands and rule is not None and rule.kind == alarm.kind:
+            _resume(state, alarm, rule)
+
+
+def _is_over(ongoing: Ongoing, rule: Rule, standing: Alarm | None, ended: Iterable[Alarm]) -> bool:
+    """Whether by the facts the alarm of a condition is; a delay is known by its beginning where something cut it short
+    or withheld its alarm, which then came at another time than it was due.
+    """  # noqa: D205
+    due, since = ongoing.due, ongoing.since
+    if due is None:
+        return standing is None or not standing.active
+    begun = due - ongoing.wait - rule.for_ms
+    return any(
+        alarm.raised_at == due
+        or (
+            alarm.raised_at >= begun
+            and since is not None
+            and alarm.why is not None
+            and alarm.why.since == since
+        )
+        for alarm in ended
+    )
 
 
 def _resume(state: State, alarm: Alarm, rule: Rule) -> None:
     """The condition of a standing alarm goes on."""
     device = state.devices.get(alarm.address)
     if device is None:
-        device = state.devices[alarm.address] = Device(alarm.address, alarm.kind, {})
-    condition = alarm.rule if alarm.track is None else f"{alarm.rule}/{alarm.track}"
-    ongoing = device.ongoing.setdefault(condition, Ongoing(alarm.rule, alarm.track))
+        device = state.devices[alarm.address] = unheard(alarm.address, KINDS[alarm.kind])
+    ongoing = device.ongoing.setdefault(alarm.condition, Ongoing(alarm.rule, alarm.track))
     ongoing.due = None
     if ongoing.ends is None:
         arm(state, device, rule, ongoing, alarm.severity, alarm.raised_at, None)

@@ -202,7 +202,8 @@ class _RuleEntry:
         try:
             return compile_condition(source, vocabulary, FUNCTIONS, lets)
         except ExpressionError as error:
-            if error.value in (self._entry.fields.get("let") or ()) and error.value not in lets:
+            named = self._entry.fields.get("let")
+            if isinstance(named, dict) and error.value in named and error.value not in lets:
                 return None  # a name under `let` that is wrong itself, which is told there
             self._entry.fault(key, str(error), value=error.value or source, nearest=error.nearest)
             return None

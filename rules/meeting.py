@@ -1,14 +1,19 @@
 """A device that was never heard before: remembered, unless nobody registered it and there are too many such."""
 
 from devices.kinds.traits import Kind
-from devices.readings import Channel, Flag, Reading, Scalar
+from devices.readings import Address, Channel, Flag, Reading
 from rules.state import Device, State
+
+
+def unheard(address: Address, kind: Kind) -> Device:
+    """A device that has said nothing: what is believed for a while only counts as false (`devices.kinds.traits`)."""
+    return Device(address, kind.name, dict.fromkeys(kind.limited, False))
 
 
 def meet(state: State, reading: Reading, kind: Kind, unregistered_max: int) -> Device | None:
     """The device that says this; None if it is one too many and not about a life."""
-    points: dict[str, Scalar] = dict.fromkeys(kind.limited, False)
-    device = Device(reading.address, kind.name, points, flags=reading.flags)
+    device = unheard(reading.address, kind)
+    device.flags = reading.flags
     if reading.flags & Flag.UNREGISTERED:
         if state.unregistered >= unregistered_max:
             life = reading.channel is Channel.EVENT or (

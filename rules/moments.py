@@ -13,6 +13,9 @@ from devices.readings import Channel, Flag, Reading
 from rules.backlog import time_told
 from rules.state import Clock, Device
 
+TIMED = (Channel.TELEMETRY, Channel.EVENT)
+"""What is said here has a moment; a status is what is so now."""
+
 TOLERANCE_MS = 10_000
 """By so much messages may overtake each other without one being late."""
 

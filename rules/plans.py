@@ -41,10 +41,8 @@ class Plan:
     """By name, terms that learn, each with the rules whose alarms keep it from that."""
     grow_as: tuple[str, ...] = ()
     """The names of ``growing``."""
-    crossings: tuple[Grows, ...] = ()
-    """All of them."""
     bounds: tuple[str, ...] = ()
-    """Points that bounds of these follow from."""
+    """Points that bounds of what is ``watched`` follow from."""
     shapes: dict[tuple[str, ...], "Shape"] = field(default_factory=dict)
     fading: tuple[Fading, ...] = ()
 
@@ -113,7 +111,9 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
     growing = tuple(term for term in terms.values() if isinstance(term, Growing))
     grow_as = tuple(term.name for term in growing)
     watched = {rule.id: found for rule in rules if (found := _watched(rule, grow_as)) is not None}
-    crossings = tuple(each for found in watched.values() for each in found.crossings)
+    bounds = frozenset[str]().union(
+        *(crossing.rests_on for found in watched.values() for _, crossing in found.crossings)
+    )
     return Plan(
         kind,
         dict(kind.rates),
@@ -129,8 +129,7 @@ def plan_of(kind: Kind, rules: tuple[Rule, ...]) -> Plan:
         watched,
         {term.name: (term, _spoilers(term, rules)) for term in terms.values() if isinstance(term, Learning)},
         grow_as,
-        crossings,
-        tuple(sorted(frozenset().union(*(crossing.rests_on for _, crossing in crossings)))),
+        tuple(sorted(bounds)),
         fading=tuple(term for term in terms.values() if isinstance(term, Fading)),
     )
 

@@ -2,15 +2,21 @@
 
 A rule with the same id and the same version is the same rule: its alarms, its running delays, everything that it
 remembers go on untouched. Alarms of a rule that has changed or is gone stand until a person closes them and say so
-(`Alarm.superseded`); nothing pages again merely because a rule was written anew. Its running delays begin anew.
+(`Alarm.superseded`); nothing pages again merely because a rule was written anew. Its running delays begin anew, and
+what it finds in what was last said is raised.
 """
 
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from rules.alarms import Superseded
 from rules.board import Board
 from rules.definitions import Rule, RuleSet
+from rules.functions.around import Surroundings
+from rules.judge import Judge
+from rules.plans import Plan
 from rules.state import Device, State
+from rules.watches import look_anew, watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ def retire(state: State, before: RuleSet, after: RuleSet, board: Board, now: int
     """Fit ``state`` to ``after``: mark the alarms that lost their rule, forget the delays of other versions.
 
     A changed rule takes its raised conditions over, so that what still holds is not raised again. Judging is left
-    to the caller, as are the deadlines.
+    to `rejudge`, the deadlines to the caller.
     """
     changes = changes_between(before, after)
     gone = frozenset(changes.removed) | _reshaped(before, after, changes)
@@ -59,6 +65,32 @@ def retire(state: State, before: RuleSet, after: RuleSet, board: Board, now: int
         if (mark := marks.get(alarm.rule)) is not None:
             board.supersede(state, alarm, mark, now)
     return changes
+
+
+def rejudge(
+    state: State,
+    plans: Mapping[str, Plan],
+    judge: Judge,
+    around: Surroundings,
+    now: int,
+    among: Container[str] | None,
+) -> None:
+    """Apply changed rules (``among`` them, or all) at ``now`` (Unix ms) to what was last said; ``plans`` by kind."""
+    state.now = max(now, state.now)
+    state.standing.well.clear()
+    around.refresh(state)
+    for device in list(state.devices.values()):
+        plan = plans[device.kind]
+        look_anew(state, device, plan, state.now)
+        for condition, ongoing in list(device.ongoing.items()):
+            if ongoing.due is not None and (among is None or ongoing.rule in among):
+                del device.ongoing[condition]
+        for rule, evaluate in plan.telemetry:
+            if among is not None and rule.id not in among:
+                continue
+            if rule.id not in device.ongoing and device.last_seen and evaluate(device.points):
+                judge.begin(state, device, rule, rule.id, None, None, state.now)
+        watch(state, device, plan, state.now)
 
 
 def _reshaped(before: RuleSet, after: RuleSet, changes: RuleChanges) -> frozenset[str]:

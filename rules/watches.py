@@ -68,13 +68,13 @@ def look_anew(state: State, device: Device, plan: Plan, now: int) -> None:
     fade(device, plan.fading, now)
 
 
-def give_up(state: State, device: Device, plan: Plan, rule: str, due: int) -> bool:
-    """Whether nobody knows by now what a deadline of ``rule`` rests on, which it then no longer has.
+def give_up(state: State, device: Device, plan: Plan, rule: str) -> bool:
+    """Whether nobody knows by now what the deadline of ``rule`` that has come rests on; it then has none.
 
     So it is where the gateway was away since it last heard the device; its next message is judged.
     """
     watched = plan.watched.get(rule)
-    if watched is None or not watched.must_be_heard or device.armed.get(rule) != due:
+    if watched is None or not watched.must_be_heard:
         return False
     if state.listening_since is not None and device.last_seen >= state.listening_since:
         return False

@@ -34,6 +34,21 @@ devices:
   - {id: lift, kind: elevator, building: "3", unit: "2"}
 """
 
+SILENT = """
+rules:
+  - id: silent
+    kind: charger
+    silent_for: 10m
+    severity: medium
+    text: {en: "{device} is silent", zh: "{device} 无数据"}
+    fold:
+      same: [group, building, site]
+      least: 3
+      within: 2m
+      text: {en: "{count} of {heard} silent", zh: "{heard}个中{count}个无数据"}
+"""
+"""A rule that folds what is silent together."""
+
 
 def with_ports(count: int, group: str = "shed-1") -> str:
     """More lines for the registry: charging ports of a shed."""

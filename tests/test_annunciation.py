@@ -253,6 +253,29 @@ def test_under_changed_rules_a_fold_that_no_rule_makes_ends_and_its_members_come
     assert states(world, "silent") == dict.fromkeys(ports(10), AlarmState.UNACKED)
 
 
+def test_the_fold_of_a_drill_is_a_drill() -> None:
+    world = Community(SILENT.replace("severity: medium", "severity: medium\n    drill: true"), SHED)
+    shed_goes_dark(world, 10)
+    assert world.alarm("silent", "building=shed-1").drill
+
+
+def test_a_fold_that_comes_again_under_a_changed_rule_is_the_new_rules() -> None:
+    rule = SILENT.replace("severity: medium", "severity: high")
+    world = Community(rule, SHED)
+    shed_goes_dark(world, 10)
+    before = world.engine.rules
+    world.engine = engine(rule.replace("en: silent", "en: quiet").replace("high", "critical"), SHED)
+    world.engine.succeed(world.state, before, T0 + 900_000)
+    assert world.alarm("silent", "building=shed-1").superseded == "changed"
+    for name in ports(10):
+        world.hear(901, "charger", name, voltage=230)
+        world.at(902, Close(world.alarm("silent", name).id, "Li", "", T0 + 902_000))
+    assert world.alarm("silent", "building=shed-1").state is AlarmState.RTN_UNACKED
+    world.at(1_600)
+    fold = world.alarm("silent", "building=shed-1")
+    assert (fold.occurrences, fold.superseded, fold.closable, fold.severity) == (2, None, False, "critical")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [

@@ -11,22 +11,9 @@ from rules.alarms import AlarmState
 from rules.awaited import changed
 from rules.decisions import Awaited, ClockStepped, Listening
 from rules.state import State
-from tests.around_world import REGISTRY, T0, Community, at, with_ports
+from tests.around_world import REGISTRY, SILENT, T0, Community, at, with_ports
 from tests.node_world import node_world
 
-SILENT = """
-rules:
-  - id: silent
-    kind: charger
-    silent_for: 10m
-    severity: medium
-    text: {en: "{device} is silent", zh: "{device} 无数据"}
-    fold:
-      same: [group, building, site]
-      least: 3
-      within: 2m
-      text: {en: "{count} of {heard} silent", zh: "{heard}个中{count}个无数据"}
-"""
 SHED = REGISTRY + with_ports(40)
 PORTS = tuple(at("charger", f"shed-1-p{number:03}") for number in range(1, 41))
 

@@ -11,7 +11,7 @@ from rules.alarms import AlarmState, Transition
 from rules.decisions import CatchingUp, Listening
 from rules.state import freeze, thaw
 from tests.rule_world import BUTTON, LIFT, PORT, T0, ms, rules
-from tests.test_stops import ONLY_HOT, Site
+from tests.test_stops import ONLY_HOT, RULES, Site
 
 EBIKE: dict[str, Scalar] = {"type": "new", "track": "a", "label": "ebike", "score": 0.9}
 GONE: dict[str, Scalar] = {"type": "end", "track": "a"}
@@ -113,30 +113,8 @@ def test_what_begins_while_catching_up_by_a_clock_that_is_fast_is_found_as_well(
     assert site.orders == []
 
 
-QUIET = """
-rules:
-  - id: ebike
-    kind: elevator
-    per: track
-    when: label == 'ebike' and type != 'end'
-    clear: type == 'end'
-    for: 1s
-    severity: medium
-    cooldown: 1h
-    text: {en: ebike, zh: 电动车}
-  - id: cool
-    kind: charger
-    when: temperature >= 65
-    clear: temperature < 55
-    clear_for: 30s
-    for: 10s
-    severity: low
-    text: {en: "{temperature}", zh: "{temperature}"}
-"""
-
-
 def test_what_a_cooldown_withholds_is_withheld() -> None:
-    site = Site(rules(QUIET))
+    site = Site(rules(RULES.replace("severity: medium", "severity: medium\n    cooldown: 1h")))
     for begin in (7, 60):
         site.hear(begin, LIFT, told=begin - 7, **EBIKE)
         site.hear(begin + 0.5, LIFT, told=begin, **GONE)
@@ -146,12 +124,45 @@ def test_what_a_cooldown_withholds_is_withheld() -> None:
     assert len(site.changes) == 2
 
 
+def test_what_was_cut_short_and_has_ended_by_the_facts_is_not_raised_again_where_its_end_was_not_stored() -> (
+    None
+):
+    for held_up in (0.0, 20.0):
+        site, again = Site(ONLY_HOT), Site(ONLY_HOT)
+        for each in (site, again):
+            each.hear(19, PORT, told=0, temperature=70)
+        site.hear(19.5 + held_up, PORT, told=19, temperature=40)
+        hot = site.alarm("hot")
+        assert hot.state is AlarmState.RTN_UNACKED
+        header, devices = freeze(again.state)
+        again.state = thaw(header, devices)
+        again.engine.derive_deadlines(again.state)
+        again.engine.adopt(again.state, [hot])
+        again.stop(100)
+        again.back(101)
+        again.caught_up(102)
+        again.at(200)
+        assert again.changes == []
+
+
+def test_a_delay_that_began_after_its_last_alarm_had_ended_goes_on() -> None:
+    site = Site()
+    site.hear(19, PORT, told=0, temperature=70)
+    site.hear(19.5, PORT, told=19, temperature=40)
+    site.hear(90, PORT, told=0, temperature=70)  # a clock that was set back: the same beginning, as it says
+    site.engine.adopt(site.state, list(site.state.alarms.values()))
+    site.at(120)
+    assert site.said_of("hot")[2:] == [("reraised", 100, False)]
+
+
 def test_an_alarm_that_clears_only_after_a_while_does_so_from_its_end_on() -> None:
-    site = Site(rules(QUIET))
+    site = Site(
+        rules(RULES.replace("clear: temperature < 55", "clear: temperature < 55\n    clear_for: 30s"))
+    )
     site.hear(19, PORT, told=0, temperature=70)
     site.hear(19.5, PORT, told=19, temperature=40)
     site.at(100)
-    assert site.said_of("cool") == [("raised", 19.5, True), ("cleared", 49.5, True)]
+    assert site.said_of("hot") == [("raised", 19.5, True), ("cleared", 49.5, True)]
 
 
 def test_an_event_that_was_overtaken_owes_no_orders_to_a_later_alarm() -> None:

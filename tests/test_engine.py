@@ -556,6 +556,17 @@ def test_a_state_survives_its_snapshot() -> None:
     assert set(bench.state.deadlines) >= set(state.deadlines)
 
 
+def test_a_sensor_of_which_only_an_alarm_is_known_still_raises_smoke() -> None:
+    bench, again = Bench(), Bench()
+    bench.hear(0, SMOKE, smoke=True, test=True)
+    again.engine.adopt(again.state, [bench.alarm("drill")])
+    told = again.hear(1, SMOKE, smoke=True).changes
+    assert [(change.alarm.rule, change.transition) for change in told] == [
+        ("fire", "raised"),
+        ("drill", "cleared"),
+    ]
+
+
 def test_under_changed_rules_standing_alarms_stay_and_delays_begin_anew() -> None:
     bench = Bench()
     bench.hear(0, PORT, temperature=70, leakage=40)

@@ -6,11 +6,10 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.documents import parse_yaml
-from devices.readings import Address, Channel, Reading, Scalar
+from devices.readings import Channel, Reading, Scalar
 from rules.engine import Engine
-from rules.files import parse
 from rules.state import freeze, thaw
+from tests.rule_world import PORT, T0, rules
 
 RULES = """
 rules:
@@ -38,9 +37,7 @@ rules:
     severity: low
     text: {en: "{session_flat_for}", zh: "{session_flat_for}"}
 """
-PORT = Address("c1/charger/p1")
-T0 = 1_790_000_000_000
-ENGINE = Engine(parse([("rules.yaml", parse_yaml(RULES, "rules.yaml"))]), site="c1", node="gw-1")
+ENGINE = Engine(rules(RULES), site="c1", node="gw-1")
 
 Message = tuple[int, int, dict[str, Scalar]]
 

@@ -387,6 +387,12 @@ rules:
     ]
 
 
+@pytest.mark.parametrize("let", ["hot", "[hot]", "{hot: temprature > 3}"])
+def test_a_let_that_is_none_hides_no_other_fault(let: str) -> None:
+    told = faults(with_line(RULE.replace("temperature >= 65", "temperature"), f"let: {let}"))
+    assert {fault.path.split(".")[1] for fault in told} == {"let", "when"}
+
+
 def test_a_fault_is_one_line_that_a_person_can_act_on() -> None:
     (fault,) = faults(RULE.replace("when: temperature", "when: temprature"))
     assert str(fault) == (

@@ -7,20 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rules.annunciation.common_causes import Folds
-from tests.around_world import Community
+from tests.around_world import SILENT, Community
 
-SILENT = """rules:
-  - id: silent
-    kind: smoke
-    silent_for: 10m
-    severity: medium
-    text: {en: "silent", zh: "无数据"}
-    fold:
-      same: [floor, building, site]
-      least: 3
-      within: 10m
-      text: {en: "{count} of {heard}", zh: "{count}/{heard}"}
-"""
+SILENT_SMOKE = (
+    SILENT.replace("kind: charger", "kind: smoke")
+    .replace("same: [group", "same: [floor")
+    .replace("2m", "10m")
+)
 HOUR_S = 3_600
 
 
@@ -35,7 +28,7 @@ def town(count: int, buildings: int = 4) -> str:
 
 def silence(count: int, *, share: float) -> tuple[Community, float]:
     """All speak, then only some; gives the CPU seconds of the moment at which the others are missed."""
-    world = Community(SILENT, town(count))
+    world = Community(SILENT_SMOKE, town(count))
     for number in range(count):
         world.hear(number / 1_000, "smoke", f"s{number}", smoke=False)
     for number in range(int(count * share), count):
@@ -70,7 +63,7 @@ SPEAK = st.tuples(st.sampled_from([0.0, 0.5, 30.0, 200.0, 590.0]), st.integers(0
 @given(st.lists(SPEAK, max_size=60))
 def test_what_is_remembered_of_a_storm_changes_nothing(story: list[tuple[float, int, bool]]) -> None:
     def play() -> Community:
-        world, second = Community(SILENT, town(12, buildings=2)), 0.0
+        world, second = Community(SILENT_SMOKE, town(12, buildings=2)), 0.0
         for gap, who, restarts in story:
             second += gap
             world.hear(second, "smoke", f"s{who}", smoke=False)

@@ -157,6 +157,18 @@ def test_what_still_holds_is_not_raised_again_and_what_comes_back_is_the_new_rul
     assert transitions(bench.say(5, temperature=20)) == [("warm", "cleared")]
 
 
+def test_what_was_a_drill_is_none_once_its_rule_is_none_and_what_was_real_becomes_no_drill() -> None:
+    real, drill = HOT, HOT.replace("severity: high", "severity: high, drill: true")
+    for first, then in ((drill, real), (real, drill)):
+        bench = Bench(first)
+        bench.say(0, temperature=70)
+        bench.say(11, temperature=20)
+        bench.apply(12, then)
+        bench.say(13, temperature=70)
+        assert transitions(bench.tick(23)) == [("hot", "reraised")]
+        assert not bench.alarm("hot").drill
+
+
 def test_a_new_condition_that_holds_already_raises_at_once() -> None:
     bench = Bench(HOT)
     bench.say(0, temperature=62)
@@ -196,6 +208,20 @@ def test_a_press_is_another_occurrence_under_the_new_rule() -> None:
     bench.apply(1, ALL.replace("en: help", "en: help now"))
     assert transitions(bench.say(2, BUTTON, action="emergency")) == [("press", "reraised")]
     assert bench.alarm("press", BUTTON).text["en"] == "help now"
+
+
+def test_at_a_start_under_other_rules_an_id_that_is_of_another_kind_now_is_another_rule() -> None:
+    bench = Bench(WARM + HOT)
+    bench.say(0, temperature=70)
+    elsewhere = WARM.replace("charger", "smoke").replace("temperature >= 60", "smoke")
+    engine = Engine(rules(elsewhere + HOT.replace("hot", "hotter")), site="c1", node="gw-1")
+    for alarms in (list(bench.state.alarms.values()), []):
+        engine.adopt(bench.state, alarms)
+        engine.rejudge(bench.state, T0 + 1_000)
+        assert "warm" not in bench.state.devices[PORT].ongoing
+    now = T0 + 12_000
+    told = engine.step(bench.state, Reading(Channel.TELEMETRY, PORT, {"temperature": 20}, now, now), now)
+    assert transitions(told.changes) == [("hotter", "raised"), ("hotter", "cleared")]
 
 
 def test_after_a_restart_a_superseded_alarm_is_what_it_was() -> None:

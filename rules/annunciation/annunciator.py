@@ -21,7 +21,7 @@ from rules.definitions import Rule
 from rules.places import Level, Neighbourhood, Place
 from rules.standing import Standing
 from rules.state import Deadline, Device, State
-from rules.stays import begin_stay
+from rules.stays import begin_stay, come_again
 
 FOLD, FLOOD, SHELF = "fold:", "flood:", "shelf:"
 """Begin the conditions of our deadlines; the key of an alarm follows."""
@@ -249,22 +249,12 @@ class Annunciation:
         key = alarm_key(rule.id, self._gateway, place)
         standing = state.alarms.get(key)
         members = tuple(sorted([come.key, *(each.key for each in others)]))
-        if standing is not None:
-            fold = replace(
-                standing,
-                version=standing.version + 1,
-                occurrences=standing.occurrences + 1,
-                active=True,
-                cleared_at=None,
-                acked_at=None,
-                acked_by=None,
-                comment=None,
-                raised_at=at,
-            )
-        else:
+        if standing is None:
             fold = begin_stay(
                 state, rule, key, self._gateway, at, site=self._site, node=self._node, track=place
             )
+        else:
+            fold = come_again(standing, rule, at)
         fold = _with(fold, members, telling)
         if place is not None:
             fold = self._flood(state, fold, at)

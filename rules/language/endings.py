@@ -16,6 +16,7 @@ from math import prod
 from devices.readings import Scalar
 from rules.definitions import Condition
 from rules.language.entries import Entry
+from rules.language.syntax import CONTRARY
 from rules.vocabulary import Point, Sort, Vocabulary
 
 COMBINATIONS_MOST = 4_096
@@ -27,14 +28,6 @@ _NEVER = {
 }
 _OTHER_WORD = "\x00"
 """Stands for every word that no condition names."""
-_CONTRARY: Mapping[type[ast.cmpop], ast.cmpop] = {
-    ast.Lt: ast.GtE(),
-    ast.LtE: ast.Gt(),
-    ast.Gt: ast.LtE(),
-    ast.GtE: ast.Lt(),
-    ast.Eq: ast.NotEq(),
-    ast.NotEq: ast.Eq(),
-}
 
 
 def check_truths(
@@ -51,13 +44,15 @@ def check_truths(
     combinations = list(_combinations(stretches))
     raising = [values for values in combinations if when.evaluate(values)]
     ending = [values for values in combinations if clear.evaluate(values)]
-    if all(values in raising for values in ending):
+    covers = all(clear.evaluate(values) for values in raising)
+    if all(when.evaluate(values) for values in ending):
         reason = "is true only while `when` is, so the alarm would never end"
-    elif len(stretches) == 1 and len(ending) < len(combinations) and all(each in ending for each in raising):
+    elif covers and len(stretches) == 1 and len(ending) < len(combinations):
         reason = "is the wrong way round: true wherever `when` is, and not beyond"
     else:
         return
-    meant = _meant(when, clear, raising)
+    # Of the two the contrary of `clear` is meant, where that is never so while `when` is.
+    meant = (_contrary(clear) if covers else None) or _contrary(when)
     remedy = (
         "; leave it out, and the alarm ends when `when` does" if meant is None else f"; did you mean {meant}?"
     )
@@ -71,16 +66,11 @@ def _is_never(vocabulary: Vocabulary, condition: Condition) -> bool:
     return not any(condition.evaluate(values) for values in _combinations(stretches))
 
 
-def _meant(when: Condition, clear: Condition, raising: Sequence[Mapping[str, Scalar]]) -> str | None:
-    """The contrary of a plain ``clear``, where that is never so while ``when`` is; else that of a plain ``when``."""
-    turned = _contrary(clear) if all(clear.evaluate(values) for values in raising) else None
-    return turned or _contrary(when)
-
-
 def _contrary(condition: Condition) -> str | None:
+    """Of a plain comparison."""
     match condition.tree:
         case ast.Compare(left=ast.Name() as name, ops=[sign], comparators=[bound]):
-            return ast.unparse(ast.Compare(name, [_CONTRARY[type(sign)]], [bound]))
+            return ast.unparse(ast.Compare(name, [CONTRARY[type(sign)]], [bound]))
     return None
 
 

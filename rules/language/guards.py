@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from rules.definitions import Condition, Points
+from rules.language.syntax import CONTRARY
 
 Guard = Callable[[Points], bool]
 
@@ -30,16 +31,6 @@ _SIGNS: Mapping[type[ast.AST], str] = MappingProxyType(
         ast.Sub: "-",
         ast.Mult: "*",
         ast.Div: "/",
-    }
-)
-_CONTRARY: Mapping[type[ast.cmpop], ast.cmpop] = MappingProxyType(
-    {
-        ast.Lt: ast.GtE(),
-        ast.LtE: ast.Gt(),
-        ast.Gt: ast.LtE(),
-        ast.GtE: ast.Lt(),
-        ast.Eq: ast.NotEq(),
-        ast.NotEq: ast.Eq(),
     }
 )
 
@@ -99,7 +90,7 @@ class _Writer:
         for left, sign, right in zip(
             [node.left, *node.comparators], node.ops, node.comparators, strict=False
         ):
-            told = _CONTRARY[type(sign)] if contrary else sign
+            told = CONTRARY[type(sign)] if contrary else sign
             yield f"({self._operand(left)} {_SIGNS[type(told)]} {self._operand(right)})"
 
     def _operand(self, node: ast.expr) -> str:

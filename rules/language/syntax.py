@@ -6,6 +6,8 @@ and size are bounded here.
 
 import ast
 import warnings
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from rules.language.slips import slip
 
@@ -35,6 +37,18 @@ _SPELLING = {
     "Is": "is (write: ==)",
     "IsNot": "is not (write: !=)",
 }
+
+CONTRARY: Mapping[type[ast.cmpop], ast.cmpop] = MappingProxyType(
+    {
+        ast.Lt: ast.GtE(),
+        ast.LtE: ast.Gt(),
+        ast.Gt: ast.LtE(),
+        ast.GtE: ast.Lt(),
+        ast.Eq: ast.NotEq(),
+        ast.NotEq: ast.Eq(),
+    }
+)
+"""By sign, the one that is true of known values where it is false."""
 
 
 class ExpressionError(ValueError):
