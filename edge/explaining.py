@@ -16,6 +16,7 @@ from devices.readings import Scalar
 from rules.alarms import Alarm, AlarmState, Severity, Superseded, rfc3339
 from rules.explanation import Explanation, Sway
 from rules.language.entries import write_duration
+from rules.language.texts import on_one_line
 from rules.wording import SEVERITIES, called, state_called
 
 VERSION_SHOWN = 12
@@ -143,7 +144,7 @@ def explain(alarm: Alarm, language: str, zone: str, config: Path | None = None) 
     Commands can be run as they are printed, but for the placeholders: with the ``config`` that was asked for.
     """
     given = "" if config is None else f" --config {shlex.quote(str(config))}"
-    return _Told(alarm, _WORDS[language], language, ZoneInfo(zone), given).lines()
+    return map(on_one_line, _Told(alarm, _WORDS[language], language, ZoneInfo(zone), given).lines())
 
 
 class _Told:

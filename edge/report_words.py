@@ -144,7 +144,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "drill": ("test", "测试"),
     "durable": ("stored", "已保存"),
     "provisional": ("time not known", "时间未校正"),
-    "superseded": ("its rule was", "规则"),
+    "superseded": ("superseded", "规则变更"),
     "outcome": ("outcome", "结果"),
     "annunciated": ("told by itself", "单独通知"),
     "shelved_until": ("shelved until", "搁置至"),
@@ -157,19 +157,6 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "close_comment": ("closing comment", "关闭说明"),
 }
 """Of an alarm on the wire, field by field: English and Chinese."""
-
-VALUES: Mapping[str, str] = {
-    "left": "已离开",
-    "forced": "强行乘梯",
-    "released": "工作人员已放行",
-    "changed": "已修改，须由人关闭",
-    "removed": "已删除，须由人关闭",
-    "building": "楼栋",
-    "unit": "单元",
-    "floor": "楼层",
-    "room": "房间",
-}
-"""Words that stand in fields of an alarm, in Chinese."""
 
 GAP_WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rules.alarms import AlarmState, Severity, Superseded
+from rules.alarms import AlarmState, Outcome, Severity, Superseded
 from rules.language.texts import Language
 
 SEVERITIES: Mapping[str, str] = MappingProxyType(
@@ -64,6 +64,15 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 )
 """What happens to an alarm, in Chinese."""
 
+OUTCOMES: Mapping[str, str] = MappingProxyType(
+    {Outcome.LEFT: "已离开", Outcome.FORCED: "强行乘梯", Outcome.RELEASED: "工作人员已放行"}
+)
+"""How an incident in a lift has ended, in Chinese."""
+
+LEVELS: Mapping[str, str] = MappingProxyType(
+    {"building": "楼栋", "unit": "单元", "floor": "楼层", "room": "房间"}
+)
+"""Of a place, in Chinese."""
 
 SUPERSEDED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -83,6 +92,11 @@ SUPERSEDED: Mapping[str, Mapping[str, str]] = MappingProxyType(
 def state_called(state: str, language: str, *, closed: bool) -> str:
     """The state of an alarm, for people: what a person has ``closed`` is not said to be over by itself."""
     return called("closed", CHANGES, language) if closed else called(state, STATES, language)
+
+
+def superseded_line(superseded: str, language: str) -> str:
+    """What has become of the rule of an alarm, for people."""
+    return SUPERSEDED[language].get(superseded, superseded)
 
 
 _PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(

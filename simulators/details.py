@@ -12,7 +12,7 @@ from types import MappingProxyType
 from devices.readings import Scalar
 from rules.language.entries import write_duration
 from rules.language.texts import Language
-from rules.wording import Phrases
+from rules.wording import LEVELS, Phrases
 from simulators.device import Parameter
 from simulators.fleet import MODELS
 from simulators.line import LINE_FAULTS
@@ -76,8 +76,7 @@ _PARAMETERS: Mapping[str, str] = MappingProxyType(
 
 _WHERE: Mapping[str, str] = MappingProxyType(
     {
-        "kind": "类型", "building": "楼栋", "unit": "单元", "floor": "楼层", "room": "房间", "group": "分组",
-        "household": "住户",
+        "kind": "类型", **LEVELS, "group": "分组", "household": "住户",
     }
 )  # fmt: skip
 

@@ -217,6 +217,31 @@ def test_an_alarm_that_is_closed_without_an_acknowledgement_is_not_acknowledged(
     assert not any("cknowledged" in line for line in detail_lines(json.loads(one.wire()), "en", "UTC"))
 
 
+def test_what_a_person_or_a_device_said_is_shown_as_it_was_said() -> None:
+    wire = json.loads(replace(last("press"), acked_at=START_MS, acked_by="high", comment="normal").wire())
+    wire["values"] = {"action": "released"}
+    shown = {
+        name: rest.strip()
+        for name, _, rest in (line.partition("  ") for line in detail_lines(wire, "en", "UTC"))
+    }
+    assert (shown["acknowledged by"], shown["comment"]) == ("high", "normal")
+    assert shown["values"] == "action: released"
+    chinese = "\n".join(detail_lines({**wire, "comment": "left"}, "zh", "UTC"))
+    assert re.search(r"^确认说明 +left$", chinese, re.MULTILINE)
+
+
+def test_nothing_that_was_said_steers_the_terminal() -> None:
+    evil = "ok\n\x1b[2J\x9b1Ano alarm stands"
+    press = last("press")
+    assert press.why is not None
+    why = replace(press.why, samples=(replace(press.why.samples[0], value=evil),))
+    one = replace(press, why=why, values={"action": evil}, acked_at=START_MS, acked_by="Wang", comment=evil)
+    for lines in (explain(one, "en", "UTC"), detail_lines(json.loads(one.wire()), "zh", "UTC")):
+        told = list(lines)
+        assert any("no alarm stands" in line for line in told)
+        assert all(line.isprintable() for line in told), told
+
+
 def test_only_a_closed_alarm_tells_of_closing_on_the_wire() -> None:
     assert not {"closed_at", "closed_by", "close_comment"} & json.loads(last("press").wire()).keys()
 

@@ -135,12 +135,12 @@ def test_every_command_of_every_kind_can_be_ordered() -> None:
 @pytest.mark.parametrize(
     ("status", "code", "en"),
     [
-        ("done", 0, "done (ok)"),
-        ("rejected", 1, "rejected by the device (ok)"),
-        ("failed", 1, "failed at the device (ok)"),
+        ("done", 0, "done (ok [2J)"),
+        ("rejected", 1, "rejected by the device (ok [2J)"),
+        ("failed", 1, "failed at the device (ok [2J)"),
     ],
 )
-def test_an_order_says_what_the_device_answered(
+def test_an_order_says_what_the_device_answered_and_nothing_of_it_steers_the_terminal(
     status: str, code: int, en: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def story() -> None:
@@ -152,7 +152,7 @@ def test_an_order_says_what_the_device_answered(
             [sent] = [
                 body for topic, body in world.played[Lane.SAFETY].published if topic.endswith("/command")
             ]
-            result = {"command_id": json.loads(sent)["id"], "status": status, "detail": "ok"}
+            result = {"command_id": json.loads(sent)["id"], "status": status, "detail": "ok\x1b[2J"}
             world.say("charger/p1/command/result", json.dumps(result).encode(), 2)
             assert await given == code
 
@@ -165,7 +165,12 @@ def test_an_order_says_what_the_device_answered(
     assert f"charger/p1 cut_power  by Wang  {en}" in listed
     assert main(["orders", "--json", listed.split()[0]]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["status"], told["by"], told["detail"], told["alarm_id"]) == (status, "Wang", "ok", None)
+    assert (told["status"], told["by"], told["detail"], told["alarm_id"]) == (
+        status,
+        "Wang",
+        "ok\x1b[2J",
+        None,
+    )
     assert main(["orders", "X"]) == 1
     assert capsys.readouterr().err == "anlin: no order X in the journal: see `anlin orders`\n"
 

@@ -50,8 +50,10 @@ def add_orders(verbs: "Verbs") -> None:
 
 def status_of(record: "OrderRecord", language: str) -> str:
     """What became of an order, in words, with what the device said."""
+    from rules.language.texts import on_one_line
+
     told = _STATUSES[record.status][language == "zh"]
-    return told if record.detail is None else f"{told} ({record.detail})"
+    return told if record.detail is None else f"{told} ({on_one_line(record.detail)})"
 
 
 def order_line(record: "OrderRecord", language: str, zone: str) -> str:

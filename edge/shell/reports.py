@@ -22,12 +22,21 @@ from edge.report_words import (
     LABELS,
     REASONS,
     STATUSES,
-    VALUES,
     WORDS,
 )
 from edge.store.records import Gap
 from rules.alarms import MOMENTS
-from rules.wording import SEVERITIES, STATES, SUPERSEDED, called, place_line, state_called
+from rules.language.texts import on_one_line
+from rules.wording import (
+    LEVELS,
+    OUTCOMES,
+    SEVERITIES,
+    STATES,
+    called,
+    place_line,
+    state_called,
+    superseded_line,
+)
 
 GAPS_SHOWN = 10
 """Lines about losses."""
@@ -102,7 +111,7 @@ def alarm_lines(alarms: Sequence[AlarmLine], language: str, zone: str) -> Iterat
         text = alarm.text.get(language) or next(iter(alarm.text.values()), "")
         acked = f" ({alarm.acked_by})" if alarm.acked_by is not None else ""
         severity = called(alarm.severity, SEVERITIES, language)
-        mark = "" if alarm.superseded is None else f"  [{SUPERSEDED[language][alarm.superseded]}]"
+        mark = "" if alarm.superseded is None else f"  [{superseded_line(alarm.superseded, language)}]"
         yield (
             f"{alarm.id}  {raised:%m-%d %H:%M:%S}  {severity:<{0 if language == 'zh' else 8}} "
             f"{called(alarm.state, STATES, language)}{acked}{times}  {alarm.kind}/{alarm.device}  {place}  {text}{mark}"
@@ -164,10 +173,12 @@ def detail_lines(alarm: Mapping[str, object], language: str, zone: str) -> Itera
         elif closed is not None and name == "cleared_at" and value == closed:
             continue  # a person ended it: its condition was not over by itself
         if shown is not None:
-            yield f"{labels[name]}{' ' * (width - _width(labels[name]))}  {shown}"
+            yield on_one_line(f"{labels[name]}{' ' * (width - _width(labels[name]))}  {shown}")
 
 
 _MOMENTS = frozenset({"source_time", "received_at", "closed_at", *MOMENTS})
+_CODES = {"severity": SEVERITIES, "state": STATES, "outcome": OUTCOMES}
+"""Fields that hold a code; what stands in others was said by somebody."""
 _USUAL = {"durable": True, "annunciated": True}
 """What need not be told where it is so; of everything else, what is false or not there."""
 
@@ -185,13 +196,15 @@ def _shown(name: str, value: object, language: str, zone: str) -> str | None:
             return str(value.get(language) or next(iter(value.values()), ""))
         case dict():
             named = (
-                f"{called(key, VALUES, language)}: {_plain(part, language)}" for key, part in value.items()
+                f"{called(key, LEVELS, language)}: {_plain(part, language)}" for key, part in value.items()
             )
             return ", ".join(named) or "–"
         case list():
             return ", ".join(map(str, value)) or "–"
+        case str() if name == "superseded":
+            return superseded_line(value, language)
         case str():
-            return called(value, {**SEVERITIES, **STATES, **VALUES}, language)
+            return called(value, _CODES.get(name, {}), language)
     return str(value)
 
 
