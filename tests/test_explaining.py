@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading, Scalar
 from edge.cli import main
-from edge.explaining import _WORDS, explain, view_of
+from edge.explaining import view_of
+from edge.shell.explanations import _WORDS, explain
 from edge.shell.reports import AlarmLine, alarm_lines, detail_lines
 from edge.store import codec
 from edge.web.models import ExplanationModel

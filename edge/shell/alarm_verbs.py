@@ -79,7 +79,8 @@ def _show(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from edge.explaining import explain, view_of
+    from edge.explaining import view_of
+    from edge.shell.explanations import explain
 
     config = config_of(arguments)
     alarm = _alarm(config, arguments.id)

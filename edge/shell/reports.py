@@ -97,7 +97,7 @@ def already_acked(alarm: Mapping[str, object], by: str, comment: str, language: 
     """Whose acknowledgement stands where it is not the one that was just given."""
     if alarm.get("acked_by") in (None, by) and alarm.get("comment") in (None, comment):
         return None
-    return say("acked already", language, by=alarm.get("acked_by"), at=_moment(alarm.get("acked_at"), zone))
+    return say("acked already", language, by=alarm.get("acked_by"), at=moment(alarm.get("acked_at"), zone))
 
 
 def alarm_lines(alarms: Sequence[AlarmLine], language: str, zone: str) -> Iterator[str]:
@@ -147,7 +147,7 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
 def rules_line(rules: RulesInForce, language: str, zone: str) -> str:
     """Which rules are in force, and since when; what differs on disk is among the gateway's reasons."""
     line = say("rules", language, rules=rules.rules, version=rules.hash[:12])
-    return line if rules.since is None else line + say("since", language, at=_moment(rules.since, zone))
+    return line if rules.since is None else line + say("since", language, at=moment(rules.since, zone))
 
 
 def gap_lines(gaps: Sequence[Gap], language: str, zone: str) -> Iterator[str]:
@@ -188,7 +188,7 @@ def _shown(name: str, value: object, language: str, zone: str) -> str | None:
     if value is None or value is _USUAL.get(name, False):
         return None
     if name in _MOMENTS:
-        return _moment(value, zone)
+        return moment(value, zone)
     match value:
         case bool():
             return say("yes" if value else "no", language)
@@ -196,7 +196,7 @@ def _shown(name: str, value: object, language: str, zone: str) -> str | None:
             return str(value.get(language) or next(iter(value.values()), ""))
         case dict():
             named = (
-                f"{called(key, LEVELS, language)}: {_plain(part, language)}" for key, part in value.items()
+                f"{called(key, LEVELS, language)}: {plain(part, language)}" for key, part in value.items()
             )
             return ", ".join(named) or "–"
         case list():
@@ -208,13 +208,14 @@ def _shown(name: str, value: object, language: str, zone: str) -> str | None:
     return str(value)
 
 
-def _plain(value: object, language: str) -> str:
+def plain(value: object, language: str) -> str:
+    """A value of a point; ``–`` for none."""
     if isinstance(value, bool):
         return say("yes" if value else "no", language)
     return f"{value:.10g}" if isinstance(value, float) else "–" if value is None else str(value)
 
 
-def _moment(at: object, zone: str) -> str:
+def moment(at: object, zone: str) -> str:
     """Unix ms, or RFC 3339, on the community's clock."""
     match at:
         case int():
