@@ -11,11 +11,11 @@ import msgspec
 
 from devices.faults import nearest
 from devices.kinds import KINDS
-from edge.control_client import SOCKET_NAME, request
+from edge.control_client import request
 from edge.settings import Config
 from edge.shell.orders_verb import status_of
 from edge.shell.reports import say
-from edge.shell.verbs import EXIT_WRONG, Failure, journal_of, tell
+from edge.shell.verbs import EXIT_WRONG, Failure, journal_of, socket_of, tell
 from edge.store.errors import StoreError
 from edge.store.reader import JournalReader
 from edge.store.records import OrderRecord, OrderStatus
@@ -73,7 +73,7 @@ def order(config: Config, arguments: argparse.Namespace) -> int:
     """
     _check(arguments.device)
     answer = request(
-        config.data_dir / SOCKET_NAME,
+        socket_of(config),
         "order",
         address=f"{config.site}/{arguments.device}",
         command=arguments.command,

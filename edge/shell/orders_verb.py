@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from edge.shell.verbs import Failure, add_config, add_verb, config_of, journal_of, print_json
+from edge.shell.verbs import SOME_ID, Failure, add_config, add_verb, config_of, journal_of, print_json
 
 if TYPE_CHECKING:
     from edge.settings import Config
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 SHOWN = 50
 """The newest orders that are listed."""
-
-_SOME_ID = "01JD3ZK2V8Q5T9W4M7N6P0R1SX"
 
 _STATUSES: Mapping[str, tuple[str, str]] = {
     "pending": ("not sent yet", "尚未发出"),
@@ -42,7 +40,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
 def add_orders(verbs: "Verbs") -> None:
     """Declare it."""
     does = "the last commands that devices were given, and what became of them"
-    parser = add_verb(verbs, "orders", _orders, does, _SOME_ID)
+    parser = add_verb(verbs, "orders", _orders, does, SOME_ID)
     add_config(parser)
     parser.add_argument("id", nargs="?", metavar="ID", help="only this one")
     parser.add_argument("--json", action="store_true", help="JSON, for programs")

@@ -24,6 +24,9 @@ EXIT_WRONG = 1
 EXIT_CONFIGURATION = 2
 """A file or an argument is wrong."""
 
+SOME_ID = "01JD3ZK2V8Q5T9W4M7N6P0R1SX"
+"""Of an alarm or an order, in examples."""
+
 Verb = Callable[[argparse.Namespace], int]
 """Does what was said; the exit code."""
 
