@@ -98,16 +98,6 @@ _ANSWERS = Phrases.of(
         r"(\w+) is not within 0 and (.+)": "参数 {1} 超出 0 至 {2}",
     }
 )
-_WITHHELD = Phrases.of(
-    {
-        r"its (\S+) is unknown": "位置未登记（{1}）",
-        r"no (\S+) is registered in the same (\S+)": "同一位置（{2}）未登记 {1}",
-        r"(\d+) more (\S+) than the (\d+) that an action reaches": "超出一次联动上限 {3} 台，另有 {1} 台",
-        r"fire_recall is true": "正在消防迫降",
-        r"fire_recall is unknown": "消防迫降状态未知",
-        r"staff let it ride": "工作人员已放行",
-    }
-)
 _MOMENT = re.compile(r"(-?)(?:(\d+)d )?(\d+):(\d\d):(\d\d(?:\.\d)?)|(-?)([\d.]+) s")
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
 
@@ -232,8 +222,3 @@ def arguments(args: Mapping[str, Scalar], language: Language) -> str:
 def answer(detail: str, language: Language) -> str:
     """What a device says about an order."""
     return _ANSWERS.say(detail, language)
-
-
-def withheld(reason: str, language: Language) -> str:
-    """Why an order is not given."""
-    return _WITHHELD.say(reason, language)

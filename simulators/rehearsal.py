@@ -22,6 +22,7 @@ from devices.readings import Channel, Scalar
 from rules.decisions import Acknowledge, Close, Decision, Listening, Order
 from rules.definitions import RuleSet
 from rules.language.texts import Language
+from rules.wording import withheld_line
 from simulators import details
 from simulators.casting import SITE
 from simulators.causes import (
@@ -234,7 +235,7 @@ class _Rehearsal:
                     self._now_s,
                     f"withheld  {device}: {withheld.command}, {withheld.reason}",
                     f"未下达 {device}：{details.command(withheld.command, Language.ZH)}，"
-                    f"{details.withheld(withheld.reason, Language.ZH)}",
+                    f"{withheld_line(withheld.reason, Language.ZH)}",
                 )
             )
 

@@ -13,8 +13,7 @@ from devices.faults import nearest
 from devices.kinds import KINDS
 from edge.control_client import request
 from edge.settings import Config
-from edge.shell.orders_verb import status_of
-from edge.shell.reports import say
+from edge.shell.reports import order_status, say
 from edge.shell.verbs import EXIT_WRONG, Failure, journal_of, socket_of, tell
 from edge.store.errors import StoreError
 from edge.store.reader import JournalReader
@@ -87,7 +86,7 @@ def order(config: Config, arguments: argparse.Namespace) -> int:
     print(say("ordered", config.language, **msgspec.structs.asdict(given)), flush=True)
     record = _result(config, given.id, arguments.wait)
     status = None if record is None else record.status
-    told = _UNKNOWN[chinese] if record is None else status_of(record, config.language)
+    told = _UNKNOWN[chinese] if record is None else order_status(record, config.language)
     later = _LATER[chinese].format(id=given.id) if status is None or status in _OPEN else ""
     print(_RESULT[chinese].format(id=given.id, told=told) + later)
     return 0 if status in _WELL else EXIT_WRONG

@@ -1,4 +1,4 @@
-"""What the command line prints about alarms and the gateway: values in, lines of text out.
+"""What the command line prints about alarms, orders and the gateway: values in, lines of text out.
 
 People read words in their language and times on the community's clock; codes and UTC are for programs (`--json`). The
 words are in `edge.report_words`. What the gateway adds of its own – a path, an answer of the cloud – stays as
@@ -20,11 +20,12 @@ from edge.report_words import (
     GAP_REASONS,
     GAP_WORDS,
     LABELS,
+    ORDER_STATUSES,
     REASONS,
     STATUSES,
     WORDS,
 )
-from edge.store.records import Gap
+from edge.store.records import Gap, OrderRecord
 from rules.alarms import MOMENTS
 from rules.language.texts import on_one_line
 from rules.wording import (
@@ -142,6 +143,23 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
             yield f"  {line}"
         if len(gaps) > GAPS_SHOWN:
             yield "  " + say("rest", language, path="/api/v1/gaps")
+
+
+def order_status(record: OrderRecord, language: str) -> str:
+    """What became of an order, in words, with what the device said."""
+    told = ORDER_STATUSES[record.status][language == "zh"]
+    return told if record.detail is None else f"{told} ({on_one_line(record.detail)})"
+
+
+def order_line(record: OrderRecord, language: str, zone: str) -> str:
+    """One order: when, what, who, and what became of it."""
+    order = record.order
+    at = datetime.fromtimestamp(order.issued_at / 1000, ZoneInfo(zone))
+    args = "".join(f" {name}={value}" for name, value in order.args.items())
+    key = "by" if order.by else "by alarm" if order.alarm_id else "by unknown"
+    giver = say(key, language, by=order.by, alarm=order.alarm_id)
+    device = order.address.partition("/")[2]
+    return f"{order.id}  {at:%m-%d %H:%M:%S}  {device} {order.command}{args}  {giver}  {order_status(record, language)}"
 
 
 def rules_line(rules: RulesInForce, language: str, zone: str) -> str:
