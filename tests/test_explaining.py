@@ -20,13 +20,13 @@ from edge.shell.reports import AlarmLine, alarm_lines, detail_lines
 from edge.store import codec
 from edge.web.models import ExplanationModel
 from rules import wording
-from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Superseded, Transition
+from rules.alarms import Alarm, AlarmChange, AlarmState, Outcome, Severity, Superseded, Transition
 from rules.decisions import Acknowledge, Close
 from rules.engine import Engine
 from rules.explanation import Sway
 from rules.files import parse
 from rules.hours import Calendar
-from rules.wording import SEVERITIES, STATES, SUPERSEDED
+from rules.wording import OUTCOMES, SEVERITIES, STATES, SUPERSEDED
 from tests.web_world import START_MS, Book, alarm, raised, web
 
 PORT = Address("c1/charger/p1")
@@ -123,11 +123,17 @@ def test_an_explanation_in_chinese_says_the_same() -> None:
     assert told[-2] == "以下条件持续 1m 后解除：power < 2000"
 
 
-def test_every_severity_and_state_has_a_chinese_word() -> None:
+def test_every_severity_state_and_outcome_has_a_chinese_word_and_the_board_has_the_same() -> None:
     assert SEVERITIES.keys() == {*Severity}
     assert STATES.keys() == {*AlarmState}
+    assert OUTCOMES.keys() == {*Outcome}
     board = (Path(__file__).parent.parent / "edge/web/static/words.js").read_text(encoding="utf-8")
-    assert [word for word in (*SEVERITIES.values(), *STATES.values()) if word not in board] == []
+    assert [
+        word
+        for table in (SEVERITIES, STATES, OUTCOMES, SUPERSEDED["zh"])
+        for word in table.values()
+        if word not in board
+    ] == []
 
 
 def test_every_change_has_a_chinese_word() -> None:
