@@ -59,11 +59,12 @@ def apply(arguments: argparse.Namespace, config: Config) -> int:
     before, after = compiled(config, kept.documents), compiled(config, documents)
     changes = changes_between(before, after)
     if not changes:
-        in_force_now = status.rules
+        in_force_now, durable = status.rules, True
         if not same_files(documents, kept.documents):
-            in_force_now = _hand_over(config, documents, (before, after)).rules
+            applied = _hand_over(config, documents, (before, after))
+            in_force_now, durable = applied.rules, applied.durable
         line = "" if in_force_now is None else rules_line(in_force_now, config.language, config.timezone)
-        _say(words["same"], line)
+        _say(words["same"], line, "" if durable else words["not durable"])
         return 0
     _say(*_change_lines(changes, status, words))
     if not _examples_pass(after, changes, words, config.language):
