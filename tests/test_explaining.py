@@ -17,6 +17,7 @@ from edge.cli import main
 from edge.explaining import view_of
 from edge.shell.explanations import _WORDS, explain
 from edge.shell.reports import AlarmLine, alarm_lines, detail_lines
+from edge.shell.verbs import print_lines
 from edge.store import codec
 from edge.web.models import ExplanationModel
 from rules import wording
@@ -237,14 +238,15 @@ def test_what_a_person_or_a_device_said_is_shown_as_it_was_said() -> None:
     assert re.search(r"^确认说明 +left$", chinese, re.MULTILINE)
 
 
-def test_nothing_that_was_said_steers_the_terminal() -> None:
+def test_nothing_that_was_said_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     evil = "ok\n\x1b[2J\x9b1Ano alarm stands"
     press = last("press")
     assert press.why is not None
     why = replace(press.why, samples=(replace(press.why.samples[0], value=evil),))
     one = replace(press, why=why, values={"action": evil}, acked_at=START_MS, acked_by="Wang", comment=evil)
     for lines in (explain(one, "en", "UTC"), detail_lines(json.loads(one.wire()), "zh", "UTC")):
-        told = list(lines)
+        print_lines(lines)
+        told = capsys.readouterr().out.split("\n")
         assert any("no alarm stands" in line for line in told)
         assert all(line.isprintable() for line in told), told
 

@@ -15,6 +15,7 @@ from edge.shell.verbs import (
     config_of,
     journal_of,
     print_json,
+    print_lines,
     socket_of,
     tell,
 )
@@ -73,7 +74,7 @@ def _list(arguments: argparse.Namespace) -> int:
         print_json(b"[" + b",".join(wires) + b"]")
         return 0
     lines = [msgspec.json.decode(wire, type=AlarmLine) for wire in wires]
-    print("\n".join(alarm_lines(lines, config.language, config.timezone)))
+    print_lines(alarm_lines(lines, config.language, config.timezone))
     return 0
 
 
@@ -97,7 +98,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             raise Failure(f"alarm {alarm.id} was stored before alarms kept their reasons")
         print_json(msgspec.json.encode(view))
     else:
-        print("\n".join(explain(alarm, config.language, config.timezone, arguments.config)))
+        print_lines(explain(alarm, config.language, config.timezone, arguments.config))
     return 0
 
 
@@ -143,4 +144,4 @@ def _print_alarm(wire: bytes, config: "Config", *, as_json: bool) -> None:
         print_json(wire)
     else:
         told = msgspec.json.decode(wire, type=dict[str, object])
-        print("\n".join(detail_lines(told, config.language, config.timezone)))
+        print_lines(detail_lines(told, config.language, config.timezone))

@@ -12,7 +12,6 @@ from edge.shell.reports import moment, plain
 from rules.alarms import Alarm
 from rules.explanation import Explanation
 from rules.language.entries import write_duration
-from rules.language.texts import on_one_line
 from rules.wording import SEVERITIES, called, state_called
 
 VERSION_SHOWN = 12
@@ -25,7 +24,7 @@ def explain(alarm: Alarm, language: str, zone: str, config: Path | None = None) 
     Commands can be run as they are printed, but for the placeholders: with the ``config`` that was asked for.
     """
     given = "" if config is None else f" --config {shlex.quote(str(config))}"
-    return map(on_one_line, _Told(alarm, language, zone, given).lines())
+    return _Told(alarm, language, zone, given).lines()
 
 
 class _Told:

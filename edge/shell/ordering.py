@@ -14,7 +14,7 @@ from devices.kinds import KINDS
 from edge.control_client import request
 from edge.settings import Config
 from edge.shell.reports import order_status, say
-from edge.shell.verbs import EXIT_WRONG, Failure, journal_of, socket_of, tell
+from edge.shell.verbs import EXIT_WRONG, Failure, journal_of, print_lines, socket_of, tell
 from edge.store.errors import StoreError
 from edge.store.reader import JournalReader
 from edge.store.records import OrderRecord, OrderStatus
@@ -88,7 +88,7 @@ def order(config: Config, arguments: argparse.Namespace) -> int:
     status = None if record is None else record.status
     told = _UNKNOWN[chinese] if record is None else order_status(record, config.language)
     later = _LATER[chinese].format(id=given.id) if status is None or status in _OPEN else ""
-    print(_RESULT[chinese].format(id=given.id, told=told) + later)
+    print_lines([_RESULT[chinese].format(id=given.id, told=told) + later])
     return 0 if status in _WELL else EXIT_WRONG
 
 

@@ -6,7 +6,16 @@ Read only, from the journal: it answers without a running gateway, too.
 import argparse
 from typing import TYPE_CHECKING
 
-from edge.shell.verbs import SOME_ID, Failure, add_config, add_verb, config_of, journal_of, print_json
+from edge.shell.verbs import (
+    SOME_ID,
+    Failure,
+    add_config,
+    add_verb,
+    config_of,
+    journal_of,
+    print_json,
+    print_lines,
+)
 
 if TYPE_CHECKING:
     from edge.settings import Config
@@ -38,10 +47,8 @@ def _orders(arguments: argparse.Namespace) -> int:
         views = [view_of(record) for record in records]
         print_json(msgspec.json.encode(views if arguments.id is None else views[0]))
         return 0
-    for record in records:
-        print(order_line(record, config.language, config.timezone))
-    if not records:
-        print(say("no order", config.language))
+    lines = [order_line(record, config.language, config.timezone) for record in records]
+    print_lines(lines or [say("no order", config.language)])
     return 0
 
 

@@ -27,7 +27,6 @@ from edge.report_words import (
 )
 from edge.store.records import Gap, OrderRecord
 from rules.alarms import MOMENTS
-from rules.language.texts import on_one_line
 from rules.wording import (
     LEVELS,
     OUTCOMES,
@@ -148,7 +147,7 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
 def order_status(record: OrderRecord, language: str) -> str:
     """What became of an order, in words, with what the device said."""
     told = ORDER_STATUSES[record.status][language == "zh"]
-    return told if record.detail is None else f"{told} ({on_one_line(record.detail)})"
+    return told if record.detail is None else f"{told} ({record.detail})"
 
 
 def order_line(record: OrderRecord, language: str, zone: str) -> str:
@@ -191,7 +190,7 @@ def detail_lines(alarm: Mapping[str, object], language: str, zone: str) -> Itera
         elif closed is not None and name == "cleared_at" and value == closed:
             continue  # a person ended it: its condition was not over by itself
         if shown is not None:
-            yield on_one_line(f"{labels[name]}{' ' * (width - _width(labels[name]))}  {shown}")
+            yield f"{labels[name]}{' ' * (width - _width(labels[name]))}  {shown}"
 
 
 _MOMENTS = frozenset({"source_time", "received_at", "closed_at", *MOMENTS})
