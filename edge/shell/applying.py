@@ -22,7 +22,7 @@ from edge.replay.trial import Span
 from edge.rulebook import compiled, in_force, on_disk, same_files, with_files
 from edge.settings import Config, shown_path
 from edge.shell.reports import RulesInForce, StatusReport, rules_line
-from edge.shell.verbs import EXIT_WRONG, socket_of
+from edge.shell.verbs import EXIT_WRONG, print_lines, socket_of
 from edge.store.errors import StoreError
 from edge.store.records import KeptRules, RuleDocument
 from rules.definitions import RuleSet
@@ -174,9 +174,7 @@ def _tell_applied(
 
 
 def _say(*lines: str) -> None:
-    for line in lines:
-        if line:
-            print(line)  # noqa: T201 - a command prints
+    print_lines(filter(None, lines))
 
 
 _WORDS: Mapping[str, Mapping[str, str]] = {
