@@ -123,6 +123,11 @@ def called(code: str, table: Mapping[str, str], language: str) -> str:
     return _ENGLISH.get(code, code) if code in table else code
 
 
+def text_in(texts: Mapping[str, str], language: str) -> str:
+    """The text of an alarm; in another language where it has none in this one."""
+    return texts.get(language) or next(iter(texts.values()), "")
+
+
 def place_line(place: Mapping[str, str], language: str) -> str:
     """Where it is, as the board says it; ``–`` where nobody knows."""
     chinese = language == Language.ZH

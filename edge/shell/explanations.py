@@ -12,7 +12,7 @@ from edge.shell.reports import moment, plain
 from rules.alarms import Alarm
 from rules.explanation import Explanation
 from rules.language.entries import write_duration
-from rules.wording import SEVERITIES, called, state_called
+from rules.wording import SEVERITIES, called, state_called, text_in
 
 VERSION_SHOWN = 12
 """Signs of a rule's version that people see."""
@@ -39,7 +39,7 @@ class _Told:
 
     def lines(self) -> Iterator[str]:
         alarm, say = self._alarm, self._say
-        yield alarm.text.get(self._language) or next(iter(alarm.text.values()), alarm.rule)
+        yield text_in(alarm.text, self._language) or alarm.rule
         times = say("times", count=alarm.occurrences) if alarm.occurrences > 1 else ""
         yield (
             say(

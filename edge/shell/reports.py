@@ -36,6 +36,7 @@ from rules.wording import (
     place_line,
     state_called,
     superseded_line,
+    text_in,
 )
 
 GAPS_SHOWN = 10
@@ -108,7 +109,7 @@ def alarm_lines(alarms: Sequence[AlarmLine], language: str, zone: str) -> Iterat
         raised = datetime.fromisoformat(alarm.raised_at).astimezone(ZoneInfo(zone))
         times = f" ×{alarm.occurrences}" if alarm.occurrences > 1 else ""
         place = place_line(alarm.place, language)
-        text = alarm.text.get(language) or next(iter(alarm.text.values()), "")
+        text = text_in(alarm.text, language)
         acked = f" ({alarm.acked_by})" if alarm.acked_by is not None else ""
         severity = called(alarm.severity, SEVERITIES, language)
         mark = "" if alarm.superseded is None else f"  [{superseded_line(alarm.superseded, language)}]"
@@ -210,7 +211,7 @@ def _shown(name: str, value: object, language: str, zone: str) -> str | None:
         case bool():
             return say("yes" if value else "no", language)
         case dict() if name == "text":
-            return str(value.get(language) or next(iter(value.values()), ""))
+            return text_in(value, language)
         case dict():
             named = (
                 f"{called(key, LEVELS, language)}: {plain(part, language)}" for key, part in value.items()
