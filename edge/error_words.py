@@ -6,9 +6,10 @@ meet, and faults of configuration, registry and rule files, which are read besid
 
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from rules.language.texts import Language
-from rules.wording import Phrases
+from rules.wording import Phrases, withheld_line
 
 ERRORS = Phrases.of(
     {
@@ -30,11 +31,6 @@ ERRORS = Phrases.of(
         ),
         r"alarm (.+) is still active: its condition must end first \(acknowledge it meanwhile\)": (
             "告警 {1} 尚未恢复：须先解除其条件（可先确认）"
-        ),
-        r"(\S+) would be unsafe now: (\S+) is true": "现在执行 {1} 不安全：{2} 为真",
-        r"(\S+) would be unsafe now: (\S+) is unknown": "现在执行 {1} 不安全：{2} 未知",
-        r"(\S+) would be unsafe now: (\S+) stands, for which (\S+) was ordered": (
-            "现在执行 {1} 不安全：告警 {2} 尚未结束，曾因它下达 {3}"
         ),
         r"(\S+) would be unsafe now: (.+)": "现在执行 {1} 不安全：{2}",
         r"no device (.+); did you mean (.+)\?": "没有设备 {1}；是不是 {2}？",
@@ -104,7 +100,7 @@ MESSAGES = Phrases.of(
 
 def told(error: object, language: str) -> str:
     """An error for people."""
-    return ERRORS.say(str(error), language)
+    return ERRORS.say(str(error), language, partial(withheld_line, language=Language.ZH))
 
 
 def message_of(reason: str, language: str) -> str:

@@ -1,10 +1,10 @@
-"""The words of what the command line prints about alarms and the gateway, in every language: a table, nothing else."""
+"""The words of what the command line prints, in every language: a table, nothing else."""
 
 from collections.abc import Mapping
 
 from edge.health import Code
-from edge.store.records import GapReason
-from rules.wording import OUTCOMES
+from edge.store.records import GapReason, OrderStatus
+from rules.wording import RESULTS
 
 WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
@@ -39,6 +39,10 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "no faults in rules": "no faults: {rules} rules in {files} files, {examples} examples",
         "no faults": "no faults: {devices} devices in {places} places, {rules} rules",
         "ordered": "ordered: {command} of {address} (order {id})",
+        "no order": "no order was given",
+        "by": "by {by}",
+        "by alarm": "by alarm {alarm}",
+        "by unknown": "by a person",
     },
     "zh": {
         "no alarm": "当前没有告警",
@@ -72,6 +76,10 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "no faults in rules": "没有错误：{files} 个文件，{rules} 条规则，{examples} 个示例",
         "no faults": "没有错误：{places} 处的 {devices} 台设备，{rules} 条规则",
         "ordered": "已下达：{address} {command}（指令 {id}）",
+        "no order": "没有下达过指令",
+        "by": "{by} 下达",
+        "by alarm": "告警 {alarm} 下达",
+        "by unknown": "由人下达",
     },
 }
 
@@ -145,7 +153,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "drill": ("test", "测试"),
     "durable": ("stored", "已保存"),
     "provisional": ("time not known", "时间未校正"),
-    "superseded": ("its rule was", "规则"),
+    "superseded": ("superseded", "规则变更"),
     "outcome": ("outcome", "结果"),
     "annunciated": ("told by itself", "单独通知"),
     "shelved_until": ("shelved until", "搁置至"),
@@ -159,16 +167,15 @@ LABELS: Mapping[str, tuple[str, str]] = {
 }
 """Of an alarm on the wire, field by field: English and Chinese."""
 
-VALUES: Mapping[str, str] = {
-    **OUTCOMES,
-    "changed": "已修改，须由人关闭",
-    "removed": "已删除，须由人关闭",
-    "building": "楼栋",
-    "unit": "单元",
-    "floor": "楼层",
-    "room": "房间",
+ORDER_STATUSES: Mapping[OrderStatus, tuple[str, str]] = {
+    OrderStatus.PENDING: ("not sent yet", "尚未发出"),
+    OrderStatus.SENT: ("sent, no answer yet", "已发出，设备尚未答复"),
+    OrderStatus.DONE: ("done", RESULTS["done"]),
+    OrderStatus.REJECTED: ("rejected by the device", RESULTS["rejected"]),
+    OrderStatus.FAILED: ("failed at the device", RESULTS["failed"]),
+    OrderStatus.EXPIRED: ("never sent: its time ran out", "未发出：已过期"),
 }
-"""Words that stand in fields of an alarm, in Chinese."""
+"""What has become of an order: English and Chinese."""
 
 GAP_WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {

@@ -5,7 +5,7 @@ In English nearly every code is a word already. The board has these words in a t
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -67,7 +67,17 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 OUTCOMES: Mapping[str, str] = MappingProxyType(
     {Outcome.LEFT: "已离开", Outcome.FORCED: "强行乘梯", Outcome.RELEASED: "工作人员已放行"}
 )
-"""How what a camera follows has ended, in Chinese."""
+"""How an incident in a lift has ended, in Chinese."""
+
+RESULTS: Mapping[str, str] = MappingProxyType(
+    {"done": "已执行", "rejected": "设备拒绝执行", "failed": "设备执行失败"}
+)
+"""What a device has made of an order, in Chinese."""
+
+LEVELS: Mapping[str, str] = MappingProxyType(
+    {"building": "楼栋", "unit": "单元", "floor": "楼层", "room": "房间"}
+)
+"""Of a place, in Chinese."""
 
 SUPERSEDED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -89,6 +99,11 @@ def state_called(state: str, language: str, *, closed: bool) -> str:
     return called("closed", CHANGES, language) if closed else called(state, STATES, language)
 
 
+def superseded_line(superseded: str, language: str) -> str:
+    """What has become of the rule of an alarm, for people."""
+    return SUPERSEDED[language].get(superseded, superseded)
+
+
 _PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "building": ("Building {}", "{}号楼"),
@@ -106,6 +121,11 @@ def called(code: str, table: Mapping[str, str], language: str) -> str:
     if language == Language.ZH:
         return table.get(code, code)
     return _ENGLISH.get(code, code) if code in table else code
+
+
+def text_in(texts: Mapping[str, str], language: str) -> str:
+    """The text of an alarm; in another language where it has none in this one."""
+    return texts.get(language) or next(iter(texts.values()), "")
 
 
 def place_line(place: Mapping[str, str], language: str) -> str:
@@ -133,19 +153,22 @@ class Phrases:
         """Patterns, each with its Chinese, in which ``{1}`` is the first group."""
         return cls([(re.compile(pattern, re.DOTALL), chinese) for pattern, chinese in pairs.items()])
 
-    def say(self, sentence: str, language: str) -> str:
-        """A sentence, for people."""
+    def say(self, sentence: str, language: str, part: Callable[[str], str] = str) -> str:
+        """A sentence, for people; ``part`` says what a name in it is called in Chinese."""
         if language != Language.ZH:
             return sentence
         for pattern, chinese in self.pairs:
             if (found := pattern.fullmatch(sentence)) is not None:
-                return chinese.format(sentence, *(each or "" for each in found.groups()))
+                return chinese.format(sentence, *(part(each) if each else "" for each in found.groups()))
         return sentence
 
 
 _MISMATCHES = Phrases.of(
     {
-        r"(.+): (\w+)( of \S+)?( as \w+)? did not come at (\S+)": "{1}：{5} 应有“{2}{3}{4}”，没有出现",
+        r"(.+): (\w+) of (\S+) as (\w+) did not come at (\S+)": "{1}：{5} {3} 应有“{2}”（{4}），没有出现",
+        r"(.+): (\w+) of (\S+) did not come at (\S+)": "{1}：{4} {3} 应有“{2}”，没有出现",
+        r"(.+): (\w+) as (\w+) did not come at (\S+)": "{1}：{4} 应有“{2}”（{3}），没有出现",
+        r"(.+): (\w+) did not come at (\S+)": "{1}：{3} 应有“{2}”，没有出现",
         r"(.+): (\w+) came at (\S+), unexpected": "{1}：{3} 出现“{2}”，不在预期中",
         r"(.+): there is no rule (\S+) to play it with": "{1}：没有规则 {2}，示例无法运行",
     }
@@ -154,9 +177,25 @@ _MISMATCHES = Phrases.of(
 
 def mismatch_line(mismatch: str, language: str) -> str:
     """What `rules.examples.run` has found wrong with an example, for people."""
-    told = _MISMATCHES.say(mismatch, language)
-    if told is mismatch:
-        return mismatch
-    for code, chinese in CHANGES.items():
-        told = told.replace(f"“{code}", f"“{chinese}")
-    return told
+    return _MISMATCHES.say(mismatch, language, lambda word: CHANGES.get(word) or STATES.get(word, word))
+
+
+_WITHHELD = Phrases.of(
+    {
+        # to an alarm: rules.orders
+        r"its (\S+) is unknown": "位置未登记（{1}）",
+        r"no (\S+) is registered in the same (\S+)": "同一位置（{2}）未登记 {1}",
+        r"(\d+) more (\S+) than the (\d+) that an action reaches": "超出一次联动上限 {3} 台，另有 {1} 台",
+        r"staff let it ride": "工作人员已放行",
+        # to a person: rules.instructions
+        r"(\S+) stands, for which (\S+) was ordered": "告警 {1} 尚未结束，曾因它下达 {2}",
+        # to both: the guards of devices.kinds
+        r"fire_recall is true": "正在消防迫降",
+        r"fire_recall is unknown": "消防迫降状态未知",
+    }
+)
+
+
+def withheld_line(reason: str, language: str) -> str:
+    """Why an order is not given, for people."""
+    return _WITHHELD.say(reason, language, lambda word: LEVELS.get(word, word))

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from devices.readings import Scalar
 from rules.language.entries import write_duration
 from rules.language.texts import Language
-from rules.wording import Phrases
+from rules.wording import LEVELS, Phrases
 from simulators.device import Parameter
 from simulators.fleet import MODELS
 from simulators.line import LINE_FAULTS
@@ -76,8 +76,7 @@ _PARAMETERS: Mapping[str, str] = MappingProxyType(
 
 _WHERE: Mapping[str, str] = MappingProxyType(
     {
-        "kind": "类型", "building": "楼栋", "unit": "单元", "floor": "楼层", "room": "房间", "group": "分组",
-        "household": "住户",
+        "kind": "类型", **LEVELS, "group": "分组", "household": "住户",
     }
 )  # fmt: skip
 
@@ -97,16 +96,6 @@ _ANSWERS = Phrases.of(
         r"(\w+) takes no (.+)": "指令不带参数 {2}",
         r"(\w+) must be (\w+)": "参数 {1} 类型不对",
         r"(\w+) is not within 0 and (.+)": "参数 {1} 超出 0 至 {2}",
-    }
-)
-_WITHHELD = Phrases.of(
-    {
-        r"its (\S+) is unknown": "位置未登记（{1}）",
-        r"no (\S+) is registered in the same (\S+)": "同一位置（{2}）未登记 {1}",
-        r"(\d+) more (\S+) than the (\d+) that an action reaches": "超出一次联动上限 {3} 台，另有 {1} 台",
-        r"fire_recall is true": "正在消防迫降",
-        r"fire_recall is unknown": "消防迫降状态未知",
-        r"staff let it ride": "工作人员已放行",
     }
 )
 _MOMENT = re.compile(r"(-?)(?:(\d+)d )?(\d+):(\d\d):(\d\d(?:\.\d)?)|(-?)([\d.]+) s")
@@ -233,8 +222,3 @@ def arguments(args: Mapping[str, Scalar], language: Language) -> str:
 def answer(detail: str, language: Language) -> str:
     """What a device says about an order."""
     return _ANSWERS.say(detail, language)
-
-
-def withheld(reason: str, language: Language) -> str:
-    """Why an order is not given."""
-    return _WITHHELD.say(reason, language)

@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 
 from rules.language.texts import Language
-from rules.wording import OUTCOMES, SEVERITIES, SUPERSEDED, called
+from rules.wording import OUTCOMES, SEVERITIES, called, superseded_line
 from simulators.seen_alarms import SeenAlarm
+
+_EN, _ZH = Language.EN, Language.ZH
 
 
 def difference(before: SeenAlarm | None, after: SeenAlarm, language: Language) -> str:
     """One phrase; empty where nothing that people care for is another."""
     if before is None:
         return ""
-    zh = language is Language.ZH
+    zh = language is _ZH
     told = [chinese if zh else english for english, chinese in _differences(before, after)]
     return ("；" if zh else "; ").join(told)
 
@@ -41,14 +43,13 @@ def _of_itself(before: SeenAlarm, after: SeenAlarm) -> Iterator[tuple[str, str]]
         was = len(before.members or ())
         yield f"{count} alarms in it, {was} before", f"包含 {count} 条告警，此前 {was} 条"
     if after.outcome != before.outcome and after.outcome is not None:
-        yield f"outcome: {after.outcome}", f"结果：{called(after.outcome, OUTCOMES, Language.ZH)}"
+        yield f"outcome: {after.outcome}", f"结果：{called(after.outcome, OUTCOMES, _ZH)}"
     if after.superseded != before.superseded and after.superseded is not None:
-        code = after.superseded
-        yield SUPERSEDED["en"].get(code, code), SUPERSEDED["zh"].get(code, code)
+        yield superseded_line(after.superseded, _EN), superseded_line(after.superseded, _ZH)
     if after.severity != before.severity:
         english = f"severity {after.severity}, {before.severity} before"
-        was_called = called(before.severity, SEVERITIES, Language.ZH)
-        yield english, f"级别 {called(after.severity, SEVERITIES, Language.ZH)}，此前 {was_called}"
+        was_called = called(before.severity, SEVERITIES, _ZH)
+        yield english, f"级别 {called(after.severity, SEVERITIES, _ZH)}，此前 {was_called}"
     if after.late and not before.late:
         yield "late", "迟报"
     if before.provisional and not after.provisional:

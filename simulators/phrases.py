@@ -1,7 +1,7 @@
 """Why an expectation was missed, in Chinese: the judge says it in English (`simulators.verdicts`)."""
 
 from rules.language.texts import Language
-from rules.wording import CHANGES, SEVERITIES, STATES, Phrases, called
+from rules.wording import CHANGES, RESULTS, SEVERITIES, STATES, Phrases
 from simulators.details import COMMANDS, chinese_moment
 
 _PART = Phrases.of(
@@ -26,9 +26,7 @@ _PART = Phrases.of(
     }
 )
 _WORDS = {
-    "done": "已执行",
-    "rejected": "被拒绝",
-    "failed": "失败",
+    **RESULTS,
     "did not arrive": "未送达",
     "late": "迟到",
     "not late": "非迟到",
@@ -39,16 +37,9 @@ _WORDS = {
 
 def why_in(language: Language, why: str) -> str:
     """The same in the report's language."""
-    if language is not Language.ZH or not why:
+    if language is not Language.ZH:
         return why
-    return "；".join(_part(part) for part in why.split("; "))
-
-
-def _part(part: str) -> str:
-    for pattern, chinese in _PART.pairs:
-        if (found := pattern.fullmatch(part)) is not None:
-            return chinese.format(part, *map(_called, found.groups()))
-    return part
+    return "；".join(_PART.say(part, language, _called) for part in why.split("; "))
 
 
 def _called(word: str) -> str:
@@ -56,5 +47,5 @@ def _called(word: str) -> str:
         return moment
     for table in (CHANGES, SEVERITIES, STATES, _WORDS, COMMANDS):
         if word in table:
-            return called(word, table, Language.ZH)
+            return table[word]
     return word

@@ -20,6 +20,7 @@ from devices.readings import Channel, Scalar
 from rules.decisions import Acknowledge, Close, Decision, Listening, Order
 from rules.definitions import RuleSet
 from rules.language.texts import Language
+from rules.wording import withheld_line
 from simulators import details
 from simulators.casting import SITE
 from simulators.causes import (
@@ -229,7 +230,7 @@ class _Rehearsal:
             self._note(
                 f"withheld  {device}: {withheld.command}, {withheld.reason}",
                 f"未下达 {device}：{details.command(withheld.command, Language.ZH)}，"
-                f"{details.withheld(withheld.reason, Language.ZH)}",
+                f"{withheld_line(withheld.reason, Language.ZH)}",
             )
 
     def _give(self, order: Order) -> None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from devices.readings import Channel
 from rules.language.texts import Language
-from rules.wording import CHANGES, SEVERITIES, STATES
+from rules.wording import CHANGES, RESULTS, SEVERITIES, STATES
 from simulators import causes, details
 from simulators.device import Happening
 from simulators.differences import difference
@@ -77,7 +77,7 @@ _ZH: Mapping[str, str] = MappingProxyType(
         # states
         **STATES, "standing": "仍在", "absent": "不在",
         # results, severities
-        "done": "已执行", "rejected": "被拒绝", "failed": "失败", **SEVERITIES,
+        **RESULTS, **SEVERITIES,
     }
 )  # fmt: skip
 

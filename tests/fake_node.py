@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import msgspec
 
+from devices.faults import nearest
 from edge.control_client import SOCKET_NAME
 from rules.alarms import AlarmChange
 
@@ -123,7 +124,9 @@ class FakeNode:
             case "device":
                 result = next((one for one in self.devices if one["address"] == request["address"]), None)
                 if result is None:
-                    return self._refusal(request, "not_found", f"no device {request['address']}")
+                    near = nearest(request["address"], [one["address"] for one in self.devices])
+                    meant = "" if near is None else f"; did you mean {near.partition('/')[2]}?"
+                    return self._refusal(request, "not_found", f"no device {request['address']}{meant}")
             case op:
                 return self._refusal(request, "unknown_op", f"no operation {op}")
         return {"id": request["id"], "ok": True, "result": result}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from devices.documents import parse_yaml
 from devices.faults import ConfigurationError
-from edge.explaining import explain
+from edge.shell.explanations import explain
 from rules.alarms import Alarm, AlarmState
 from rules.decisions import Acknowledge, CatchingUp, ClockStepped, Close, Listening
 from rules.files import parse

@@ -6,7 +6,7 @@ from pathlib import Path
 from devices.documents import parse_yaml
 from devices.readings import Channel, Reading
 from devices.registry import parse_registry
-from edge.explaining import explain
+from edge.shell.explanations import explain
 from rules.alarms import AlarmState
 from rules.awaited import changed
 from rules.decisions import Awaited, ClockStepped, Listening

@@ -25,6 +25,7 @@ from edge.health import Code
 from edge.mqtt.embedded import EmbeddedBrokerError
 from edge.report_words import CLOUD, LABELS, WORDS
 from edge.shell.reports import AlarmLine, StatusReport, alarm_lines, gap_lines, status_lines
+from edge.shell.verbs import print_lines
 from edge.store.errors import StoreLocked
 from edge.store.journal import Journal
 from edge.store.lock import DirectoryLock
@@ -531,6 +532,25 @@ def test_status_names_what_stands_who_is_silent_and_what_to_do() -> None:
         "  c1/smoke/sm0007",
         "cloud: waiting, rows behind: readings 5; refused",
     ]
+
+
+def test_nothing_that_the_cloud_or_a_person_said_steers_the_terminal_of_status(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said_ = "no\x1b[2J\nall is well"
+    reason = {"code": "cloud_refuses", "message": said_, "remedy": "mend it"}
+    cloud = {"state": "fix_needed", "behind": {"readings": 5}, "error": said_}
+    report = msgspec.convert(
+        status(
+            health={"reasons": [reason], "cloud": cloud},
+            standing=[json.loads(alarm(1, acked_by=said_).wire())],
+        ),
+        StatusReport,
+    )
+    print_lines(status_lines(report, "en", "Asia/Shanghai"))
+    lines = capsys.readouterr().out.split("\n")
+    assert sum("no [2J all is well" in line for line in lines) == 3
+    assert all(line.isprintable() for line in lines), lines
 
 
 def test_status_names_registered_devices_that_never_spoke() -> None:

@@ -1,5 +1,6 @@
 """``anlin demo``: what a stranger sees first. The whole of it runs beside the other tests (conftest.py)."""
 
+import io
 import re
 import signal
 import socket
@@ -7,8 +8,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from edge.demo.stage import BOARD_PORT, BROKER_PORT
+from edge.demo.view import NodeHealth, NodeStatus, StandingAlarm, View
 from tests.demo_run import Demo
 from tests.servers import HOST
 from tests.waiting import PATIENCE_S, eventually
@@ -91,3 +94,24 @@ def test_a_demo_that_ends_before_alarms_are_due_says_so_and_does_not_call_them_m
         assert "MISSED" not in demo.said
         assert demo.said.splitlines()[-1].startswith("ended before 6 of the expected alarms were due: ")
         assert "Traceback" not in demo.said
+
+
+@pytest.mark.parametrize(
+    ("language", "severity", "state"),
+    [("zh", " 重要 ", "已恢复，待确认"), ("en", " HIGH ", "over, not acknowledged")],
+)
+def test_the_live_view_calls_severities_and_states_as_everything_else_does(
+    language: str, severity: str, state: str
+) -> None:
+    alarm = StandingAlarm(
+        "high", "rtn_unacked", "hot", "p1", {"en": "warm", "zh": "热"}, "2026-09-21T14:13:20Z"
+    )
+    counts = {"devices": 1, "online": 1, "offline": 0}
+    view = View(language, "http://127.0.0.1:1", "127.0.0.1:2")
+    view.update(NodeStatus(NodeHealth("ok", counts), [alarm]), 0)
+    screen = Console(file=io.StringIO(), width=120, record=True)
+    screen.print(view.render())
+    shown = screen.export_text()
+    assert severity in shown
+    assert state in shown
+    assert "rtn_unacked" not in shown

@@ -14,18 +14,20 @@ from msgspec.structs import replace
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading, Scalar
 from edge.cli import main
-from edge.explaining import _WORDS, explain, view_of
+from edge.explaining import view_of
+from edge.shell.explanations import _WORDS, explain
 from edge.shell.reports import AlarmLine, alarm_lines, detail_lines
+from edge.shell.verbs import print_lines
 from edge.store import codec
 from edge.web.models import ExplanationModel
 from rules import wording
-from rules.alarms import Alarm, AlarmChange, AlarmState, Severity, Superseded, Transition
+from rules.alarms import Alarm, AlarmChange, AlarmState, Outcome, Severity, Superseded, Transition
 from rules.decisions import Acknowledge, Close
 from rules.engine import Engine
 from rules.explanation import Sway
 from rules.files import parse
 from rules.hours import Calendar
-from rules.wording import SEVERITIES, STATES, SUPERSEDED
+from rules.wording import OUTCOMES, SEVERITIES, STATES, SUPERSEDED
 from tests.web_world import START_MS, Book, alarm, raised, web
 
 PORT = Address("c1/charger/p1")
@@ -122,11 +124,17 @@ def test_an_explanation_in_chinese_says_the_same() -> None:
     assert told[-2] == "以下条件持续 1m 后解除：power < 2000"
 
 
-def test_every_severity_and_state_has_a_chinese_word() -> None:
+def test_every_severity_state_and_outcome_has_a_chinese_word_and_the_board_has_the_same() -> None:
     assert SEVERITIES.keys() == {*Severity}
     assert STATES.keys() == {*AlarmState}
+    assert OUTCOMES.keys() == {*Outcome}
     board = (Path(__file__).parent.parent / "edge/web/static/words.js").read_text(encoding="utf-8")
-    assert [word for word in (*SEVERITIES.values(), *STATES.values()) if word not in board] == []
+    assert [
+        word
+        for table in (SEVERITIES, STATES, OUTCOMES, SUPERSEDED["zh"])
+        for word in table.values()
+        if word not in board
+    ] == []
 
 
 def test_every_change_has_a_chinese_word() -> None:
@@ -215,6 +223,32 @@ def test_an_alarm_that_is_closed_without_an_acknowledgement_is_not_acknowledged(
     for each in (one, replace(one, members=("a", "b")), replace(one, why=None)):
         assert "Closed 2026-09-21 14:13:22 by Zhao: was there" in list(explain(each, "en", "UTC"))
     assert not any("cknowledged" in line for line in detail_lines(json.loads(one.wire()), "en", "UTC"))
+
+
+def test_what_a_person_or_a_device_said_is_shown_as_it_was_said() -> None:
+    wire = json.loads(replace(last("press"), acked_at=START_MS, acked_by="high", comment="normal").wire())
+    wire["values"] = {"action": "released"}
+    shown = {
+        name: rest.strip()
+        for name, _, rest in (line.partition("  ") for line in detail_lines(wire, "en", "UTC"))
+    }
+    assert (shown["acknowledged by"], shown["comment"]) == ("high", "normal")
+    assert shown["values"] == "action: released"
+    chinese = "\n".join(detail_lines({**wire, "comment": "left"}, "zh", "UTC"))
+    assert re.search(r"^确认说明 +left$", chinese, re.MULTILINE)
+
+
+def test_nothing_that_was_said_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "ok\n\x1b[2J\x9b1Ano alarm stands"
+    press = last("press")
+    assert press.why is not None
+    why = replace(press.why, samples=(replace(press.why.samples[0], value=evil),))
+    one = replace(press, why=why, values={"action": evil}, acked_at=START_MS, acked_by="Wang", comment=evil)
+    for lines in (explain(one, "en", "UTC"), detail_lines(json.loads(one.wire()), "zh", "UTC")):
+        print_lines(lines)
+        told = capsys.readouterr().out.split("\n")
+        assert any("no alarm stands" in line for line in told)
+        assert all(line.isprintable() for line in told), told
 
 
 def test_only_a_closed_alarm_tells_of_closing_on_the_wire() -> None:

@@ -201,9 +201,12 @@ def test_a_device_or_kind_that_nobody_knows_is_not_found_and_the_nearest_is_name
     async def story() -> None:
         async with FakeNode(tmp_path) as node, web(tmp_path) as board:
             for path, says in (
-                ("smoke/sn1", "did you mean 'sm1'?"),
+                (
+                    "smoke/sn1",
+                    "no device c1/smoke/sn1; did you mean smoke/sm1? (GET /api/v1/devices?kind=smoke",
+                ),
                 ("smok/sm1", "did you mean 'smoke'?"),
-                ("charger/sm1", "there is no charger sm1"),
+                ("charger/sm1", "no device c1/charger/sm1"),
             ):
                 for rest in ("/history", "/history?step=1h", ""):
                     answer = await board.get(f"/api/v1/devices/{path}{rest}")

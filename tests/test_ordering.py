@@ -52,6 +52,12 @@ def ordered(world: World, address: str) -> list[str]:
     ]
 
 
+async def hear(world: World, address: str, telemetry: bytes, packet_id: int = 1) -> None:
+    """What a device says has been heard."""
+    world.say(f"{address}/telemetry", telemetry, packet_id)
+    await until(lambda: f"c1/{address}" in world.node.intake.state.devices)
+
+
 async def order(*argv: str, wait: str = "0") -> int:
     return await asyncio.to_thread(main, ["order", *argv, "--by", "Wang", "--wait", wait])
 
@@ -89,8 +95,7 @@ def test_what_is_unsafe_is_refused_with_its_reason(
     async def story() -> None:
         async with serving(tmp_path) as world:
             world.say("elevator/l1/telemetry", b'{"door": "open", "fire_recall": true}', 1)
-            world.say("charger/p1/telemetry", b'{"leakage": 500}', 1)
-            await until(lambda: "c1/charger/p1" in world.node.intake.state.devices)
+            await hear(world, "charger/p1", b'{"leakage": 500}')
             assert await order("elevator/l1", "hold_door", "--arg", "seconds=30") == 1
             await until(lambda: ordered(world, "charger/p1"))
             assert await order("charger/p1", "restore_power") == 1
@@ -135,24 +140,23 @@ def test_every_command_of_every_kind_can_be_ordered() -> None:
 @pytest.mark.parametrize(
     ("status", "code", "en"),
     [
-        ("done", 0, "done (ok)"),
-        ("rejected", 1, "rejected by the device (ok)"),
-        ("failed", 1, "failed at the device (ok)"),
+        ("done", 0, "done (ok [2J)"),
+        ("rejected", 1, "rejected by the device (ok [2J)"),
+        ("failed", 1, "failed at the device (ok [2J)"),
     ],
 )
-def test_an_order_says_what_the_device_answered(
+def test_an_order_says_what_the_device_answered_and_nothing_of_it_steers_the_terminal(
     status: str, code: int, en: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def story() -> None:
         async with serving(tmp_path) as world:
-            world.say("charger/p1/telemetry", b'{"power": 5}', 1)
-            await until(lambda: "c1/charger/p1" in world.node.intake.state.devices)
+            await hear(world, "charger/p1", b'{"power": 5}')
             given = asyncio.create_task(order("charger/p1", "cut_power", wait="20"))
             await until(lambda: ordered(world, "charger/p1"))
             [sent] = [
                 body for topic, body in world.played[Lane.SAFETY].published if topic.endswith("/command")
             ]
-            result = {"command_id": json.loads(sent)["id"], "status": status, "detail": "ok"}
+            result = {"command_id": json.loads(sent)["id"], "status": status, "detail": "ok\x1b[2J"}
             world.say("charger/p1/command/result", json.dumps(result).encode(), 2)
             assert await given == code
 
@@ -165,7 +169,12 @@ def test_an_order_says_what_the_device_answered(
     assert f"charger/p1 cut_power  by Wang  {en}" in listed
     assert main(["orders", "--json", listed.split()[0]]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["status"], told["by"], told["detail"], told["alarm_id"]) == (status, "Wang", "ok", None)
+    assert (told["status"], told["by"], told["detail"], told["alarm_id"]) == (
+        status,
+        "Wang",
+        "ok\x1b[2J",
+        None,
+    )
     assert main(["orders", "X"]) == 1
     assert capsys.readouterr().err == "anlin: no order X in the journal: see `anlin orders`\n"
 
@@ -214,8 +223,7 @@ def test_an_order_that_the_broker_has_not_is_no_success(
 ) -> None:
     async def story() -> None:
         async with serving(tmp_path) as world:
-            world.say("charger/p1/telemetry", b'{"power": 5}', 1)
-            await until(lambda: "c1/charger/p1" in world.node.intake.state.devices)
+            await hear(world, "charger/p1", b'{"power": 5}')
             world.played[Lane.SAFETY].up = False
             assert await order("charger/p1", "cut_power") == 1
 
@@ -229,8 +237,7 @@ def test_a_mistyped_order_is_told_what_was_probably_meant(
     async def story() -> None:
         async with serving(tmp_path) as world:
             world.say("charger/shed2-p01/telemetry", b'{"power": 5}', 1)
-            world.say("button/b1/telemetry", b'{"battery": 50}', 2)
-            await until(lambda: "c1/button/b1" in world.node.intake.state.devices)
+            await hear(world, "button/b1", b'{"battery": 50}', 2)
             for argv in MISTYPED:
                 assert await order(*argv) == 1
 

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.kinds import KINDS
+from edge import error_words
 from rules.language.texts import Language
+from rules.wording import withheld_line
 from simulators import causes
 from simulators.details import COMMANDS, answer, chinese_moment, moment, parameters, readings, whose
 from simulators.device import Happening
@@ -96,3 +98,14 @@ def test_devices_are_named_by_kind_and_place_in_the_language_of_the_report() -> 
 
 def test_a_word_is_no_time() -> None:
     assert chinese_moment("raised") is None
+
+
+def test_why_an_order_is_withheld_is_told_in_chinese_by_the_report_and_by_the_shell() -> None:
+    guards = {command.only_if_false for kind in KINDS.values() for command in kind.commands.values()} - {None}
+    reasons = [f"{guard} is {known}" for guard in guards for known in ("true", "unknown")]
+    for reason in (*reasons, "charger-leakage stands, for which cut_power was ordered"):
+        assert withheld_line(reason, ZH) != reason
+        assert error_words.told(f"hold_door would be unsafe now: {reason}", ZH).endswith(
+            withheld_line(reason, ZH)
+        )
+    assert withheld_line("no siren is registered in the same unit", ZH) == "同一位置（单元）未登记 siren"

@@ -194,6 +194,9 @@ def test_why_something_was_missed_and_what_changed_are_told_in_chinese() -> None
     assert mismatch_line("f.yaml: hot: it raises: raised did not come at 10s", "zh") == (
         "f.yaml: hot: it raises：10s 应有“报警”，没有出现"
     )
+    assert mismatch_line(
+        "f.yaml: hot: it raises: cleared of p2 as rtn_unacked did not come at 10s", "zh"
+    ) == ("f.yaml: hot: it raises：10s p2 应有“恢复”（已恢复，待确认），没有出现")
 
 
 OWN = """

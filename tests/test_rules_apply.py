@@ -16,14 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge.checking import engine_of, load_registry, load_rules
 from edge.cli import main
 from edge.control_client import ControlError
+from edge.desks.rule_desk import RuleDesk
 from edge.node import Node
 from edge.people import UndecidedError
 from edge.rulebook import at_start, compiled, difference, on_disk, with_files
+from edge.rulewatch import RuleWatch
 from edge.settings import Config
 from edge.store.errors import StoreError
 from edge.store.records import KeptRules, RuleDocument
@@ -248,12 +251,21 @@ def test_a_commit_that_failed_and_is_on_disk_all_the_same_is_believed(
     asyncio.run(scene())
 
 
-def test_a_full_disk_takes_no_other_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_takes_no_other_rules_and_no_other_list_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine, kept, new_engine, new_kept = old_and_new(tmp_path, warm(30), warm(25))
     disk = FullDisk(monkeypatch)
+    config = config_with(tmp_path, "mine.yaml")
+    asked = msgspec.json.encode(
+        {"documents": new_kept.documents, "hash": new_kept.hash, "after": kept.hash, "listed": []}
+    )
 
     async def scene() -> None:
         async with node_world(tmp_path / "data", rules=engine.rules, kept=kept) as world:
+            watch = RuleWatch(world.node, config)
+            make_engine = partial(engine_of, config, load_registry(config))
+            desk = RuleDesk(world.node, partial(compiled, config), make_engine, watch)
             world.connect()
             await world.node.commits.drain()
             disk.full = True
@@ -262,7 +274,13 @@ def test_a_full_disk_takes_no_other_rules(tmp_path: Path, monkeypatch: pytest.Mo
             await until(lambda: world.node.commits.storing != "all")
             with pytest.raises(StoreError):
                 await world.node.people.succeed(new_engine, new_kept)
+            with pytest.raises(StoreError):
+                await desk.apply(asked)
             assert world.node.intake.engine.rules.hash == kept.hash
+            await watch.look()
+            assert "differ: changed warm;" in (
+                watch.difference or ""
+            )  # the list that was refused is not watched
             disk.full = False
 
     asyncio.run(scene())

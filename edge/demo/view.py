@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from rules.wording import SEVERITIES, STATES, called
 from simulators.telling import Event, Noted, describe
 from simulators.verdicts import Change, Met, Missed, Unexpected
 
@@ -173,8 +174,8 @@ class View:
             style = _COLOURS.get(alarm.severity, "")
             text = Text(alarm.text.get(self.language, alarm.rule), no_wrap=True, overflow="ellipsis")
             table.add_row(
-                Text(f" {alarm.severity.upper()} ", style=style),
-                alarm.state,
+                Text(f" {called(alarm.severity, SEVERITIES, self.language).upper()} ", style=style),
+                called(alarm.state, STATES, self.language),
                 _clock(alarm.first_raised_at),
                 text,
             )

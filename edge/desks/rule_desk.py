@@ -86,12 +86,12 @@ class RuleDesk:
                 raise Refused(
                     "not_allowed", "the gateway is of another version: restart it, then apply the rules"
                 )
-            if given.listed is not None:
-                self._watch.follow(given.listed)
             kept = KeptRules(given.hash, self._node.clock.now_ms(), given.documents)
             recall = self._node.people.recall(engine)
             await asyncio.to_thread(recall.learn, kept.at)
             durable = await self._node.people.succeed(engine, kept, recall)
+            if given.listed is not None:
+                self._watch.follow(given.listed)
             await self._watch.look()
             return Applied(self.report(), durable)
 

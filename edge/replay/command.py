@@ -23,6 +23,7 @@ from edge.replay.workers import Watch, run_all
 from edge.rulebook import compiled, documents_of, in_force_or_on_disk
 from edge.settings import Config, shown_path
 from rules.definitions import RuleSet
+from rules.language.texts import on_one_line
 from rules.reach import Reach, look_back_ms, reach_of
 
 LINE_S = 5.0
@@ -51,7 +52,8 @@ def replay(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         sys.stdout.write(json_of(report).decode() + "\n")
     else:
-        sys.stdout.writelines(f"{line}\n" for line in lines_of(report, config.language, config.timezone))
+        lines = lines_of(report, config.language, config.timezone)
+        sys.stdout.writelines(f"{on_one_line(line)}\n" for line in lines)
     return 0
 
 

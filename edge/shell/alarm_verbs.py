@@ -7,32 +7,41 @@ to the gateway by its socket.
 import argparse
 from typing import TYPE_CHECKING
 
-from edge.shell.verbs import Failure, add_config, add_verb, config_of, journal_of, print_json, socket_of, tell
+from edge.shell.verbs import (
+    SOME_ID,
+    Failure,
+    add_config,
+    add_verb,
+    config_of,
+    journal_of,
+    print_json,
+    print_lines,
+    socket_of,
+    tell,
+)
 
 if TYPE_CHECKING:
     from edge.settings import Config
     from edge.shell.verbs import Verbs
     from rules.alarms import Alarm
 
-_SOME_ID = "01JD3ZK2V8Q5T9W4M7N6P0R1SX"
-
 
 def add_alarms(verbs: "Verbs") -> None:
     """Declare them."""
-    example = f'ack {_SOME_ID} --by Wang --comment "on my way"'
+    example = f'ack {SOME_ID} --by Wang --comment "on my way"'
     does = "what stands; acknowledge or close it"
     alarms = add_verb(verbs, "alarms", _list, does, example)
     add_config(alarms)
     alarms.add_argument("--json", action="store_true", help="JSON, for programs")
     below = alarms.add_subparsers(metavar="COMMAND")
     listed = add_verb(below, "list", _list, "alarms that stand, worst first", "--json")
-    shown = add_verb(below, "show", _show, "one alarm, standing or not", _SOME_ID)
+    shown = add_verb(below, "show", _show, "one alarm, standing or not", SOME_ID)
     does = "why an alarm came: what was seen, which limit, since when, which rule, what ends it"
-    explained = add_verb(below, "explain", _explain, does, _SOME_ID)
-    example = f'{_SOME_ID} --by Wang --comment "on my way"'
+    explained = add_verb(below, "explain", _explain, does, SOME_ID)
+    example = f'{SOME_ID} --by Wang --comment "on my way"'
     acked = add_verb(below, "ack", _order, "say that a person looks after it", example)
     does = "take an alarm off the board that nothing but a person ends"
-    closed = add_verb(below, "close", _order, does, f'{_SOME_ID} --by Wang --comment "visited, she is well"')
+    closed = add_verb(below, "close", _order, does, f'{SOME_ID} --by Wang --comment "visited, she is well"')
     for parser in (shown, explained, acked, closed):
         parser.add_argument("id", metavar="ID", help="as `anlin alarms list` shows it")
     for parser, op in ((acked, "ack"), (closed, "close")):
@@ -65,7 +74,7 @@ def _list(arguments: argparse.Namespace) -> int:
         print_json(b"[" + b",".join(wires) + b"]")
         return 0
     lines = [msgspec.json.decode(wire, type=AlarmLine) for wire in wires]
-    print("\n".join(alarm_lines(lines, config.language, config.timezone)))
+    print_lines(alarm_lines(lines, config.language, config.timezone))
     return 0
 
 
@@ -79,7 +88,8 @@ def _show(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from edge.explaining import explain, view_of
+    from edge.explaining import view_of
+    from edge.shell.explanations import explain
 
     config = config_of(arguments)
     alarm = _alarm(config, arguments.id)
@@ -88,7 +98,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             raise Failure(f"alarm {alarm.id} was stored before alarms kept their reasons")
         print_json(msgspec.json.encode(view))
     else:
-        print("\n".join(explain(alarm, config.language, config.timezone, arguments.config)))
+        print_lines(explain(alarm, config.language, config.timezone, arguments.config))
     return 0
 
 
@@ -134,4 +144,4 @@ def _print_alarm(wire: bytes, config: "Config", *, as_json: bool) -> None:
         print_json(wire)
     else:
         told = msgspec.json.decode(wire, type=dict[str, object])
-        print("\n".join(detail_lines(told, config.language, config.timezone)))
+        print_lines(detail_lines(told, config.language, config.timezone))

@@ -13,7 +13,8 @@ import msgspec
 
 from devices.faults import ConfigurationError, Fault
 from edge.checking import load_registry
-from edge.control_client import SOCKET_NAME, ControlError, request
+from edge.control_client import ControlError, request
+from edge.error_words import told
 from edge.replay.command import tried
 from edge.replay.failure import ReplayError
 from edge.replay.report import difference_lines
@@ -21,6 +22,7 @@ from edge.replay.trial import Span
 from edge.rulebook import compiled, in_force, on_disk, same_files, with_files
 from edge.settings import Config, shown_path
 from edge.shell.reports import RulesInForce, StatusReport, rules_line
+from edge.shell.verbs import EXIT_WRONG, print_lines, socket_of
 from edge.store.errors import StoreError
 from edge.store.records import KeptRules, RuleDocument
 from rules.definitions import RuleSet
@@ -34,8 +36,6 @@ WARM_UP_MOST_MS = 3_600_000
 """Somebody waits: what looks further back begins with the day."""
 TIMEOUT_S = 60.0
 PATIENCE_S = 5.0
-
-EXIT_WRONG = 1
 
 
 class ApplyError(ControlError):
@@ -53,17 +53,18 @@ def apply(arguments: argparse.Namespace, config: Config) -> int:
     Raises `ConfigurationError` for a fault in the files, `ControlError` where no gateway takes them.
     """
     words = _WORDS[config.language]
-    status = msgspec.json.decode(request(config.data_dir / SOCKET_NAME, "status"), type=StatusReport)
+    status = msgspec.json.decode(request(socket_of(config), "status"), type=StatusReport)
     kept = _in_force(config, status)
     documents = with_files(config, kept, arguments.files) if arguments.files else on_disk(config, kept)
     before, after = compiled(config, kept.documents), compiled(config, documents)
     changes = changes_between(before, after)
     if not changes:
-        in_force_now = status.rules
+        in_force_now, durable = status.rules, True
         if not same_files(documents, kept.documents):
-            in_force_now = _hand_over(config, documents, (before, after)).rules
+            applied = _hand_over(config, documents, (before, after))
+            in_force_now, durable = applied.rules, applied.durable
         line = "" if in_force_now is None else rules_line(in_force_now, config.language, config.timezone)
-        _say(words["same"], line)
+        _say(words["same"], line, "" if durable else words["not durable"])
         return 0
     _say(*_change_lines(changes, status, words))
     if not _examples_pass(after, changes, words, config.language):
@@ -82,7 +83,7 @@ def _hand_over(
     """From the first of the rule sets to the second, which these documents are."""
     before, after = rule_sets
     answer = request(
-        config.data_dir / SOCKET_NAME,
+        socket_of(config),
         "apply_rules",
         timeout_s=TIMEOUT_S,
         documents=documents,
@@ -142,7 +143,7 @@ def _try(
     try:
         report = tried(config, load_registry(config), rule_sets, names, span, jobs)
     except (StoreError, ReplayError) as error:
-        _say(words["untried"].format(reason=error))
+        _say(words["untried"].format(reason=told(error, config.language)))
         return
     _say(words["tried"].format(readings=report.readings, took=report.took_s))
     _say(*difference_lines(report, config.language, config.timezone))
@@ -173,9 +174,7 @@ def _tell_applied(
 
 
 def _say(*lines: str) -> None:
-    for line in lines:
-        if line:
-            print(line)  # noqa: T201 - a command prints
+    print_lines(filter(None, lines))
 
 
 _WORDS: Mapping[str, Mapping[str, str]] = {

@@ -1,15 +1,15 @@
 """Whether what the journal says is what is so now: a board without a running gateway looks as alive as one with it."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 import msgspec
 
-from edge.control_client import SOCKET_NAME, ControlError, Health, request
+from edge.control_client import ControlError, Health, request
 from edge.error_words import message_of, told
 from edge.health import Code
 from edge.settings import Config
+from edge.shell.reports import moment
+from edge.shell.verbs import socket_of
 
 ANSWER_S = 2.0
 """What the gateway may take to say how it is."""
@@ -27,12 +27,11 @@ def liveness_of(config: Config, as_of_ms: int) -> str | None:
     """What to say beside the board, as the journal has it at ``as_of_ms`` (Unix ms); None where it is as told."""
     chinese = config.language == "zh"
     try:
-        answer = request(config.data_dir / SOCKET_NAME, "health", timeout_s=ANSWER_S)
+        answer = request(socket_of(config), "health", timeout_s=ANSWER_S)
         health = msgspec.json.decode(answer, type=Health)
     except (ControlError, msgspec.MsgspecError) as error:
-        at = datetime.fromtimestamp(as_of_ms / 1000, ZoneInfo(config.timezone))
-        moment = f"{at:%Y-%m-%d %H:%M:%S}" if as_of_ms else "–"
-        return _WORDS["dead"][chinese].format(at=moment, why=told(error, config.language))
+        at = moment(as_of_ms or None, config.timezone)
+        return _WORDS["dead"][chinese].format(at=at, why=told(error, config.language))
     for reason in health.reasons:
         if reason.code == Code.BROKER_AWAY:
             return _WORDS["deaf"][chinese].format(why=message_of(reason.message, config.language))

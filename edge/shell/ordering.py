@@ -11,11 +11,10 @@ import msgspec
 
 from devices.faults import nearest
 from devices.kinds import KINDS
-from edge.control_client import SOCKET_NAME, request
+from edge.control_client import request
 from edge.settings import Config
-from edge.shell.orders_verb import status_of
-from edge.shell.reports import say
-from edge.shell.verbs import EXIT_WRONG, Failure, journal_of, tell
+from edge.shell.reports import order_status, say
+from edge.shell.verbs import EXIT_WRONG, Failure, journal_of, print_lines, socket_of, tell
 from edge.store.errors import StoreError
 from edge.store.reader import JournalReader
 from edge.store.records import OrderRecord, OrderStatus
@@ -73,7 +72,7 @@ def order(config: Config, arguments: argparse.Namespace) -> int:
     """
     _check(arguments.device)
     answer = request(
-        config.data_dir / SOCKET_NAME,
+        socket_of(config),
         "order",
         address=f"{config.site}/{arguments.device}",
         command=arguments.command,
@@ -87,9 +86,9 @@ def order(config: Config, arguments: argparse.Namespace) -> int:
     print(say("ordered", config.language, **msgspec.structs.asdict(given)), flush=True)
     record = _result(config, given.id, arguments.wait)
     status = None if record is None else record.status
-    told = _UNKNOWN[chinese] if record is None else status_of(record, config.language)
+    told = _UNKNOWN[chinese] if record is None else order_status(record, config.language)
     later = _LATER[chinese].format(id=given.id) if status is None or status in _OPEN else ""
-    print(_RESULT[chinese].format(id=given.id, told=told) + later)
+    print_lines([_RESULT[chinese].format(id=given.id, told=told) + later])
     return 0 if status in _WELL else EXIT_WRONG
 
 

@@ -1,4 +1,4 @@
-"""What the command line prints about alarms and the gateway: values in, lines of text out.
+"""What the command line prints about alarms, orders and the gateway: values in, lines of text out.
 
 People read words in their language and times on the community's clock; codes and UTC are for programs (`--json`). The
 words are in `edge.report_words`. What the gateway adds of its own – a path, an answer of the cloud – stays as
@@ -20,14 +20,24 @@ from edge.report_words import (
     GAP_REASONS,
     GAP_WORDS,
     LABELS,
+    ORDER_STATUSES,
     REASONS,
     STATUSES,
-    VALUES,
     WORDS,
 )
-from edge.store.records import Gap
+from edge.store.records import Gap, OrderRecord
 from rules.alarms import MOMENTS
-from rules.wording import SEVERITIES, STATES, SUPERSEDED, called, place_line, state_called
+from rules.wording import (
+    LEVELS,
+    OUTCOMES,
+    SEVERITIES,
+    STATES,
+    called,
+    place_line,
+    state_called,
+    superseded_line,
+    text_in,
+)
 
 GAPS_SHOWN = 10
 """Lines about losses."""
@@ -88,7 +98,7 @@ def already_acked(alarm: Mapping[str, object], by: str, comment: str, language: 
     """Whose acknowledgement stands where it is not the one that was just given."""
     if alarm.get("acked_by") in (None, by) and alarm.get("comment") in (None, comment):
         return None
-    return say("acked already", language, by=alarm.get("acked_by"), at=_moment(alarm.get("acked_at"), zone))
+    return say("acked already", language, by=alarm.get("acked_by"), at=moment(alarm.get("acked_at"), zone))
 
 
 def alarm_lines(alarms: Sequence[AlarmLine], language: str, zone: str) -> Iterator[str]:
@@ -99,10 +109,10 @@ def alarm_lines(alarms: Sequence[AlarmLine], language: str, zone: str) -> Iterat
         raised = datetime.fromisoformat(alarm.raised_at).astimezone(ZoneInfo(zone))
         times = f" ×{alarm.occurrences}" if alarm.occurrences > 1 else ""
         place = place_line(alarm.place, language)
-        text = alarm.text.get(language) or next(iter(alarm.text.values()), "")
+        text = text_in(alarm.text, language)
         acked = f" ({alarm.acked_by})" if alarm.acked_by is not None else ""
         severity = called(alarm.severity, SEVERITIES, language)
-        mark = "" if alarm.superseded is None else f"  [{SUPERSEDED[language][alarm.superseded]}]"
+        mark = "" if alarm.superseded is None else f"  [{superseded_line(alarm.superseded, language)}]"
         yield (
             f"{alarm.id}  {raised:%m-%d %H:%M:%S}  {severity:<{0 if language == 'zh' else 8}} "
             f"{called(alarm.state, STATES, language)}{acked}{times}  {alarm.kind}/{alarm.device}  {place}  {text}{mark}"
@@ -135,10 +145,27 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
             yield "  " + say("rest", language, path="/api/v1/gaps")
 
 
+def order_status(record: OrderRecord, language: str) -> str:
+    """What became of an order, in words, with what the device said."""
+    told = ORDER_STATUSES[record.status][language == "zh"]
+    return told if record.detail is None else f"{told} ({record.detail})"
+
+
+def order_line(record: OrderRecord, language: str, zone: str) -> str:
+    """One order: when, what, who, and what became of it."""
+    order = record.order
+    at = datetime.fromtimestamp(order.issued_at / 1000, ZoneInfo(zone))
+    args = "".join(f" {name}={value}" for name, value in order.args.items())
+    key = "by" if order.by else "by alarm" if order.alarm_id else "by unknown"
+    giver = say(key, language, by=order.by, alarm=order.alarm_id)
+    device = order.address.partition("/")[2]
+    return f"{order.id}  {at:%m-%d %H:%M:%S}  {device} {order.command}{args}  {giver}  {order_status(record, language)}"
+
+
 def rules_line(rules: RulesInForce, language: str, zone: str) -> str:
     """Which rules are in force, and since when; what differs on disk is among the gateway's reasons."""
     line = say("rules", language, rules=rules.rules, version=rules.hash[:12])
-    return line if rules.since is None else line + say("since", language, at=_moment(rules.since, zone))
+    return line if rules.since is None else line + say("since", language, at=moment(rules.since, zone))
 
 
 def gap_lines(gaps: Sequence[Gap], language: str, zone: str) -> Iterator[str]:
@@ -168,6 +195,8 @@ def detail_lines(alarm: Mapping[str, object], language: str, zone: str) -> Itera
 
 
 _MOMENTS = frozenset({"source_time", "received_at", "closed_at", *MOMENTS})
+_CODES = {"severity": SEVERITIES, "state": STATES, "outcome": OUTCOMES}
+"""Fields that hold a code; what stands in others was said by somebody."""
 _USUAL = {"durable": True, "annunciated": True}
 """What need not be told where it is so; of everything else, what is false or not there."""
 
@@ -177,31 +206,34 @@ def _shown(name: str, value: object, language: str, zone: str) -> str | None:
     if value is None or value is _USUAL.get(name, False):
         return None
     if name in _MOMENTS:
-        return _moment(value, zone)
+        return moment(value, zone)
     match value:
         case bool():
             return say("yes" if value else "no", language)
         case dict() if name == "text":
-            return str(value.get(language) or next(iter(value.values()), ""))
+            return text_in(value, language)
         case dict():
             named = (
-                f"{called(key, VALUES, language)}: {_plain(part, language)}" for key, part in value.items()
+                f"{called(key, LEVELS, language)}: {plain(part, language)}" for key, part in value.items()
             )
             return ", ".join(named) or "–"
         case list():
             return ", ".join(map(str, value)) or "–"
+        case str() if name == "superseded":
+            return superseded_line(value, language)
         case str():
-            return called(value, {**SEVERITIES, **STATES, **VALUES}, language)
+            return called(value, _CODES.get(name, {}), language)
     return str(value)
 
 
-def _plain(value: object, language: str) -> str:
+def plain(value: object, language: str) -> str:
+    """A value of a point; ``–`` for none."""
     if isinstance(value, bool):
         return say("yes" if value else "no", language)
     return f"{value:.10g}" if isinstance(value, float) else "–" if value is None else str(value)
 
 
-def _moment(at: object, zone: str) -> str:
+def moment(at: object, zone: str) -> str:
     """Unix ms, or RFC 3339, on the community's clock."""
     match at:
         case int():

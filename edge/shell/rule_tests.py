@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from devices.faults import ConfigurationError, Fault
 from edge.checking import PACKS, load_rules
 from edge.settings import Config, shown_path
+from edge.shell.verbs import EXIT_WRONG
 from rules.definitions import RuleSet
 from rules.examples import run as run_examples
 from rules.language.texts import Language
@@ -35,7 +36,6 @@ from simulators.report import (
 )
 from simulators.scenario import SHIPPED, Scenario, find_scenario, load_scenario
 
-EXIT_WRONG = 1
 LONG_S = 600.0
 """The story's time between two signs of life on a terminal."""
 

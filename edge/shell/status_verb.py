@@ -3,7 +3,16 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from edge.shell.verbs import EXIT_WRONG, add_config, add_verb, config_of, journal_of, print_json, socket_of
+from edge.shell.verbs import (
+    EXIT_WRONG,
+    add_config,
+    add_verb,
+    config_of,
+    journal_of,
+    print_json,
+    print_lines,
+    socket_of,
+)
 
 if TYPE_CHECKING:
     from edge.settings import Config
@@ -41,7 +50,7 @@ def _status(arguments: argparse.Namespace) -> int:
         told = msgspec.json.decode(answer, type=dict[str, msgspec.Raw])
         print_json(msgspec.json.encode({**told, "gaps": gaps}))
     else:
-        print("\n".join(status_lines(report, config.language, config.timezone, gaps)))
+        print_lines(status_lines(report, config.language, config.timezone, gaps))
     return 0 if report.well else EXIT_WRONG
 
 

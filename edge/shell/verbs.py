@@ -7,7 +7,7 @@ what it needs when it runs, so that ``--help`` answers at once: this module impo
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,6 +23,9 @@ EXIT_WRONG = 1
 
 EXIT_CONFIGURATION = 2
 """A file or an argument is wrong."""
+
+SOME_ID = "01JD3ZK2V8Q5T9W4M7N6P0R1SX"
+"""Of an alarm or an order, in examples."""
 
 Verb = Callable[[argparse.Namespace], int]
 """Does what was said; the exit code."""
@@ -95,6 +98,14 @@ def print_json(text: bytes) -> None:
     print(msgspec.json.format(text, indent=2).decode())
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """What people read: whatever a device or a person said, a line stays one line and does not steer the terminal."""
+    from rules.language.texts import on_one_line
+
+    for line in lines:
+        print(on_one_line(line))
+
+
 def tell_faults(faults: Sequence[Fault]) -> None:
     """On standard error, a line each."""
     for fault in faults:
@@ -103,4 +114,6 @@ def tell_faults(faults: Sequence[Fault]) -> None:
 
 def tell(line: str) -> None:
     """Say something beside the result, or why there is none."""
-    print(line.replace("\n", " "), file=sys.stderr)
+    from rules.language.texts import on_one_line
+
+    print(on_one_line(line), file=sys.stderr)

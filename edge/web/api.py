@@ -14,7 +14,7 @@ from edge.control_client import ControlClient, ControlError, Health, Reason
 from edge.explaining import view_of
 from edge.store.reader import JournalReader
 from edge.store.records import Gap
-from edge.web.asked import checked_kind, checked_points, must_exist
+from edge.web.asked import checked_kind, checked_points, device_of, must_exist
 from edge.web.database import Database
 from edge.web.feed import AlarmFeed
 from edge.web.history import HistoryHelper
@@ -176,8 +176,7 @@ class Api:
 
     async def device(self, kind: _Level, device: _Level) -> Response:
         """One device with its last points."""
-        await must_exist(self._node, self._settings.site, kind, device)
-        found = await self._node.request("device", address=f"{self._settings.site}/{kind}/{device}")
+        found = await device_of(self._node, self._settings.site, kind, device)
         return Response(bytes(found), media_type=_JSON)
 
     async def history(

@@ -4,6 +4,8 @@ A word that nothing is called must not be answered as if nothing had happened. T
 the device at the node; while that does not answer, nobody can say whether a device exists, so nothing is refused.
 """
 
+from contextlib import suppress
+
 import msgspec
 from fastapi import HTTPException
 
@@ -13,21 +15,8 @@ from devices.kinds.commands import CommandResult
 from devices.kinds.traits import Kind
 from edge.control_client import ControlClient, NodeAwayError, OrderRefusedError
 
-NEIGHBOURS = 500
-"""Devices that are compared with a name that nothing has."""
-
-
 STATE = "state"
 """What a status message holds."""
-
-
-class _Neighbour(msgspec.Struct, frozen=True):
-    address: str
-    device: str
-
-
-class _Neighbours(msgspec.Struct, frozen=True):
-    items: list[_Neighbour]
 
 
 def checked_points(kind: str, written: str | None) -> list[str] | None:
@@ -43,28 +32,22 @@ def checked_points(kind: str, written: str | None) -> list[str] | None:
     return points
 
 
-async def must_exist(node: ControlClient, site: str, kind: str, device: str) -> None:
-    """Raises `HTTPException` where the node says that there is no such device."""
-    if not _kind(kind).on_wire:
-        return
+async def device_of(node: ControlClient, site: str, kind: str, device: str) -> msgspec.Raw:
+    """What the node says of a device. Raises `HTTPException` where it knows none, with whom it thinks was meant."""
+    _kind(kind)
     try:
-        await node.request("device", address=f"{site}/{kind}/{device}")
+        return await node.request("device", address=f"{site}/{kind}/{device}")
     except OrderRefusedError as error:
         if error.code != "not_found":
             raise
-        raise await no_device(node, site, kind, device) from error
-    except NodeAwayError:
-        return
+        raise HTTPException(404, f"{error} (GET /api/v1/devices?kind={kind} lists them)") from error
 
 
-async def no_device(node: ControlClient, site: str, kind: str, device: str) -> HTTPException:
-    """What to answer about a device that the node does not know."""
-    _kind(kind)
-    begins = f"{site}/{kind}/{device[: len(device) // 2]}"
-    page = await node.request("devices", kind=kind, after=begins, limit=NEIGHBOURS)
-    names = [one.device for one in msgspec.json.decode(page, type=_Neighbours).items]
-    detail = f"there is no {kind} {device}: GET /api/v1/devices?kind={kind} lists them"
-    return HTTPException(404, detail + _meant(nearest(device, names)))
+async def must_exist(node: ControlClient, site: str, kind: str, device: str) -> None:
+    """Raises `HTTPException` where the node says that there is no such device; what is on no wire has no device."""
+    if _kind(kind).on_wire:
+        with suppress(NodeAwayError):
+            await device_of(node, site, kind, device)
 
 
 def checked_kind(name: str | None) -> None:

@@ -106,6 +106,11 @@ def late_note(language: Language, told: datetime, so: datetime | None) -> str:
     return _LATE[language][bool(when)].format(when)
 
 
+def on_one_line(text: str) -> str:
+    """What was said, without signs that steer a terminal or begin another line."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
+
+
 def unheard_note(language: Language) -> str:
     """What follows the text of a silence of devices that nobody has ever heard."""
     return _UNHEARD[language]
@@ -252,7 +257,7 @@ def _short(text: str) -> str:
     """Bounded and on one line, whatever a device calls its session."""
     if len(text) > VALUE_LIMIT:
         text = text[: VALUE_LIMIT - 1] + "…"
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
+    return on_one_line(text)
 
 
 def _place(language: Language) -> _Piece:
