@@ -38,13 +38,16 @@ class Waking:
         due = Engine.next_deadline(self._node.intake.state)
         if due == self._timer_at:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.shut()
         self._timer_at = due
         if due is not None:
             wait_s = max(0.0, (due - self._clock.now_ms()) / 1000)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self.tick)
+
+    def arm_anew(self) -> None:
+        """The same after the clock may have been set: it is another wait to a deadline that has stayed where it was."""
+        self.shut()
+        self.arm()
 
     def tick(self) -> None:
         """Take what is due."""
@@ -70,11 +73,12 @@ class Waking:
             if step is not None:
                 node.outbox.postpone(step.postpone_ms)
                 node.commits.close()
-                self.arm()
+                self.arm_anew()
             elif self._clock.provisional:
                 node.commits.touched()
 
     def shut(self) -> None:
-        """Wake nobody any more."""
+        """Wake nobody any more, until it is armed."""
         if self._timer is not None:
             self._timer.cancel()
+        self._timer = self._timer_at = None

@@ -126,9 +126,6 @@ class World:
                 and "/gateway/" not in given.address
             ]
 
-    async def kill(self) -> None:
-        """End without a word, as after kill -9: what is not on the disk is lost."""
-
 
 class FastClock(Clock):
     """The real clock, but `ahead` lets time pass at once, by every clock alike."""
