@@ -15,7 +15,7 @@ from edge.committing.adoption import has_ended
 from rules.alarms import WireAlarm
 from rules.definitions import RuleSet
 from rules.files import parse
-from tests.node_world import FailingDisk, FastClock, World, ahead, node_world
+from tests.node_world import FailingDisk, FastClock, World, ahead, caught_up, node_world
 from tests.waiting import until
 
 RULES = """
@@ -116,7 +116,7 @@ def test_an_alarm_whose_end_is_on_disk_and_not_what_ended_it_is_not_raised_again
     async def scene() -> None:
         async with node_world(tmp_path, rules=rules()) as world:
             world.connect(session_present=False)
-            await until(lambda: not world.node.intake.state.catching_up)
+            await caught_up(world)
             world.say("charger/p1/telemetry", HOT, 1)
             await until(lambda: len(world.readings()) == 1)
             await world.node.commits.drain()  # a snapshot that is under way would end the need
@@ -134,7 +134,7 @@ def test_an_alarm_whose_end_is_on_disk_and_not_what_ended_it_is_not_raised_again
             assert len(world.readings()) == 1
         async with node_world(tmp_path, rules=rules(), clock=FastClock(HELD_MS)) as again:
             again.connect()
-            await until(lambda: not again.node.intake.state.catching_up)
+            await caught_up(again)
             assert await again.node.saved()
             assert [alarm.state for alarm in again.node.board.values() if alarm.id == hot.id] == (
                 [] if acked else ["rtn_unacked"]
@@ -147,7 +147,7 @@ def test_an_alarm_whose_end_is_on_disk_and_not_what_ended_it_is_not_raised_again
 async def hot_without_a_store(world: World, disk: FailingDisk) -> WireAlarm:
     """That a port is hot is on the disk, that it is for ten seconds is not: the alarm as it is told."""
     world.connect(session_present=False)
-    await until(lambda: not world.node.intake.state.catching_up)
+    await caught_up(world)
     world.say("charger/p1/telemetry", HOT, 1)
     await until(lambda: len(world.readings()) == 1)
     disk.fails = ALWAYS
@@ -185,7 +185,7 @@ def test_an_alarm_that_only_the_broker_remembers_stands_before_its_cause_is_judg
         async with node_world(tmp_path, rules=rules(), clock=FastClock(HELD_MS)) as again:
             again.played[Lane.SAFETY].retained |= held
             again.connect()
-            await until(lambda: not again.node.intake.state.catching_up)
+            await caught_up(again)
             assert await again.node.saved()
             await until(lambda: len(again.node.outbox) == 0)
             stands = [alarm for alarm in again.node.board.values() if alarm.kind == "charger"]

@@ -23,8 +23,7 @@ from rules.alarms import rfc3339
 from rules.decisions import ClockStepped, ClockUntrusted
 from rules.engine import Engine
 from rules.files import parse
-from tests.node_world import World, node_world, rows
-from tests.test_node_recovery import settled
+from tests.node_world import World, caught_up, node_world, rows, settled
 from tests.waiting import until
 
 HOUR = 3_600_000
@@ -198,7 +197,7 @@ def test_a_step_raises_nothing_and_a_delay_runs_for_what_was_left_of_it(tmp_path
         hands = Hands(wall=NOW)
         async with node_world(folder, clock=hands.clock(), rules=rules) as world:
             world.connect()
-            await until(lambda: not world.node.intake.state.catching_up)
+            await caught_up(world)
             world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
             hands.pass_(4_000)
             hands.wall += by
@@ -208,7 +207,7 @@ def test_a_step_raises_nothing_and_a_delay_runs_for_what_was_left_of_it(tmp_path
             assert codes(world) == set()
         async with node_world(folder, clock=hands.clock(), rules=rules) as again:  # replay crosses the step
             again.connect()
-            await until(lambda: not again.node.intake.state.catching_up)
+            await caught_up(again)
             hands.pass_(5_999)
             again.node.intake.tick(again.node.clock.now_ms())
             assert not again.node.intake.state.alarms
@@ -230,7 +229,7 @@ def test_hours_that_begin_soon_after_a_step_wake_the_node_by_the_new_time(tmp_pa
         hands = Hands(wall=NOW)
         async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
             world.connect()
-            await until(lambda: not world.node.intake.state.catching_up)
+            await caught_up(world)
             world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
             await settled(world)
             assert Engine.next_deadline(world.node.intake.state) == NOW + 2 * HOUR
@@ -252,7 +251,7 @@ def test_what_was_due_in_the_moment_of_the_step_is_raised_by_the_time_before_and
         hands = Hands(wall=20_000)
         async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
             world.connect()
-            await until(lambda: not world.node.intake.state.catching_up)
+            await caught_up(world)
             world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
             hands.pass_(11_000)
             hands.wall = NOW
