@@ -11,11 +11,12 @@ import pytest
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading, Scalar
 from devices.topics import Lane
-from edge.committing.adoption import has_ended
+from edge.committing.adoption import adopted, has_ended
 from rules.alarms import WireAlarm
 from rules.definitions import RuleSet
 from rules.files import parse
 from tests.node_world import FailingDisk, FastClock, World, ahead, caught_up, node_world
+from tests.store_samples import alarm as sample
 from tests.waiting import until
 
 RULES = """
@@ -53,6 +54,38 @@ LIFT = Address("c1/elevator/l1")
 
 def rules() -> RuleSet:
     return parse([("rules.yaml", parse_yaml(RULES, "rules.yaml"))])
+
+
+def left_on_the_broker(**changed: object) -> bytes:
+    told = json.loads(sample(1).wire()) | {
+        "rule": "hot",
+        "key": "hot:c1/charger/shed1-p0001",
+        "durable": False,
+    }
+    return json.dumps(told | changed).encode()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"version": 2**63 - 1},
+        {"occurrences": 10**30},
+        {"values": {"temperature": 10**30}},
+        {"received_at": -(2**63)},
+        {"key": "hot:c1/charger/p9"},
+        {"device": "a/b", "key": "hot:c1/charger/a/b"},
+        {"id": "a/b"},
+        {"raised_at": "yesterday"},
+        {"rule": "gone"},
+        {"state": "normal"},
+    ],
+    ids=str,
+)
+def test_what_is_no_alarm_of_ours_or_could_not_be_stored_is_left_on_the_broker(
+    changed: dict[str, object],
+) -> None:
+    assert adopted(left_on_the_broker(), rules(), 1) is not None
+    assert adopted(left_on_the_broker(**changed), rules(), 1) is None
 
 
 async def told_and_never_stored(folder: Path, disk: FailingDisk) -> dict[str, bytes]:
