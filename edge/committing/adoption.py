@@ -34,8 +34,8 @@ log = logging.getLogger("anlin.adoption")
 
 LOOK_UP_S = 1.5
 """So long may the store be asked; what it does not say stays on the broker, or on the board."""
-NUMBER_MOST = 2**53
-"""Of an integer in an alarm that is adopted: as far as JSON is exact, and well within what the store takes."""
+COUNT_MOST = 2**53
+"""Of versions and occurrences in an alarm that is adopted: they go on rising, and the store takes 64 bits."""
 SAID_MOST = 20_000
 """Readings of this run that are looked through for what its device has said."""
 
@@ -71,12 +71,12 @@ def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
 
 def _sound(wire: WireAlarm) -> bool:
     """Whether it can be ours and be stored: whoever may write there could have left it, and it comes at every start."""
-    names = LEVEL.match(wire.id) and LEVEL.match(wire.device)
+    if not (LEVEL.match(wire.id) and LEVEL.match(wire.device)):
+        return False
     key = alarm_key(wire.rule, address_of(wire.site, wire.kind, wire.device), wire.track)
-    numbers = (wire.version, wire.occurrences, wire.source_time, wire.received_at, *wire.values.values())
-    return (
-        bool(names) and wire.key == key and all(abs(n) <= NUMBER_MOST for n in numbers if isinstance(n, int))
-    )
+    counts = 0 < wire.version <= COUNT_MOST and 0 < wire.occurrences <= COUNT_MOST
+    numbers = (n for n in (wire.source_time, wire.received_at, *wire.values.values()) if isinstance(n, int))
+    return wire.key == key and counts and all(-(2**63) <= n < 2**63 for n in numbers)
 
 
 def _is_fold(payload: bytes) -> bool:
