@@ -13,6 +13,7 @@ from devices.documents import parse_yaml
 from devices.topics import Lane
 from edge.committing.storing import Storing
 from edge.health import Code
+from edge.store.errors import ReadFailed
 from edge.store.reader import JournalReader
 from edge.store.schema import FILE
 from rules.decisions import ClockStepped
@@ -151,6 +152,36 @@ def test_a_delay_keeps_what_is_left_of_it_when_the_commit_with_the_step_fails(
             assert len(world.node.intake.state.alarms) == 1
             world.say("smoke/s1/telemetry", SAID, 3)
             assert world.node.intake.counts["duplicates"] == 1
+            await settled(world)
+        assert [each.by_ms for each in clock_inputs(tmp_path) if isinstance(each, ClockStepped)] == [HOUR]
+
+    asyncio.run(scene())
+
+
+def test_a_step_counts_once_where_its_commit_fails_and_the_store_cannot_be_read_for_the_rebuild(
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = Hands(wall=NOW)
+
+    def unreadable(_: int) -> None:
+        raise ReadFailed("the disk says no")
+
+    async def scene() -> None:
+        async with node_world(tmp_path, clock=hands.clock(), rules=RULES) as world:
+            await said_while_a_delay_runs(world)
+            hands.pass_(4_000)
+            with monkeypatch.context() as patch:
+                patch.setattr(world.journal, "recent_ids", unreadable)
+                disk.fails = 1
+                set_(world, hands, HOUR)
+                await until(lambda: world.node.commits.storing is Storing.NONE)
+            assert world.node.clock.now_ms() == hands.wall
+            await until(lambda: world.node.commits.storing is Storing.ALL)
+            world.node.waking.look_at_clock()
+            assert world.node.intake.state.now <= world.node.clock.now_ms() == hands.wall
+            hands.pass_(6_000)
+            world.node.intake.tick(world.node.clock.now_ms())
+            assert len(world.node.intake.state.alarms) == 1
             await settled(world)
         assert [each.by_ms for each in clock_inputs(tmp_path) if isinstance(each, ClockStepped)] == [HOUR]
 
