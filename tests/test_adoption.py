@@ -107,10 +107,8 @@ async def told_and_never_stored(folder: Path, disk: FailingDisk) -> dict[str, by
 
 @pytest.mark.parametrize("end_first", [True, False], ids=["before", "after"])
 def test_what_ended_by_the_time_it_is_found_does_not_stand_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end_first: bool
+    tmp_path: Path, disk: FailingDisk, end_first: bool
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-
     async def scene() -> None:
         held = await told_and_never_stored(tmp_path, disk)
         async with node_world(tmp_path, rules=rules()) as world:
@@ -201,10 +199,9 @@ def told_of_ports(world: World) -> list[WireAlarm]:
 
 
 def test_an_alarm_that_only_the_broker_remembers_stands_before_its_cause_is_judged_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.broker.backlog.QUIET_S", 0.0)
-    disk = FailingDisk(monkeypatch)
 
     async def scene() -> None:
         async with node_world(tmp_path, rules=rules()) as world:
@@ -231,10 +228,8 @@ def test_an_alarm_that_only_the_broker_remembers_stands_before_its_cause_is_judg
 
 
 def test_what_ended_with_a_run_that_could_not_store_it_comes_as_another_stay_where_its_cause_is_on_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-
     async def scene() -> None:
         async with node_world(tmp_path, rules=rules()) as world:
             hot = await hot_without_a_store(world, disk)
