@@ -12,6 +12,9 @@ from edge.outbox import Outbox
 from edge.timekeeping import WATCH_S, Timekeeper
 from rules.engine import Engine
 
+WAIT_S = 60.0
+"""A deadline that is further off is waited for in pieces: the clock is slewed, and timers are not."""
+
 
 class Woken(Protocol):
     """Who is woken: the node. Its intake and commits change with a rebuild."""
@@ -41,7 +44,7 @@ class Waking:
         self.shut()
         self._timer_at = due
         if due is not None:
-            wait_s = max(0.0, (due - self._clock.now_ms()) / 1000)
+            wait_s = min(max(0.0, (due - self._clock.now_ms()) / 1000), WAIT_S)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self.tick)
 
     def arm_anew(self) -> None:

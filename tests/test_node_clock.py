@@ -242,6 +242,26 @@ def test_hours_that_begin_soon_after_a_step_wake_the_node_by_the_new_time(tmp_pa
     asyncio.run(scene())
 
 
+def test_what_is_due_in_hours_is_not_missed_where_the_clock_runs_faster_than_the_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is slewed after the time server: in a day that may be more than a deadline may be late."""
+    monkeypatch.setattr("edge.waking.WAIT_S", 0.05)
+    rules = parse([("rules.yaml", parse_yaml(AT_NIGHT, "rules.yaml"))])
+
+    async def scene() -> None:
+        hands = Hands(wall=NOW)
+        async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
+            world.connect()
+            await caught_up(world)
+            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+            await settled(world)
+            hands.pass_(2 * HOUR)
+            await until(lambda: told(world))
+
+    asyncio.run(scene())
+
+
 def test_what_was_due_in_the_moment_of_the_step_is_raised_by_the_time_before_and_corrected(
     tmp_path: Path,
 ) -> None:
