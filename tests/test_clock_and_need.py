@@ -231,8 +231,9 @@ def test_a_start_of_the_same_boot_takes_what_was_done_to_the_clock_as_the_steps_
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("reduced", [True, False], ids=["without readings", "as it was"])
 def test_a_step_is_taken_once_where_the_commit_that_failed_is_on_disk_all_the_same(
-    tmp_path: Path, disk: FailingDisk
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch, reduced: bool
 ) -> None:
     hands = Hands(wall=NOW)
 
@@ -242,6 +243,8 @@ def test_a_step_is_taken_once_where_the_commit_that_failed_is_on_disk_all_the_sa
             world.played[Lane.SAFETY].up = False
             world.say("charger/p1/telemetry", b'{"temperature": 95}', 1)
             await settled(world)
+            if reduced:
+                monkeypatch.setattr(world.node.commits.ladder, "_patient", False)
             disk.fails, disk.after = 1, True
             set_(world, hands, HOUR)
             world.say("charger/p2/telemetry", b'{"temperature": 95}', 2)
