@@ -127,6 +127,8 @@ class Bridge:
         self._failures = 0
         self._stored = 0
         self._dead_letters = 0
+        self._unforeseen = 0
+        """Written by the writer's thread only."""
         self._reported: tuple[State, str | None] | None = None
         self._report_due = 0.0
 
@@ -307,6 +309,7 @@ class Bridge:
             try:
                 outcome = self._store.write(body)
             except Exception as error:  # noqa: BLE001 - a task's top
+                self._unforeseen += 1
                 _log.exception("writing to the cloud store failed in an unforeseen way")
                 outcome = Wait(f"writing failed in an unforeseen way: {error!r}")
             self._answers.put(outcome)
@@ -350,6 +353,7 @@ class Bridge:
                     retry_in_s=retry_in_s,
                     stored=self._stored,
                     dead_letters=self._dead_letters,
+                    failures=self._unforeseen,
                 )
             )
         except JournalUnavailableError as unreachable:

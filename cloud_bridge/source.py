@@ -126,6 +126,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     stored: int = 0
     """Points."""
     dead_letters: int = 0
+    failures: int = 0
+    """Writes that failed in an unforeseen way; each is in the log."""
 
 
 class Ledger(Protocol):

@@ -4,6 +4,7 @@ Asked every second and by whoever wants to know, so each answer costs a look at 
 accord is `edge.vitals`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -31,6 +32,7 @@ class CloudReport(msgspec.Struct, frozen=True):
     retry_in_s: float | None = None
     stored: int = 0
     dead_letters: int = 0
+    failures: int = 0
 
 
 class Condition:
@@ -133,6 +135,16 @@ class Condition:
                 )
             )
         return found
+
+    def failures(self) -> Counter[str]:
+        """What failed in a part that went on after it, by part; each is in the log."""
+        node = self._node
+        return node.troubles.failures + Counter(
+            commit=node.journal.failures,
+            housekeeping=node.journal.housekeeping_failures,
+            control=0 if node.control is None else node.control.failures,
+            bridge=0 if self.cloud is None else self.cloud.failures,
+        )
 
     def _counts(self) -> dict[str, int]:
         """Of all devices, at most once a second: whoever asks often must not keep readings waiting."""

@@ -4,6 +4,7 @@ Each reason but a notice is a point of the gateway's own telemetry (`devices.kin
 and clears an alarm of its own (rules/packs/gateway.yaml).
 """
 
+from collections import Counter
 from enum import StrEnum
 from typing import Literal
 
@@ -95,6 +96,8 @@ class Troubles:
     """What the parts of the node have found wrong and not yet right again; any part may say so."""
 
     def __init__(self) -> None:
+        self.failures: Counter[str] = Counter()
+        """What failed in a part that went on after it, by part; each is in the log."""
         self._messages: dict[Code, str] = {}
 
     def say(self, code: Code, message: str) -> None:

@@ -61,7 +61,6 @@ class Historian:
         self.error: str | None = None
         """Why the last run failed."""
         self.runs = 0
-        self.failures = 0
         self._settings = settings
         self._node = node
         self._missed = Lately(node.journal.figures.missed, MISSED_MS)
@@ -102,7 +101,7 @@ class Historian:
         try:
             self.report = await self._compacted()
         except Exception as error:  # the task's top: a history that fails must not end the gateway
-            self.failures += 1
+            self._node.troubles.failures["history"] += 1
             self.error = str(error) or type(error).__name__
             log.warning(
                 "the history was not written; it is tried again",

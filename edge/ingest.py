@@ -7,6 +7,7 @@ an emergency press does not wait for a backlog of telemetry.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -62,6 +63,8 @@ class Ingest:
         """The safety session is up."""
         self.safety_read = asyncio.Event()
         """Nothing waits in the safety session any more that was there when it came up (`edge.broker.safety_first`)."""
+        self.disconnects: Counter[Lane] = Counter()
+        """How often each session was lost; why is in the log."""
         self._node = node
         self._clock = clock
         self._hearing = hearing
@@ -135,6 +138,7 @@ class Ingest:
         node.lanes_up.discard(lane)
         if node.stopping.is_set():
             return
+        self.disconnects[lane] += 1
         log.warning("lost the broker", extra={"lane": lane.value, "reason": reason})
         if lane is Lane.SAFETY:
             node.outbox.disconnected()

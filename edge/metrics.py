@@ -14,6 +14,14 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
         lines.append(f"# TYPE anlin_{name} {kind}")
         lines.extend(f"anlin_{name}{labels} {value:g}" for labels, value in samples.items())
 
+    def labelled(prefix: str, label: str) -> dict[str, int]:
+        named = (
+            (name.removeprefix(prefix), count)
+            for name, count in sorted(counts.items())
+            if name.startswith(prefix)
+        )
+        return {f'{{{label}="{name}"}}': count for name, count in named}
+
     figure("up", "gauge", "1 while the node answers.", {"": 1})
     figure(
         "healthy", "gauge", "1 while ingest, journal and rules work.", {"": float(health.status != "failed")}
@@ -30,11 +38,7 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
         "messages_rejected_total",
         "counter",
         "Messages that say nothing that can be used, by reason.",
-        {
-            f'{{reason="{name.removeprefix("rejected.")}"}}': value
-            for name, value in sorted(counts.items())
-            if name.startswith("rejected.")
-        },
+        labelled("rejected.", "reason"),
     )
     figure(
         "undecided_total",
@@ -53,6 +57,18 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
         "counter",
         "Alarms that the cooldown of their rule kept from being raised.",
         {"": counts.get("raises_withheld", 0)},
+    )
+    figure(
+        "failures_total",
+        "counter",
+        "What failed in a part of the gateway, which went on; the log says what.",
+        labelled("failed.", "part"),
+    )
+    figure(
+        "broker_disconnects_total",
+        "counter",
+        "Connections to the broker that were lost, by session.",
+        labelled("disconnected.", "lane"),
     )
     figure("replayed_inputs", "gauge", "Inputs replayed at the last start.", {"": replayed})
     figure("alarms_standing", "gauge", "Alarms on the board.", {"": health.counts["standing"]})

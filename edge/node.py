@@ -31,10 +31,7 @@ from edge.hearing import Hearing
 from edge.history.catalogue import folder_of, taken
 from edge.ingest import Ingest
 from edge.intake import Intake
-from edge.mqtt.link import (
-    Link,
-    NotConnected,
-)
+from edge.mqtt.link import Link, NotConnected
 from edge.outbox import Outbox
 from edge.people import People
 from edge.rebuilding import Rebuilding
@@ -288,7 +285,7 @@ class Node:
         self.ingest.forget_sessions()
         self.ingest.caught_up()
         self.commits.touched()
-        self.arm()
+        self.waking.arm_anew()
 
     # What its parts say and ask
 

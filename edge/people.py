@@ -121,7 +121,7 @@ class People:
         self._node.rules.begin(engine, kept)
         try:
             self._node.intake.succeed(engine, kept, now, (recall or self.recall(engine)).fill)
-        except Exception as failure:
+        except Exception as failure:  # whatever a rule comes to: the engine must be rebuilt; raised again
             log.exception("the rules could not take over; those before hold")
             self._node.commits.abandon(failure)
             raise UndecidedError(f"the rules could not take over: {failure}") from failure

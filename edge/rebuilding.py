@@ -45,7 +45,6 @@ class Rebuilding:
     def __init__(
         self, node: Rebuilt, journal: Journal, troubles: Troubles, *, now_ms: Callable[[], int]
     ) -> None:
-        self.failures = 0
         self._node = node
         self._journal = journal
         self._troubles = troubles
@@ -69,7 +68,7 @@ class Rebuilding:
                 self._journal.reset()
                 await self._rebuild()
             except Exception as error:  # the task's top: nobody else would rebuild
-                self.failures += 1
+                self._troubles.failures["rebuilding"] += 1
                 log.exception("the engine could not be rebuilt; it goes on without the store")
                 self._node.deaf = False
                 self._node.commits.go_on(f"{type(error).__name__}: {error}")

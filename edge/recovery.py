@@ -102,22 +102,25 @@ def restore(
 ) -> int:
     """Put the state of the store into ``intake``; returns how many inputs were replayed.
 
-    ``registered`` are the devices that should be heard. ``begin`` gives the time (Unix ms) at which this state goes on.
-    The first things in its open batch are that
-    the gateway has not been listening, that it has to catch up and, under a changed rule set, what the new
-    rules make of the last readings. All of it happened when the journal ends: what ran out since then waits
-    until the backlog has been read.
+    ``registered`` are the devices that should be heard. ``begin`` gives the time (Unix ms) at which this state goes on,
+    at or after the journal's last. The first things in its open batch are that the gateway has not been listening, that
+    it has to catch up and, under a changed rule set, what the new rules make of the last readings. All of it happened
+    when the journal ends: what ran out since then waits until the backlog has been read. Raises `StoreError`, before
+    ``begin`` is called.
     """
     engine = intake.engine
     state, replayed, failures = restore_state(engine, recovered, source)
+    # Before the time goes on: from here on nothing is read, so nothing fails that must be undone.
+    recent = list(source.recent_ids(recovered.last_now - WINDOW_MS))
     intake.state = state
     intake.counts["undecided"] += failures
     now = begin(state)
     intake.next_outgoing_id = recovered.last_outgoing_id + 1
     for lane, marks in recovered.packets.items():
         intake.packets[lane].committed(marks)
-    for message_id, mark_, at in source.recent_ids(now - WINDOW_MS):
-        intake.recent.is_repeat(message_id, mark_, min(at, now))  # the clock may have been set back since
+    for message_id, mark_, at in recent:
+        if at >= now - WINDOW_MS:
+            intake.recent.is_repeat(message_id, mark_, min(at, now))  # the clock may have been set back since
     if state.listening_since is not None:
         intake.tell(Listening(on=False, at=state.now))
     if not state.catching_up:

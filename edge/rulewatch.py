@@ -30,12 +30,11 @@ class Watched(Protocol):
 
 
 class RuleWatch:
-    """Compares what ``config`` names with what the node runs; ``failures`` counts the looks that failed."""
+    """Compares what ``config`` names with what the node runs. Looks that failed are counted by `Troubles`."""
 
     def __init__(self, node: Watched, config: Config) -> None:
         self.difference: str | None = None
         """What the files would change, with what to do; None if nothing."""
-        self.failures = 0
         self._node = node
         self._config = config
         self._seen: _Signature | None = None
@@ -61,7 +60,7 @@ class RuleWatch:
                 return
             told = await asyncio.to_thread(difference, self._config, kept)
         except Exception:  # the task's top: what looks at files must not end the gateway
-            self.failures += 1
+            self._node.troubles.failures["rule_files"] += 1
             log.exception("the rule files could not be looked at")
             return
         self._seen = signature

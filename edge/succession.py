@@ -1,7 +1,7 @@
 """Which engine judges in this node, and which rules it has: those that the journal says are in force.
 
 While another rule set is on its way to the disk both are known, because only the store can say which of them a failed
-commit has left. Values and choices; the swap itself is `Node.succeed`.
+commit has left. Values and choices; the swap itself is `edge.people.People.succeed`.
 """
 
 import logging

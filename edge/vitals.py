@@ -43,10 +43,9 @@ STALL_S = 10.0
 
 
 class Vitals:
-    """Looks at ``node`` and at its ``condition``, and tells; ``failures`` counts the looks that failed themselves."""
+    """Looks at ``node`` and at its ``condition``, and tells. Looks that failed themselves are counted by `Troubles`."""
 
     def __init__(self, node: Node, condition: Condition) -> None:
-        self.failures = 0
         self._node = node
         self._condition = condition
         self._loop = asyncio.get_running_loop()
@@ -71,7 +70,7 @@ class Vitals:
             try:
                 self.look()
             except Exception:  # the task's top: what looks after the node must not end it
-                self.failures += 1
+                self._node.troubles.failures["vitals"] += 1
                 log.exception("a look at the gateway failed")
             await asyncio.sleep(LOOK_S)
 

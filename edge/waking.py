@@ -12,6 +12,9 @@ from edge.outbox import Outbox
 from edge.timekeeping import WATCH_S, Timekeeper
 from rules.engine import Engine
 
+WAIT_S = 60.0
+"""A deadline that is further off is waited for in pieces: the clock is slewed, and timers are not."""
+
 
 class Woken(Protocol):
     """Who is woken: the node. Its intake and commits change with a rebuild."""
@@ -38,13 +41,16 @@ class Waking:
         due = Engine.next_deadline(self._node.intake.state)
         if due == self._timer_at:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.shut()
         self._timer_at = due
         if due is not None:
-            wait_s = max(0.0, (due - self._clock.now_ms()) / 1000)
+            wait_s = min(max(0.0, (due - self._clock.now_ms()) / 1000), WAIT_S)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self.tick)
+
+    def arm_anew(self) -> None:
+        """The same after the clock may have been set: it is another wait to a deadline that has stayed where it was."""
+        self.shut()
+        self.arm()
 
     def tick(self) -> None:
         """Take what is due."""
@@ -70,11 +76,12 @@ class Waking:
             if step is not None:
                 node.outbox.postpone(step.postpone_ms)
                 node.commits.close()
-                self.arm()
+                self.arm_anew()
             elif self._clock.provisional:
                 node.commits.touched()
 
     def shut(self) -> None:
-        """Wake nobody any more."""
+        """Wake nobody any more, until it is armed."""
         if self._timer is not None:
             self._timer.cancel()
+        self._timer = self._timer_at = None

@@ -1,4 +1,4 @@
-"""What holds for all tests: how properties look for counterexamples, and when the demo plays.
+"""What holds for all tests: how properties look for counterexamples, a disk that fails, and when the demo plays.
 
 The demo takes its two minutes: it plays beside the other tests, and is looked at after them.
 """
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.demo_run import Demo
+from tests.node_world import FailingDisk
 
 settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("repeatable", settings.get_profile("exploring"), derandomize=True)
@@ -27,6 +28,12 @@ WHOLE = "test_the_demo_raises_and_ends_everything_as_its_story_says"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name == MODULE)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> FailingDisk:
+    """Under every journal of the test's own process; it works until it is told otherwise."""
+    return FailingDisk(monkeypatch)
 
 
 @pytest.fixture(scope="session", autouse=True)

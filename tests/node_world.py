@@ -25,7 +25,7 @@ from edge.store.schema import FILE
 from edge.store.writer import Writer
 from rules.definitions import RuleSet
 from rules.engine import Engine
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 TOPICS = Topics("community", "c1")
 NO_LIMIT = 1_073_741_823
@@ -126,9 +126,6 @@ class World:
                 and "/gateway/" not in given.address
             ]
 
-    async def kill(self) -> None:
-        """End without a word, as after kill -9: what is not on the disk is lost."""
-
 
 class FastClock(Clock):
     """The real clock, but `ahead` lets time pass at once, by every clock alike."""
@@ -217,6 +214,7 @@ class FailingDisk:
         self.answers = threading.Event()
         self.answers.set()
         self.hung = threading.Event()
+        """A commit waits in it."""
         commit = Writer.commit
 
         def failing(writer: Writer, batch: Batch) -> Committed:
@@ -233,6 +231,31 @@ class FailingDisk:
             return commit(writer, batch)
 
         monkeypatch.setattr(Writer, "commit", failing)
+
+
+async def settled(world: World) -> None:
+    """All that was said is on the disk."""
+    async with asyncio.timeout(PATIENCE_S):
+        await world.node.commits.drain()
+        await world.node.commits.drain()
+
+
+async def caught_up(world: World) -> None:
+    """What waited in the broker has been read: delays count."""
+    await until(lambda: not world.node.intake.state.catching_up)
+
+
+async def hung(world: World, disk: FailingDisk, topic: str, payload: bytes, packet_id: int) -> None:
+    """The message is being written, and the disk does not answer."""
+    disk.answers.clear()
+    world.say(topic, payload, packet_id)
+    await until(disk.hung.is_set)
+
+
+def climb(monkeypatch: pytest.MonkeyPatch, *, hung_s: float = 0.3, again_s: float = 0.05) -> None:
+    """The same ladder of a store that fails (docs/adr/0008), climbed sooner."""
+    for name, value in {"TELL_S": 0.1, "HUNG_S": hung_s, "AGAIN_S": again_s, "PROBE_S": (0.1,)}.items():
+        monkeypatch.setattr(f"edge.committing.ladder.{name}", value)
 
 
 def rows(folder: Path, statement: str) -> list[tuple[object, ...]]:

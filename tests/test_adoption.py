@@ -11,11 +11,12 @@ import pytest
 from devices.documents import parse_yaml
 from devices.readings import Address, Channel, Reading, Scalar
 from devices.topics import Lane
-from edge.committing.adoption import has_ended
+from edge.committing.adoption import adopted, has_ended
 from rules.alarms import WireAlarm
 from rules.definitions import RuleSet
 from rules.files import parse
-from tests.node_world import FailingDisk, FastClock, World, ahead, node_world
+from tests.node_world import FailingDisk, FastClock, World, ahead, caught_up, node_world
+from tests.store_samples import alarm as sample
 from tests.waiting import until
 
 RULES = """
@@ -55,6 +56,38 @@ def rules() -> RuleSet:
     return parse([("rules.yaml", parse_yaml(RULES, "rules.yaml"))])
 
 
+def left_on_the_broker(**changed: object) -> bytes:
+    told = json.loads(sample(1).wire()) | {
+        "rule": "hot",
+        "key": "hot:c1/charger/shed1-p0001",
+        "durable": False,
+    }
+    return json.dumps(told | changed).encode()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"version": 2**63 - 1},
+        {"occurrences": 10**30},
+        {"values": {"temperature": 10**30}},
+        {"received_at": -(2**63) - 1},
+        {"key": "hot:c1/charger/p9"},
+        {"device": "a/b", "key": "hot:c1/charger/a/b"},
+        {"id": "a/b"},
+        {"raised_at": "yesterday"},
+        {"rule": "gone"},
+        {"state": "normal"},
+    ],
+    ids=str,
+)
+def test_what_is_no_alarm_of_ours_or_could_not_be_stored_is_left_on_the_broker(
+    changed: dict[str, object],
+) -> None:
+    assert adopted(left_on_the_broker(values={"temperature": 2**63 - 1}), rules(), 1) is not None
+    assert adopted(left_on_the_broker(**changed), rules(), 1) is None
+
+
 async def told_and_never_stored(folder: Path, disk: FailingDisk) -> dict[str, bytes]:
     """What the broker holds of a run that dies without a store, with an e-bike in a lift and a fire."""
     async with node_world(folder, rules=rules()) as world:
@@ -74,10 +107,8 @@ async def told_and_never_stored(folder: Path, disk: FailingDisk) -> dict[str, by
 
 @pytest.mark.parametrize("end_first", [True, False], ids=["before", "after"])
 def test_what_ended_by_the_time_it_is_found_does_not_stand_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end_first: bool
+    tmp_path: Path, disk: FailingDisk, end_first: bool
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-
     async def scene() -> None:
         held = await told_and_never_stored(tmp_path, disk)
         async with node_world(tmp_path, rules=rules()) as world:
@@ -116,7 +147,7 @@ def test_an_alarm_whose_end_is_on_disk_and_not_what_ended_it_is_not_raised_again
     async def scene() -> None:
         async with node_world(tmp_path, rules=rules()) as world:
             world.connect(session_present=False)
-            await until(lambda: not world.node.intake.state.catching_up)
+            await caught_up(world)
             world.say("charger/p1/telemetry", HOT, 1)
             await until(lambda: len(world.readings()) == 1)
             await world.node.commits.drain()  # a snapshot that is under way would end the need
@@ -134,7 +165,7 @@ def test_an_alarm_whose_end_is_on_disk_and_not_what_ended_it_is_not_raised_again
             assert len(world.readings()) == 1
         async with node_world(tmp_path, rules=rules(), clock=FastClock(HELD_MS)) as again:
             again.connect()
-            await until(lambda: not again.node.intake.state.catching_up)
+            await caught_up(again)
             assert await again.node.saved()
             assert [alarm.state for alarm in again.node.board.values() if alarm.id == hot.id] == (
                 [] if acked else ["rtn_unacked"]
@@ -147,7 +178,7 @@ def test_an_alarm_whose_end_is_on_disk_and_not_what_ended_it_is_not_raised_again
 async def hot_without_a_store(world: World, disk: FailingDisk) -> WireAlarm:
     """That a port is hot is on the disk, that it is for ten seconds is not: the alarm as it is told."""
     world.connect(session_present=False)
-    await until(lambda: not world.node.intake.state.catching_up)
+    await caught_up(world)
     world.say("charger/p1/telemetry", HOT, 1)
     await until(lambda: len(world.readings()) == 1)
     disk.fails = ALWAYS
@@ -168,10 +199,9 @@ def told_of_ports(world: World) -> list[WireAlarm]:
 
 
 def test_an_alarm_that_only_the_broker_remembers_stands_before_its_cause_is_judged_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge.broker.backlog.QUIET_S", 0.0)
-    disk = FailingDisk(monkeypatch)
 
     async def scene() -> None:
         async with node_world(tmp_path, rules=rules()) as world:
@@ -185,7 +215,7 @@ def test_an_alarm_that_only_the_broker_remembers_stands_before_its_cause_is_judg
         async with node_world(tmp_path, rules=rules(), clock=FastClock(HELD_MS)) as again:
             again.played[Lane.SAFETY].retained |= held
             again.connect()
-            await until(lambda: not again.node.intake.state.catching_up)
+            await caught_up(again)
             assert await again.node.saved()
             await until(lambda: len(again.node.outbox) == 0)
             stands = [alarm for alarm in again.node.board.values() if alarm.kind == "charger"]
@@ -198,10 +228,8 @@ def test_an_alarm_that_only_the_broker_remembers_stands_before_its_cause_is_judg
 
 
 def test_what_ended_with_a_run_that_could_not_store_it_comes_as_another_stay_where_its_cause_is_on_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-
     async def scene() -> None:
         async with node_world(tmp_path, rules=rules()) as world:
             hot = await hot_without_a_store(world, disk)

@@ -13,13 +13,13 @@ from devices.documents import parse_yaml
 from devices.topics import Lane
 from edge.committing.storing import Storing
 from edge.health import Code
+from edge.store.errors import ReadFailed
 from edge.store.reader import JournalReader
 from edge.store.schema import FILE
 from rules.decisions import ClockStepped
 from rules.files import parse
-from tests.node_world import FailingDisk, World, node_world, rows
+from tests.node_world import FailingDisk, World, caught_up, climb, hung, node_world, rows, settled
 from tests.test_node_clock import HOT, HOUR, NOW, Hands, clock_inputs, codes, press, told
-from tests.test_node_recovery import settled
 from tests.waiting import until
 
 ALWAYS = 10**9
@@ -30,9 +30,22 @@ RULES = parse([("rules.yaml", parse_yaml(HOT, "rules.yaml"))])
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same ladder, climbed sooner."""
-    for name, value in {"TELL_S": 0.1, "HUNG_S": 0.3, "AGAIN_S": 0.05, "PROBE_S": (0.1,)}.items():
-        monkeypatch.setattr(f"edge.committing.ladder.{name}", value)
+    climb(monkeypatch)
+
+
+async def said_once(world: World) -> None:
+    world.connect()
+    world.say("smoke/s1/telemetry", SAID, 1)
+    world.say("button/b9/event", PRESS, 2)
+    await settled(world)
+
+
+async def said_while_a_delay_runs(world: World) -> None:
+    world.connect()
+    await caught_up(world)
+    world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+    world.say("smoke/s1/telemetry", SAID, 2)
+    await settled(world)
 
 
 async def only_alarms(world: World, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,17 +84,13 @@ async def said_again_is_known(folder: Path, hands: Hands) -> None:
 
 @pytest.mark.parametrize("by_ms", [HOUR, -HOUR], ids=["forward and back", "back and forward"])
 def test_after_two_steps_and_a_store_that_takes_alarms_only_a_restart_knows_the_time_and_what_was_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_ms: int
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch, by_ms: int
 ) -> None:
-    disk = FailingDisk(monkeypatch)
     hands = Hands(wall=NOW)
 
     async def scene() -> None:
         async with node_world(tmp_path, clock=hands.clock()) as world:
-            world.connect()
-            world.say("smoke/s1/telemetry", SAID, 1)
-            world.say("button/b9/event", PRESS, 2)
-            await settled(world)
+            await said_once(world)
             for each in (by_ms, -by_ms):
                 hands.pass_(10_000)
                 set_(world, hands, each)
@@ -95,21 +104,15 @@ def test_after_two_steps_and_a_store_that_takes_alarms_only_a_restart_knows_the_
 
 @pytest.mark.parametrize("by_ms", [HOUR, -HOUR], ids=["forward", "back"])
 def test_a_step_that_is_stored_without_its_readings_is_a_step_for_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_ms: int
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch, by_ms: int
 ) -> None:
-    disk = FailingDisk(monkeypatch)
     hands = Hands(wall=NOW)
 
     async def scene() -> None:
         async with node_world(tmp_path, clock=hands.clock()) as world:
-            world.connect()
-            world.say("smoke/s1/telemetry", SAID, 1)
-            world.say("button/b9/event", PRESS, 2)
-            await settled(world)
+            await said_once(world)
             hands.pass_(10_000)
-            disk.answers.clear()
-            press(world, "b0", 10)
-            await until(disk.hung.is_set)
+            await hung(world, disk, "button/b0/event", b'{"action": "emergency"}', 10)
             set_(world, hands, by_ms)  # into the open batch, while the store hangs
             await until(lambda: world.node.commits.storing is Storing.NONE)
             disk.answers.set()
@@ -126,18 +129,13 @@ def test_a_step_that_is_stored_without_its_readings_is_a_step_for_the_next_start
 
 
 def test_a_delay_keeps_what_is_left_of_it_when_the_commit_with_the_step_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk
 ) -> None:
-    disk = FailingDisk(monkeypatch)
     hands = Hands(wall=NOW)
 
     async def scene() -> None:
         async with node_world(tmp_path, clock=hands.clock(), rules=RULES) as world:
-            world.connect()
-            await until(lambda: not world.node.intake.state.catching_up)
-            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
-            world.say("smoke/s1/telemetry", SAID, 2)
-            await settled(world)
+            await said_while_a_delay_runs(world)
             hands.pass_(4_000)
             disk.fails = 1
             set_(world, hands, HOUR)
@@ -145,7 +143,7 @@ def test_a_delay_keeps_what_is_left_of_it_when_the_commit_with_the_step_fails(
             world.connect()
             await settled(world)
             assert world.node.intake.state.now >= NOW + HOUR
-            await until(lambda: not world.node.intake.state.catching_up)
+            await caught_up(world)
             hands.pass_(5_999)
             world.node.intake.tick(world.node.clock.now_ms())
             assert told(world) == []
@@ -154,6 +152,36 @@ def test_a_delay_keeps_what_is_left_of_it_when_the_commit_with_the_step_fails(
             assert len(world.node.intake.state.alarms) == 1
             world.say("smoke/s1/telemetry", SAID, 3)
             assert world.node.intake.counts["duplicates"] == 1
+            await settled(world)
+        assert [each.by_ms for each in clock_inputs(tmp_path) if isinstance(each, ClockStepped)] == [HOUR]
+
+    asyncio.run(scene())
+
+
+def test_a_step_counts_once_where_its_commit_fails_and_the_store_cannot_be_read_for_the_rebuild(
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = Hands(wall=NOW)
+
+    def unreadable(_: int) -> None:
+        raise ReadFailed("the disk says no")
+
+    async def scene() -> None:
+        async with node_world(tmp_path, clock=hands.clock(), rules=RULES) as world:
+            await said_while_a_delay_runs(world)
+            hands.pass_(4_000)
+            with monkeypatch.context() as patch:
+                patch.setattr(world.journal, "recent_ids", unreadable)
+                disk.fails = 1
+                set_(world, hands, HOUR)
+                await until(lambda: world.node.commits.storing is Storing.NONE)
+            assert world.node.clock.now_ms() == hands.wall
+            await until(lambda: world.node.commits.storing is Storing.ALL)
+            world.node.waking.look_at_clock()
+            assert world.node.intake.state.now <= world.node.clock.now_ms() == hands.wall
+            hands.pass_(6_000)
+            world.node.intake.tick(world.node.clock.now_ms())
+            assert len(world.node.intake.state.alarms) == 1
             await settled(world)
         assert [each.by_ms for each in clock_inputs(tmp_path) if isinstance(each, ClockStepped)] == [HOUR]
 
@@ -171,11 +199,7 @@ def test_a_start_of_the_same_boot_takes_what_was_done_to_the_clock_as_the_steps_
 
     async def scene() -> None:
         async with node_world(tmp_path, clock=hands.clock(), rules=RULES) as world:
-            world.connect()
-            await until(lambda: not world.node.intake.state.catching_up)
-            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
-            world.say("smoke/s1/telemetry", SAID, 2)
-            await settled(world)
+            await said_while_a_delay_runs(world)
             hands.pass_(1_000)
             hands.wall += by_ms
             if seen:
@@ -187,7 +211,7 @@ def test_a_start_of_the_same_boot_takes_what_was_done_to_the_clock_as_the_steps_
             assert codes(again) == set()
             assert again.node.clock.now_ms() == hands.wall
             again.connect()
-            await until(lambda: not again.node.intake.state.catching_up)
+            await caught_up(again)
             hands.pass_(6_999)
             again.node.intake.tick(again.node.clock.now_ms())
             assert told(again) == []
@@ -207,10 +231,10 @@ def test_a_start_of_the_same_boot_takes_what_was_done_to_the_clock_as_the_steps_
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("reduced", [True, False], ids=["without readings", "as it was"])
 def test_a_step_is_taken_once_where_the_commit_that_failed_is_on_disk_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch, reduced: bool
 ) -> None:
-    disk = FailingDisk(monkeypatch)
     hands = Hands(wall=NOW)
 
     async def scene() -> None:
@@ -219,6 +243,8 @@ def test_a_step_is_taken_once_where_the_commit_that_failed_is_on_disk_all_the_sa
             world.played[Lane.SAFETY].up = False
             world.say("charger/p1/telemetry", b'{"temperature": 95}', 1)
             await settled(world)
+            if reduced:
+                monkeypatch.setattr(world.node.commits.ladder, "_patient", False)
             disk.fails, disk.after = 1, True
             set_(world, hands, HOUR)
             world.say("charger/p2/telemetry", b'{"temperature": 95}', 2)

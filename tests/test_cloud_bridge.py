@@ -11,6 +11,7 @@ import pytest
 
 from cloud_bridge.bridge import Bridge
 from cloud_bridge.lines import Lines
+from cloud_bridge.outcomes import Outcome
 from cloud_bridge.source import Feed, State
 from cloud_bridge.writer import CloudStore, StoreSettings
 from devices.readings import Address, Channel, Reading, Scalar
@@ -330,6 +331,26 @@ def test_a_bad_alarm_is_kept_and_the_others_go_on() -> None:
         Forwarding(journal, store.url).run()
     assert [letter.feed for letter in journal.dead] == [Feed.ALARMS]
     assert len([stored for stored in store.stored if stored.startswith(b"alarm")]) == 2
+
+
+def test_a_write_that_fails_in_an_unforeseen_way_is_counted_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = CloudStore.write
+    failing = [ZeroDivisionError("a fault of ours")]
+
+    def once(store: CloudStore, body: bytes) -> Outcome:
+        if failing:
+            raise failing.pop()
+        return write(store, body)
+
+    monkeypatch.setattr(CloudStore, "write", once)
+    journal = Journal()
+    expected = fill(journal, 10)
+    with ScriptedStore() as store:
+        Forwarding(journal, store.url).run()
+    assert store.stored == expected
+    assert journal.reports[-1].failures == 1
 
 
 def test_a_store_that_refuses_every_line_gets_no_dead_letters_but_a_person() -> None:

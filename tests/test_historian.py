@@ -79,7 +79,7 @@ def test_a_history_that_fails_is_a_reason_until_a_run_is_good_again(tmp_path: Pa
                 return {each.code for each in world.node.troubles.reasons()}
 
             await until(lambda: Code.HISTORY_FAILING in reasons())
-            assert historian.failures
+            assert world.node.troubles.failures["history"]
             assert historian.error is not None
             assert "history" in historian.error
             folder_of(tmp_path).unlink()

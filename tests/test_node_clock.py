@@ -21,9 +21,9 @@ from edge.store.schema import FILE
 from edge.store.writer import Writer
 from rules.alarms import rfc3339
 from rules.decisions import ClockStepped, ClockUntrusted
+from rules.engine import Engine
 from rules.files import parse
-from tests.node_world import World, node_world, rows
-from tests.test_node_recovery import settled
+from tests.node_world import World, caught_up, node_world, rows, settled
 from tests.waiting import until
 
 HOUR = 3_600_000
@@ -44,6 +44,16 @@ rules:
     severity: critical
     text: {en: cut, zh: 断}
     actions: [{command: cut_power, expires: 30s}]
+"""
+
+AT_NIGHT = """
+rules:
+  - id: hot
+    kind: charger
+    when: temperature >= 65
+    active: {hours: "02:00-06:00"}
+    severity: high
+    text: {en: hot, zh: 热}
 """
 
 
@@ -187,7 +197,7 @@ def test_a_step_raises_nothing_and_a_delay_runs_for_what_was_left_of_it(tmp_path
         hands = Hands(wall=NOW)
         async with node_world(folder, clock=hands.clock(), rules=rules) as world:
             world.connect()
-            await until(lambda: not world.node.intake.state.catching_up)
+            await caught_up(world)
             world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
             hands.pass_(4_000)
             hands.wall += by
@@ -197,7 +207,7 @@ def test_a_step_raises_nothing_and_a_delay_runs_for_what_was_left_of_it(tmp_path
             assert codes(world) == set()
         async with node_world(folder, clock=hands.clock(), rules=rules) as again:  # replay crosses the step
             again.connect()
-            await until(lambda: not again.node.intake.state.catching_up)
+            await caught_up(again)
             hands.pass_(5_999)
             again.node.intake.tick(again.node.clock.now_ms())
             assert not again.node.intake.state.alarms
@@ -212,6 +222,46 @@ def test_a_step_raises_nothing_and_a_delay_runs_for_what_was_left_of_it(tmp_path
         asyncio.run(scene(by, tmp_path / name))
 
 
+def test_hours_that_begin_soon_after_a_step_wake_the_node_by_the_new_time(tmp_path: Path) -> None:
+    rules = parse([("rules.yaml", parse_yaml(AT_NIGHT, "rules.yaml"))])
+
+    async def scene() -> None:
+        hands = Hands(wall=NOW)
+        async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
+            world.connect()
+            await caught_up(world)
+            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+            await settled(world)
+            assert Engine.next_deadline(world.node.intake.state) == NOW + 2 * HOUR
+            hands.wall += 2 * HOUR - 100
+            world.node.waking.look_at_clock()
+            hands.pass_(100)
+            await until(lambda: told(world))
+            assert world.node.clock.now_ms() == NOW + 2 * HOUR
+
+    asyncio.run(scene())
+
+
+def test_what_is_due_in_hours_is_not_missed_where_the_clock_runs_faster_than_the_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is slewed after the time server: in a day that may be more than a deadline may be late."""
+    monkeypatch.setattr("edge.waking.WAIT_S", 0.05)
+    rules = parse([("rules.yaml", parse_yaml(AT_NIGHT, "rules.yaml"))])
+
+    async def scene() -> None:
+        hands = Hands(wall=NOW)
+        async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
+            world.connect()
+            await caught_up(world)
+            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+            await settled(world)
+            hands.pass_(2 * HOUR)
+            await until(lambda: told(world))
+
+    asyncio.run(scene())
+
+
 def test_what_was_due_in_the_moment_of_the_step_is_raised_by_the_time_before_and_corrected(
     tmp_path: Path,
 ) -> None:
@@ -221,7 +271,7 @@ def test_what_was_due_in_the_moment_of_the_step_is_raised_by_the_time_before_and
         hands = Hands(wall=20_000)
         async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
             world.connect()
-            await until(lambda: not world.node.intake.state.catching_up)
+            await caught_up(world)
             world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
             hands.pass_(11_000)
             hands.wall = NOW
@@ -404,7 +454,6 @@ def test_a_message_is_known_as_said_before_after_a_step_of_the_clock_and_a_resta
             world.node.waking.look_at_clock()
             world.say("smoke/sm2/telemetry", b'{"smoke": false}', 2)
             await settled(world)
-            await world.kill()
 
     async def after() -> None:
         hands.pass_(10_000)

@@ -11,9 +11,9 @@ from devices.topics import Lane
 from edge.mqtt.link import Connected
 from edge.store.errors import StoreError
 from edge.store.records import DeadLetter, GapReason
-from tests.node_world import FailingDisk, World, node_world, rows
+from tests.node_world import FailingDisk, World, hung, node_world, rows
 from tests.servers import Mosquitto
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import until
 from tests.wire import AlarmWatch, Wire, retained_alarms
 
 PRESS = b'{"action": "emergency"}'
@@ -106,19 +106,14 @@ def test_in_a_new_session_nothing_is_a_redelivery(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
-def test_a_redelivery_before_the_commit_is_not_taken_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_redelivery_before_the_commit_is_not_taken_twice(tmp_path: Path, disk: FailingDisk) -> None:
     """The disk is so slow that the broker comes back first."""
-    disk = FailingDisk(monkeypatch)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
             await world.node.saved()
-            disk.answers.clear()
-            world.say("button/b1/event", PRESS, 5)  # being written
-            await asyncio.to_thread(disk.hung.wait, PATIENCE_S)
+            await hung(world, disk, "button/b1/event", PRESS, 5)
             world.say("charger/p1/telemetry", b'{"energy": 1}', 6)  # in the batch after it
             world.cut()
             connection = world.connect()
@@ -137,10 +132,8 @@ def test_a_redelivery_before_the_commit_is_not_taken_twice(
 
 
 def test_after_a_single_failed_commit_everything_comes_again_and_counts_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-
     async def scene(broker: Mosquitto, device: Wire, watch: AlarmWatch) -> None:
         async with node_world(tmp_path, broker_port=broker.port, commit_ms=250) as world:
             node = world.node
@@ -170,11 +163,8 @@ def test_after_a_single_failed_commit_everything_comes_again_and_counts_once(
         asyncio.run(scene(broker, device, watch))
 
 
-def test_what_nobody_would_say_again_outlives_a_failed_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_nobody_would_say_again_outlives_a_failed_commit(tmp_path: Path, disk: FailingDisk) -> None:
     """Dead letters, losses, positions, what became of orders: they come from no broker."""
-    disk = FailingDisk(monkeypatch)
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:
@@ -199,11 +189,7 @@ def test_what_nobody_would_say_again_outlives_a_failed_commit(
     assert rows(tmp_path, "SELECT seq FROM positions WHERE name = 'readings'") == [(7,)]
 
 
-def test_a_batch_with_an_alarm_is_tried_once_more_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    disk = FailingDisk(monkeypatch)
-
+def test_a_batch_with_an_alarm_is_tried_once_more_as_it_is(tmp_path: Path, disk: FailingDisk) -> None:
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()

@@ -11,8 +11,8 @@ from devices.topics import Lane
 from edge.checking import load_rules
 from edge.settings import Config
 from rules.definitions import RuleSet
-from tests.node_world import World, node_world, rows
-from tests.waiting import PATIENCE_S, until
+from tests.node_world import World, node_world, rows, settled
+from tests.waiting import until
 
 P1 = Address("c1/charger/p1")
 
@@ -43,13 +43,6 @@ def talk(world: World, first: int, last: int) -> None:
             )
         if number % 11 == 0:
             world.say(f"button/b{device}/event", b'{"action": "emergency"}', 1 + number)
-
-
-async def settled(world: World) -> None:
-    """All that was said is on the disk."""
-    async with asyncio.timeout(PATIENCE_S):
-        await world.node.commits.drain()
-        await world.node.commits.drain()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from devices.topics import Lane
 from edge.broker.backlog import Backlog
 from edge.clock import Clock
 from edge.mqtt.link import Delivery
-from tests.node_world import FastClock, World, ahead, node_world
+from tests.node_world import FastClock, World, ahead, caught_up, node_world, settled
 from tests.waiting import PATIENCE_S, until
 
 HOUR_MS = 3_600_000
@@ -23,17 +23,6 @@ HOUR_MS = 3_600_000
 def after(hours: float) -> Clock:
     """The gateway's clock so much later."""
     return FastClock(int(hours * HOUR_MS))
-
-
-async def settled(world: World) -> None:
-    """All that was said is on the disk."""
-    async with asyncio.timeout(PATIENCE_S):
-        await world.node.commits.drain()
-        await world.node.commits.drain()
-
-
-def caught_up(world: World) -> bool:
-    return not world.node.intake.state.catching_up
 
 
 def board(world: World) -> list[tuple[str, str, bool]]:
@@ -57,7 +46,7 @@ def test_a_delay_that_runs_at_a_crash_is_judged_by_what_waited_in_the_broker(
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect(session_present=False)
-            await until(lambda: caught_up(world))
+            await caught_up(world)
             begun = world.node.clock.now_ms()
             hot(world, 1, 70, begun)
             await settled(world)
@@ -66,7 +55,7 @@ def test_a_delay_that_runs_at_a_crash_is_judged_by_what_waited_in_the_broker(
             assert board(again) == []  # the delay is over for long, and nobody knows yet
             again.connect()
             hot(again, 2, 40, begun + lasted_ms)
-            await until(lambda: caught_up(again))
+            await caught_up(again)
             await settled(again)
             assert board(again) == stands
             told = [json.loads(payload) for payload in again.told() if payload]
@@ -92,7 +81,7 @@ def test_after_26_hours_with_8_000_devices_no_storm_and_no_forgotten_fire(tmp_pa
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             everybody(world, world.connect(session_present=False))
-            await until(lambda: caught_up(world))
+            await caught_up(world)
             world.say("smoke/d1/telemetry", b'{"smoke": true}', 1)
             hot(world, 1, 70)
             await settled(world)
@@ -108,7 +97,7 @@ def test_after_26_hours_with_8_000_devices_no_storm_and_no_forgotten_fire(tmp_pa
                 2,
             )
             assert [a.device for a in again.node.intake.state.alarms.values()] == ["d1", "d7"]  # at once
-            await until(lambda: caught_up(again))
+            await caught_up(again)
             await settled(again)
             assert board(again) == [
                 ("charger-hot", "p1", True),
@@ -140,7 +129,7 @@ def test_a_session_that_the_broker_did_not_keep_has_no_backlog(
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect(session_present=False)
-            await until(lambda: caught_up(world))
+            await caught_up(world)
 
     asyncio.run(scene())
 
@@ -159,7 +148,7 @@ def test_what_devices_say_now_does_not_prolong_the_reading_and_what_waited_does(
 
             def say(ago_ms: int) -> bool:
                 hot(world, next(numbers), 20, world.node.clock.now_ms() - ago_ms)
-                return caught_up(world)
+                return not world.node.intake.state.catching_up
 
             with pytest.raises(TimeoutError):
                 await until(lambda: say(60_000), 1.5 * quiet_s)
@@ -178,13 +167,13 @@ def test_while_the_broker_is_away_for_long_delays_are_raised_all_the_same(
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect(session_present=False)
-            await until(lambda: caught_up(world))
+            await caught_up(world)
             hot(world, 1, 70)
             await settled(world)
         async with node_world(tmp_path, clock=after(1)) as again:
             await until(lambda: board(again) == [("charger-hot", "p1", True), ("charger-warm", "p1", True)])
             again.connect()
-            assert not caught_up(again)  # and now there may be a backlog after all
+            assert again.node.intake.state.catching_up  # and now there may be a backlog after all
 
     asyncio.run(scene())
 
@@ -195,14 +184,14 @@ def test_a_process_that_stood_still_judges_after_it_has_heard_what_it_missed(
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect(session_present=False)
-            await until(lambda: caught_up(world))
+            await caught_up(world)
             begun = world.node.clock.now_ms()
             world.say("charger/p2/telemetry", b'{"leakage": 40, "ts": %d}' % (begun - 1), 1)
             await settled(world)
             monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: time.monotonic() + 4)
             ahead(world.node.clock, 4_000)  # as after SIGSTOP: the loop and every clock find it later at once
             world.say("charger/p2/telemetry", b'{"leakage": 0, "ts": %d}' % (begun + 2_000), 2)
-            await until(lambda: caught_up(world))
+            await caught_up(world)
             await settled(world)
             assert board(world) == []
             since = world.node.intake.state.listening_since
@@ -284,18 +273,18 @@ def test_a_lost_connection_is_a_stop_too(tmp_path: Path) -> None:
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect(session_present=False)
-            await until(lambda: caught_up(world))
+            await caught_up(world)
             begun = world.node.clock.now_ms()
             world.say("charger/p2/telemetry", b'{"leakage": 40, "ts": %d}' % (begun - 5), 1)
             world.cut()
-            assert not caught_up(world)
+            assert world.node.intake.state.catching_up
             due = world.node.intake.state.devices[Address("c1/charger/p2")].ongoing["charger-leakage"].due
             assert due is not None
             ahead(world.node.clock, due - world.node.clock.now_ms() + 1)
             await settled(world)
             world.connect()
             world.say("charger/p2/telemetry", b'{"leakage": 0, "ts": %d}' % (begun + 1_000), 2)
-            await until(lambda: caught_up(world))
+            await caught_up(world)
             assert board(world) == []
 
     asyncio.run(scene())

@@ -18,7 +18,7 @@ from edge.control_client import SOCKET_NAME
 from edge.desks.desk import Desk
 from edge.refusals import Refusals
 from rules.instructions import InstructionError, command_of
-from tests.node_world import World, node_world
+from tests.node_world import World, caught_up, node_world
 from tests.waiting import until
 
 
@@ -31,7 +31,7 @@ async def serving(folder: Path) -> AsyncIterator[World]:
         condition = Condition(world.node, (), version="0", embedded_broker=False)
         desk = Desk(world.node, Registry(), condition, refusals=Refusals(world.node, list))
         world.connect()
-        await until(lambda: not world.node.intake.state.catching_up)
+        await caught_up(world)
         server = asyncio.create_task(ControlServer(path, desk.answer).run())
         await until(path.is_socket)
         try:

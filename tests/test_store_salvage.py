@@ -184,6 +184,32 @@ def test_a_lost_snapshot_leaves_the_batches_to_replay(sound: Path, tmp_path: Pat
     assert [batch.seq for batch in replay(path, 0)][-1] == BATCHES
 
 
+def test_where_the_newest_batches_cannot_be_read_those_before_are_carried_over(
+    sound: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / schema.FILE
+    shutil.copy(sound / "stopped" / schema.FILE, path)
+    with closing(sqlite3.connect(path)) as connection:  # positions are not all numbers of batches
+        connection.execute("INSERT INTO positions VALUES ('clock.boot', ?)", (2**59,))
+        connection.execute("INSERT INTO positions VALUES ('clock.offset', ?)", (AT,))
+        connection.execute("UPDATE positions SET seq = 0 WHERE name IN ('readings', 'history')")
+        connection.execute("DELETE FROM snapshot")
+        connection.execute("DELETE FROM snapshot_parts")
+        connection.commit()
+        (newest,) = connection.execute("SELECT body FROM batches ORDER BY seq DESC LIMIT 1").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    data = bytearray(path.read_bytes())
+    page = data.index(newest) // size * size
+    data[page : page + size] = bytes(size)
+    path.write_bytes(data)
+    [told] = begin(path)
+    with JournalReader(path) as reader:
+        left = [batch.seq for batch in reader.batches_after(0, 10**6)]
+    assert len(left) >= BATCHES // 2
+    assert left == list(range(1, len(left) + 1))
+    assert told.gaps
+
+
 def test_a_salvage_killed_between_its_renamings_is_completed(sound: Path, tmp_path: Path) -> None:
     shutil.copytree(sound / "stopped", tmp_path / "journal")
     path = tmp_path / "journal" / schema.FILE

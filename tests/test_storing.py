@@ -16,7 +16,7 @@ from edge.committing.storing import Storing
 from edge.store.ballast import FILE as BALLAST_FILE
 from edge.store.records import Batch, DeadLetter
 from rules.alarms import Alarm, AlarmChange, Transition
-from tests.node_world import FailingDisk, FullDisk, World, node_world, rows
+from tests.node_world import FailingDisk, FullDisk, World, climb, hung, node_world, rows
 from tests.store_samples import alarm as sample
 from tests.waiting import until
 
@@ -28,9 +28,7 @@ ALWAYS = 10**9
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same ladder, climbed sooner."""
-    for name, value in {"TELL_S": 0.1, "HUNG_S": 0.3, "AGAIN_S": 0.05, "PROBE_S": (0.1,)}.items():
-        monkeypatch.setattr(f"edge.committing.ladder.{name}", value)
+    climb(monkeypatch)
 
 
 def gap_of_readings(folder: Path) -> int:
@@ -133,10 +131,8 @@ def test_on_a_full_disk_alarms_are_stored_readings_are_counted_and_it_ends_by_it
 
 
 def test_without_a_store_alarms_are_told_people_act_and_all_of_it_is_stored_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
@@ -190,9 +186,8 @@ def test_without_a_store_alarms_are_told_people_act_and_all_of_it_is_stored_late
 
 
 def test_what_was_heard_without_a_store_is_known_again_after_a_crash_once_the_store_was_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk
 ) -> None:
-    disk = FailingDisk(monkeypatch)
     said_at = time.time_ns() // 1_000_000_000 * 1_000 - 123
     presses = (b'{"action": "emergency", "id": "p1"}', b'{"action": "emergency", "ts": %d}' % said_at)
 
@@ -221,19 +216,15 @@ def test_what_was_heard_without_a_store_is_known_again_after_a_crash_once_the_st
 
 
 def test_an_alarm_that_comes_into_a_batch_of_which_another_was_told_early_stands_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-    for name, value in {"HUNG_S": 60, "AGAIN_S": 2}.items():  # looked at rarely, and not given up
-        monkeypatch.setattr(f"edge.committing.ladder.{name}", value)
+    climb(monkeypatch, hung_s=60.0, again_s=2.0)  # looked at rarely, and not given up
 
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
             await world.node.saved()
-            disk.answers.clear()
-            world.say("button/b1/event", PRESS, 1)
-            await until(disk.hung.is_set)
+            await hung(world, disk, "button/b1/event", PRESS, 1)
             world.say("button/b2/event", PRESS, 2)
             await until(lambda: told_of(world, "b1") and told_of(world, "b2"))
             world.say("button/b3/event", PRESS, 3)  # into the batch of which b2 was told
@@ -251,10 +242,8 @@ def test_an_alarm_that_comes_into_a_batch_of_which_another_was_told_early_stands
 
 @pytest.mark.parametrize("landed", [True, False], ids=["and writes it", "and fails"])
 def test_a_commit_that_hangs_keeps_nobody_waiting_and_may_end_either_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, landed: bool
+    tmp_path: Path, disk: FailingDisk, landed: bool
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
@@ -288,10 +277,8 @@ def test_a_commit_that_hangs_keeps_nobody_waiting_and_may_end_either_way(
 
 @pytest.mark.parametrize("reduced", [True, False], ids=["without readings", "as it was"])
 def test_a_commit_that_failed_and_is_on_disk_all_the_same_is_written_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reduced: bool
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch, reduced: bool
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-
     async def scene() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
@@ -316,10 +303,8 @@ def test_a_commit_that_failed_and_is_on_disk_all_the_same_is_written_once(
 
 
 def test_where_the_engine_cannot_be_rebuilt_the_one_that_is_there_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, disk: FailingDisk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-
     def broken() -> None:
         raise RuntimeError("a mistake of ours")
 
@@ -344,10 +329,8 @@ def test_where_the_engine_cannot_be_rebuilt_the_one_that_is_there_goes_on(
 
 
 def test_alarms_of_a_run_that_died_without_a_store_come_back_from_the_broker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: FailingDisk
 ) -> None:
-    disk = FailingDisk(monkeypatch)
-
     async def scene() -> None:
         retained: dict[str, bytes] = {}
         async with node_world(tmp_path) as world:

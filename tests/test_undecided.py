@@ -10,7 +10,7 @@ from rules.definitions import Rule
 from rules.dues import Dues
 from rules.judge import Judge
 from rules.state import Device, State
-from tests.node_world import World, ahead, node_world
+from tests.node_world import World, ahead, caught_up, node_world
 from tests.waiting import until
 
 POISON = 66.6
@@ -86,7 +86,7 @@ def test_a_delay_at_which_the_engine_fails_costs_neither_the_message_after_it_no
     async def story() -> None:
         async with node_world(tmp_path) as world:
             world.connect()
-            await until(lambda: not world.node.intake.state.catching_up)
+            await caught_up(world)
             world.say("charger/broken/telemetry", b'{"temperature": 20}', 1)
             world.say("charger/well/telemetry", b'{"temperature": 20}', 2)
             ahead(world.node.clock, 3_600_000)  # an hour of silence for both

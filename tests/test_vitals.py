@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from devices.registry import Registry
 from edge.committing.storing import Flight
 from edge.condition import CloudReport, Condition
+from edge.control import Request
 from edge.desks.desk import Desk
 from edge.health import ALARMING, Code
 from edge.mqtt.link import PublishRefusedError
@@ -174,6 +176,34 @@ def test_a_failure_of_the_engine_is_a_reason_for_a_minute_and_an_alarm_until_som
             vitals.look()
             assert reasons(desk) == set()
             await until(lambda: [one.state.value for one in world.node.board.values()] == ["rtn_unacked"])
+
+    asyncio.run(story())
+
+
+def test_what_failed_in_a_part_that_went_on_and_sessions_that_were_lost_are_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    async def figures(desk: Desk) -> set[str]:
+        answer = await desk.answer(Request("metrics", 1), b"{}")
+        return set(msgspec.json.decode(msgspec.json.encode(answer), type=dict[str, str])["text"].splitlines())
+
+    async def story() -> None:
+        async with vital(tmp_path) as (world, vitals, desk):
+            assert not [each for each in await figures(desk) if each.startswith("anlin_failures_total")]
+            world.cut()
+            monkeypatch.setattr(vitals, "look", failing)
+            looking = asyncio.create_task(vitals.run())
+            await until(lambda: desk.condition.failures() == {"vitals": 1})
+            looking.cancel()
+            desk.condition.cloud = CloudReport("waiting", {}, failures=2)
+            assert {
+                'anlin_failures_total{part="vitals"} 1',
+                'anlin_failures_total{part="bridge"} 2',
+                'anlin_broker_disconnects_total{lane="safety"} 1',
+            } <= await figures(desk)
 
     asyncio.run(story())
 

@@ -17,14 +17,15 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from devices.readings import Address, Channel, Reading, Scalar
+from devices.readings import Address, Channel, Reading, Scalar, address_of
+from devices.topics import LEVEL
 from edge.clock import Clock
 from edge.committing.commits import Commits
 from edge.intake import Intake
 from edge.store.errors import StoreError
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
-from rules.alarms import MOMENTS, Alarm, AlarmChange, AlarmState, Transition, WireAlarm
+from rules.alarms import MOMENTS, Alarm, AlarmChange, AlarmState, Transition, WireAlarm, alarm_key
 from rules.decisions import Decision
 from rules.definitions import Rule, RuleSet
 from rules.plans import is_over, truth_of
@@ -33,6 +34,8 @@ log = logging.getLogger("anlin.adoption")
 
 LOOK_UP_S = 1.5
 """So long may the store be asked; what it does not say stays on the broker, or on the board."""
+COUNT_MOST = 2**53
+"""Of versions and occurrences in an alarm that is adopted: they go on rising, and the store takes 64 bits."""
 SAID_MOST = 20_000
 """Readings of this run that are looked through for what its device has said."""
 
@@ -51,7 +54,7 @@ def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
     except (msgspec.MsgspecError, ValueError):
         return None
     rule = next((rule for rule in rules.rules if rule.id == wire.rule), None)
-    if rule is None or rule.kind != wire.kind or wire.state is AlarmState.NORMAL:
+    if rule is None or rule.kind != wire.kind or wire.state is AlarmState.NORMAL or not _sound(wire):
         return None
     known = Alarm.__struct_fields__
     facts = {name: getattr(wire, name) for name in wire.__struct_fields__ if name in known} | moments
@@ -64,6 +67,16 @@ def adopted(payload: bytes, rules: RuleSet, now: int) -> AlarmChange | None:
     )
     alarm = replace(alarm, version=alarm.version + 1, durable=True)
     return AlarmChange(Transition.RAISED, alarm, now) if alarm.on_board else None
+
+
+def _sound(wire: WireAlarm) -> bool:
+    """Whether it can be ours and be stored: whoever may write there could have left it, and it comes at every start."""
+    if not (LEVEL.match(wire.id) and LEVEL.match(wire.device)):
+        return False
+    key = alarm_key(wire.rule, address_of(wire.site, wire.kind, wire.device), wire.track)
+    counts = 0 < wire.version <= COUNT_MOST and 0 < wire.occurrences <= COUNT_MOST
+    numbers = (n for n in (wire.source_time, wire.received_at, *wire.values.values()) if isinstance(n, int))
+    return wire.key == key and counts and all(-(2**63) <= n < 2**63 for n in numbers)
 
 
 def _is_fold(payload: bytes) -> bool:
@@ -140,7 +153,9 @@ class Adoption:
             return False  # it follows from its members, which are told by themselves
         change = adopted(payload, node.intake.engine.rules, self._clock.now_ms())
         if change is None:
-            log.error("an alarm on the broker was never stored, and its rule is gone; it stays there")
+            log.error(
+                "an alarm on the broker was never stored, and its rule is gone or it makes no sense; it stays there"
+            )
             return True
         alarm = change.alarm
         try:

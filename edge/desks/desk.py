@@ -91,7 +91,12 @@ class Desk:
 
     async def _metrics(self, _line: bytes) -> object:
         node = self._node
-        counts = {**node.intake.counts, "raises_withheld": node.intake.state.raises_withheld}
+        counts = {
+            **node.intake.counts,
+            **{f"failed.{part}": count for part, count in self.condition.failures().items()},
+            **{f"disconnected.{lane}": count for lane, count in node.ingest.disconnects.items()},
+            "raises_withheld": node.intake.state.raises_withheld,
+        }
         return {"text": exposition(self.condition.health(), counts, node.replayed)}
 
     async def _status(self, _line: bytes) -> object:

@@ -77,7 +77,9 @@ class PacketReader:
             except ValueError as error:
                 raise MalformedPacketError(str(error)) from error
             except BaseException as error:
-                if type(error).__module__ != "pyo3_runtime":  # the codec panics
+                if (
+                    type(error).__module__ != "pyo3_runtime"
+                ):  # its panics are no Exception; all else is raised again
                     raise
                 raise MalformedPacketError("a text that is not UTF-8") from error
             if length > self._maximum:

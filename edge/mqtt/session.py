@@ -207,7 +207,7 @@ class Session:
         await window.acquire()
         try:
             published = connection.publish(topic, payload, retain=retain, expires_in_s=expires_in_s)
-        except BaseException:
+        except BaseException:  # raised again
             window.release()
             raise
         # The place is free when the broker has answered, not when the caller has lost patience.

@@ -112,7 +112,7 @@ class _Connection311(Connection):
             # Without its traceback, which would keep the socket that paho forgets after a failed handshake.
             self._post(partial(self._reject, error.with_traceback(None)))
             reason = str(error)
-        except Exception as error:  # noqa: BLE001 - the top of the thread; the session logs it and connects anew
+        except Exception as error:  # noqa: BLE001 - the top of the thread; the session logs it, and the lost session is counted
             reason = f"the broker sent what paho-mqtt cannot read ({type(error).__name__}: {error})"
         finally:
             self._shut()

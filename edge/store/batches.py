@@ -7,7 +7,7 @@ page or more of an SD card's life.
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from edge.store import codec
@@ -27,7 +27,7 @@ from edge.store.records import (
 )
 from edge.store.schema import PAGE_SIZE
 from rules.alarms import AlarmChange
-from rules.decisions import Order
+from rules.decisions import ClockStepped, Input, Order
 
 QUARANTINE_ROWS = 1_000
 DEAD_LETTERS = 10_000
@@ -137,6 +137,24 @@ def landed(
         "SELECT alarm_id, version, number FROM alarm_changes WHERE number > ?", (number,)
     )
     return found, {(alarm, version): there for alarm, version, there in changes}
+
+
+def without_steps_of(connection: sqlite3.Connection, doubted: Sequence[int], batch: Batch) -> Batch:
+    """``batch`` without what the batches ``doubted``, which are on disk after all, have said of the clock already."""
+    told: list[Input] = []
+    for seq in doubted:
+        (body,) = connection.execute("SELECT body FROM batches WHERE seq = ?", (seq,)).fetchone()
+        told += codec.decode_inputs(body)
+    steps = [each for each in batch.inputs.of_the_clock if isinstance(each, ClockStepped)]
+    return replace(
+        batch,
+        inputs=Inputs(
+            each for each in batch.inputs if each not in batch.inputs.of_the_clock or each not in told
+        ),
+        clock_sets=[
+            clock_set for step, clock_set in zip(steps, batch.clock_sets, strict=False) if step not in told
+        ],
+    )
 
 
 def weight(batch: Batch, body: bytes | None) -> int:

@@ -24,6 +24,9 @@ MOST_READINGS = 1_000_000
 """Carried over at most, newest first: about ten seconds on a small computer. The rest is told as a gap and
 lies in the damaged file."""
 
+_READERS = "SELECT seq FROM positions WHERE name IN ('readings', 'history')"
+"""Positions that are numbers of batches; others are times, or the computer's boot."""
+
 _MAYBE = (int, type(None))
 _TYPES: Mapping[str, Sequence[type | tuple[type, ...]]] = {
     "alarms": (str, str, int, int, int, bytes),
@@ -133,9 +136,7 @@ class _Carry:
 
     def _batches(self, old: sqlite3.Connection, snapshot_seq: int) -> None:
         """Newest first, so that what is left out is the oldest."""
-        readers = self.new.execute(
-            "SELECT seq FROM positions WHERE name IN ('readings', 'history')"
-        ).fetchall()
+        readers = self.new.execute(_READERS).fetchall()
         floor = min([snapshot_seq, *(seq for (seq,) in readers)])
         room = MOST_READINGS
         for row in _downwards(old, floor, self._hole):
@@ -224,7 +225,7 @@ def _highest(old: sqlite3.Connection) -> int:
     """Where to begin when the newest batches cannot be read: beyond all that is known of."""
     highest = 0
     for statement in (
-        "SELECT max(updated_seq) FROM alarms", "SELECT seq FROM snapshot", "SELECT max(seq) FROM positions",
+        "SELECT max(updated_seq) FROM alarms", "SELECT seq FROM snapshot", _READERS,
         "SELECT max(seq) FROM (SELECT seq FROM batches ORDER BY seq)",
     ):  # fmt: skip
         with suppress(*schema.FAULTS):

@@ -13,7 +13,16 @@ from pathlib import Path
 from time import perf_counter
 
 from edge.store import codec, schema
-from edge.store.batches import FRAME, NOTHING_THERE, Standing, landed, read_standing, weight, write_batch
+from edge.store.batches import (
+    FRAME,
+    NOTHING_THERE,
+    Standing,
+    landed,
+    read_standing,
+    weight,
+    without_steps_of,
+    write_batch,
+)
 from edge.store.records import Batch, Committed
 from edge.store.retention import Bounds, pages_in_use, remove_oldest
 
@@ -117,13 +126,16 @@ class Writer:
         standing = self._where_it_stands()
         if batch.seq <= standing.seq:
             raise ValueError(f"batch {batch.seq} cannot follow batch {standing.seq}")
-        body = codec.encode_inputs(batch.inputs, batch.recent) if batch.inputs or batch.recent else None
+        body = _body(batch)
         there, doubted = NOTHING_THERE, list[int]()
         with self._transaction() as connection:
             if batch.doubts:
                 doubted, there = landed(connection, batch.doubts, self._sure_number)
                 if batch.repeats in doubted:
                     body, batch = None, replace(batch, clock_sets=[])
+                elif doubted and batch.inputs.of_the_clock:
+                    batch = without_steps_of(connection, doubted, batch)
+                    body = _body(batch)
             standing, changes = write_batch(connection, batch, body, standing, there)
         self._standing = standing
         self._sure_number = standing.change_number
@@ -269,6 +281,10 @@ class Writer:
         if self._standing is None:
             self._standing = read_standing(self.connection)
         return self._standing
+
+
+def _body(batch: Batch) -> bytes | None:
+    return codec.encode_inputs(batch.inputs, batch.recent) if batch.inputs or batch.recent else None
 
 
 def _read_only(error: BaseException) -> bool:
