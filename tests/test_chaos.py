@@ -10,15 +10,21 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
+import psutil
 import pytest
 
 from tests.chaos.__main__ import BEGIN, END, Run, written
 from tests.chaos.disk import Disk, Mode
+from tests.chaos.faults import Injector
 from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, judge
-from tests.chaos.plan import Fault, faults_of, make_plan, target_of
+from tests.chaos.plan import Fault, Step, faults_of, make_plan, target_of
 from tests.chaos.proxy import HOST, Proxy, Weather
 from tests.chaos.traffic import Traffic
+from tests.chaos.world import World
+from tests.servers import Mosquitto
 
 pytestmark = pytest.mark.timed
 
@@ -65,6 +71,16 @@ def test_faults_of_one_target_never_overlap() -> None:
         target = target_of(step.fault)
         assert step.at_s >= busy.get(target, 0)
         busy[target] = step.until_s
+
+
+def test_a_fault_that_began_late_ends_before_the_next_of_its_target_begins() -> None:
+    with Mosquitto() as broker:
+        injector = Injector(cast("World", SimpleNamespace(broker=broker)), SEED, storm=0)
+        injector.begin(Step(0.0, Fault.BROKER_RESTARTED, 7.0, 0.0), now_s=5.0)  # to be ended at 12 s
+        injector.begin(Step(9.0, Fault.BROKER_STOPPED, 3.0, 0.0), now_s=9.0)
+        assert psutil.Process(broker.pid).status() == psutil.STATUS_STOPPED
+        assert [step.fault for step in injector.end_due(12.0)] == [Fault.BROKER_STOPPED]
+        assert not injector.active
 
 
 def test_a_fault_that_does_not_exist_is_refused_with_the_known_ones() -> None:

@@ -1,14 +1,14 @@
 """The injectors: for every fault of the plan how it begins and how it ends."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 import psutil
 
 from tests.chaos.cloud import ANSWERS
 from tests.chaos.disk import Mode
-from tests.chaos.plan import Fault, Step
+from tests.chaos.plan import Fault, Step, target_of
 from tests.chaos.proxy import Proxy, Weather
 from tests.chaos.traffic import BABBLER
 from tests.chaos.world import World
@@ -50,17 +50,21 @@ class Injector:
         self._ends: list[tuple[float, Step, End]] = []
 
     def begin(self, step: Step, now_s: float) -> None:
-        """Do it now; its end is due with `end_due`."""
+        """Do it now; its end is due with `end_due`. What still strikes its target, having begun late, ends first."""
+        target = target_of(step.fault)
+        self._end([each for each in self._ends if target_of(each[1].fault) is target])
         if (end := self._start(step)) is not None:
             self._ends.append((now_s + step.for_s, step, end))
 
     def end_due(self, now_s: float) -> list[Step]:
         """End what has lasted long enough; which."""
-        due = [each for each in self._ends if each[0] <= now_s]
-        self._ends = [each for each in self._ends if each[0] > now_s]
-        for _, _, end in due:
+        return self._end([each for each in self._ends if each[0] <= now_s])
+
+    def _end(self, ending: Sequence[tuple[float, Step, End]]) -> list[Step]:
+        self._ends = [each for each in self._ends if each not in ending]
+        for _, _, end in ending:
             end()
-        return [step for _, step, _ in due]
+        return [step for _, step, _ in ending]
 
     @property
     def active(self) -> bool:
