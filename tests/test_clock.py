@@ -1,6 +1,7 @@
 """edge.clock: time that runs evenly, follows what is small, steps where it must, and doubts what cannot be."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from edge.clock import SLEW_MS, STEP_MS, Clock, Step, asleep_ms, boot, synchroni
 
 NOW = RELEASED_MS + 1_000_000_000
 HOUR = 3_600_000
+UNIT = Path(__file__).resolve().parent.parent / "deploy" / "anlin.service"
 
 
 class Hands:
@@ -51,6 +53,15 @@ def test_the_real_clock_starts_with_the_wall_and_asks_the_real_kernel() -> None:
     assert asleep_ms() > -1_000
     assert synchronised() in (True, False)
     assert boot() == boot() >= 0
+
+
+def test_the_shipped_unit_permits_to_ask_the_kernel_who_keeps_the_clock_and_not_to_set_it() -> None:
+    """Else no time server would ever be believed against a journal that was written by a wrong clock."""
+    lines = [line.partition("=") for line in UNIT.read_text().splitlines() if not line.startswith("#")]
+    unit = {name: value for name, _, value in lines}
+    assert {"adjtimex", "clock_adjtime", "clock_adjtime64"} <= set(unit["SystemCallFilter"].split())
+    assert unit.get("ProtectClock", "no") == "no"
+    assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == ""
 
 
 def test_a_second_is_the_border_between_a_step_and_what_is_followed() -> None:
