@@ -350,7 +350,7 @@ class Node:
     # Positions of the bridge
 
     def advance(self, feed: str, position: int) -> None:
-        """The bridge has come so far; written with the next commit."""
+        """A reader of the journal has come so far; written with the next commit."""
         self.intake.batch.positions[feed] = position
 
     async def _write_positions(self) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 from devices.registry import Registry
 from devices.topics import Lane, Topics
@@ -37,11 +36,9 @@ from edge.refusals import Refusals
 from edge.rulebook import at_start, compiled
 from edge.rulewatch import RuleWatch
 from edge.settings import Config
-from edge.store.errors import JournalDamaged, ReadFailed, StoreError, StoreUnusable, StoreUnwritable
+from edge.store.errors import JournalDamaged, ReadFailed, StoreUnusable, StoreUnwritable
 from edge.store.journal import Journal
 from edge.store.lock import DirectoryLock
-from edge.store.reader import JournalReader
-from edge.store.records import DeadLetter
 from edge.store.schema import FILE
 from edge.vitals import Vitals
 from edge.watchdog import Notifier, Watchdog
@@ -129,7 +126,7 @@ async def _serve(config: Config, registry: Registry, notifier: Notifier) -> None
         node = await _node(make, journal, clock)
         watch = RuleWatch(node, config)
         children = _children(config)
-        refusals = Refusals(node, partial(_uncounted_letters, journal.path))
+        refusals = Refusals(node, node.positions)
         historian = Historian(HistorySettings.of(config.data_dir, config.history), node) if history else None
         condition = Condition(
             node,
@@ -167,15 +164,6 @@ async def _serve(config: Config, registry: Registry, notifier: Notifier) -> None
             await node.run()
             for task in beside:
                 task.cancel()
-
-
-def _uncounted_letters(path: Path) -> Sequence[DeadLetter]:
-    try:
-        with JournalReader(path) as reader:
-            return reader.uncounted_letters()
-    except StoreError:
-        log.exception("refusals before the start are not counted; they are among the dead letters")
-        return []
 
 
 async def _node(make: Callable[[], Node], journal: Journal, clock: Clock) -> Node:

@@ -29,7 +29,7 @@ async def serving(folder: Path) -> AsyncIterator[World]:
     path.parent.mkdir()
     async with node_world(folder / "data") as world:
         condition = Condition(world.node, (), version="0", embedded_broker=False)
-        desk = Desk(world.node, Registry(), condition, refusals=Refusals(world.node, list))
+        desk = Desk(world.node, Registry(), condition, refusals=Refusals(world.node, {}))
         world.connect()
         await caught_up(world)
         server = asyncio.create_task(ControlServer(path, desk.answer).run())

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from edge.node import Node
 from edge.refusals import Refusals
 from edge.store.journal import Journal
 from edge.store.reader import JournalReader
 from edge.store.records import Batch, DeadLetter, Gap, GapReason
+from tests.node_world import node_world, rows
 from tests.waiting import until
 
 AT = 1_790_000_000_000
@@ -23,6 +25,9 @@ class Ledger:
     def lost(self, lane: str, count: int, from_ms: int, to_ms: int, reason: GapReason) -> None:
         self.rows.append((lane, count, from_ms, to_ms, reason))
 
+    def advance(self, feed: str, position: int) -> None:
+        pass
+
 
 def letter(at: int, feed: str = "readings", stamp: str = "") -> DeadLetter:
     return DeadLetter(at, feed, f"charger,device=p1 power=1 {stamp}".rstrip(), 400, "unable to parse")
@@ -35,7 +40,7 @@ def test_refusals_of_a_minute_are_one_row_a_feed_with_the_times_of_the_events(
 
     async def story() -> None:
         ledger = Ledger()
-        refusals = Refusals(ledger, list)
+        refusals = Refusals(ledger, {})
         running = asyncio.create_task(refusals.run())
         for n in range(1_000):
             refusals.add(letter(AT, stamp=str(AT - 5_000 + n)))
@@ -53,25 +58,37 @@ def test_refusals_of_a_minute_are_one_row_a_feed_with_the_times_of_the_events(
     asyncio.run(story())
 
 
-def test_what_a_crash_left_uncounted_is_counted_at_the_next_start(tmp_path: Path) -> None:
+def test_what_a_crash_left_uncounted_is_counted_at_the_next_start_also_after_the_clock_was_set_back(
+    tmp_path: Path,
+) -> None:
+    hour = 3_600_000
+
     async def story() -> None:
-        async with Journal(tmp_path, max_bytes=10**9, forwarding=False) as journal:
-            await journal.commit(Batch(1, now=AT, dead_letters=[letter(AT), letter(AT + 1)]))
-            counted = Gap(AT + 60_000, "readings", 2, AT, AT + 1, GapReason.CLOUD_REFUSED)
-            other = Gap(AT + 99_000, "readings", 9, AT, AT, GapReason.JOURNAL_FULL)
-            await journal.commit(Batch(2, now=AT, gaps=[counted, other]))
-            await journal.commit(Batch(3, now=AT, dead_letters=[letter(AT + 70_000), letter(AT + 70_001)]))
-            with JournalReader(journal.path) as reader:
-                assert [each.at for each in reader.uncounted_letters()] == [AT + 70_000, AT + 70_001]
-                ledger = Ledger()
-                refusals = Refusals(ledger, reader.uncounted_letters)
-                running = asyncio.create_task(refusals.run())
-                await asyncio.sleep(0)
-                refusals.write()
-                running.cancel()
-        assert ledger.rows == [("readings", 2, AT + 70_000, AT + 70_001, GapReason.CLOUD_REFUSED)]
+        async with node_world(tmp_path) as world:
+            refusals = Refusals(world.node, world.node.positions)
+            refuse(world.node, refusals, letter(AT), letter(AT + 1))
+            refusals.write()
+            await world.node.saved()
+            refuse(world.node, refusals, letter(AT - hour, stamp=str(AT + 2)), letter(AT - hour, "alarms"))
+            await world.node.saved()
+        for _ in range(2):  # a row is written once
+            async with node_world(tmp_path) as world:
+                Refusals(world.node, world.node.positions).write()
+                await world.node.saved()
+        assert rows(tmp_path, "SELECT lane, count, from_ms, to_ms, reason FROM gaps ORDER BY id") == [
+            ("readings", 2, AT, AT + 1, "cloud_refused"),
+            ("readings", 1, AT + 2, AT + 2, "cloud_refused"),
+            ("alarms", 1, AT - hour, AT - hour, "cloud_refused"),
+        ]
 
     asyncio.run(story())
+
+
+def refuse(node: Node, refusals: Refusals, *letters: DeadLetter) -> None:
+    """As the bridge's desk does."""
+    for each in letters:
+        node.intake.batch.dead_letters.append(each)
+        refusals.add(each)
 
 
 def test_the_ledger_keeps_its_newest_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

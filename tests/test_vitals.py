@@ -41,7 +41,7 @@ async def vital(folder: Path, *children: Child) -> AsyncIterator[tuple[World, Vi
             version="0",
             embedded_broker=False,
         )
-        desk = Desk(world.node, Registry(), condition, refusals=Refusals(world.node, list))
+        desk = Desk(world.node, Registry(), condition, refusals=Refusals(world.node, {}))
         world.connect()
         yield world, Vitals(world.node, condition), desk
 

@@ -239,15 +239,6 @@ class JournalReader:
         statement = "SELECT * FROM gaps WHERE id < ? ORDER BY id DESC LIMIT ?"
         return self._gaps(statement, top, min(limit, MOST_ROWS))
 
-    def uncounted_letters(self) -> list[DeadLetter]:
-        """The dead letters after the newest row that counts some (`GapReason.CLOUD_REFUSED`), in order."""
-        rows = self.rows(
-            "SELECT at, feed, line, status, words FROM dead_letters"
-            " WHERE at > (SELECT ifnull(max(at), 0) FROM gaps WHERE reason = ?) ORDER BY id",
-            GapReason.CLOUD_REFUSED,
-        )
-        return [DeadLetter(*row) for row in rows]
-
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The newest lines that the cloud store refused, newest first."""
         rows = self.rows(
