@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.chaos.__main__ import BEGIN, END, Run, written
+from tests.chaos.cloud import ANSWERS
 from tests.chaos.disk import Disk, Mode
 from tests.chaos.faults import Injector
 from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, judge
@@ -25,6 +26,7 @@ from tests.chaos.proxy import HOST, Proxy, Weather
 from tests.chaos.traffic import Traffic
 from tests.chaos.world import World
 from tests.servers import Mosquitto
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timed
 
@@ -78,9 +80,30 @@ def test_a_fault_that_began_late_ends_before_the_next_of_its_target_begins() -> 
         injector = Injector(cast("World", SimpleNamespace(broker=broker)), SEED, storm=0)
         injector.begin(Step(0.0, Fault.BROKER_RESTARTED, 7.0, 0.0), now_s=5.0)  # to be ended at 12 s
         injector.begin(Step(9.0, Fault.BROKER_STOPPED, 3.0, 0.0), now_s=9.0)
-        assert psutil.Process(broker.pid).status() == psutil.STATUS_STOPPED
+        eventually(lambda: psutil.Process(broker.pid).status() == psutil.STATUS_STOPPED)
         assert [step.fault for step in injector.end_due(12.0)] == [Fault.BROKER_STOPPED]
         assert not injector.active
+
+
+def test_the_cloud_gives_each_of_its_answers_before_any_comes_twice() -> None:
+    given: list[str] = []
+    cloud = SimpleNamespace(answer=given.append)
+    injector = Injector(cast("World", SimpleNamespace(cloud=cloud)), SEED, storm=0)
+    for number in range(len(ANSWERS)):
+        injector.begin(Step(number, Fault.CLOUD_ERRORS, 0.5, 0.0), now_s=number)
+        injector.end_due(number + 0.5)
+    assert sorted(given) == sorted([*ANSWERS, *["usual"] * len(ANSWERS)])
+    plan = make_plan(1, 3_600, tuple(Fault))
+    assert sum(step.fault is Fault.CLOUD_ERRORS for step in plan) >= len(ANSWERS)
+
+
+def test_what_is_said_for_repeating_a_run_repeats_it(tmp_path: Path) -> None:
+    whole = Run(7, 60, faults_of([]), tmp_path)
+    assert whole.command == "make chaos MINUTES=60 SEED=7"
+    some = Run(7, 0.5, (Fault.POWER_CUT, Fault.FLOOD), tmp_path)
+    assert some.command == "make chaos MINUTES=0.5 SEED=7 ONLY=power-cut,flood"
+    names = some.command.rpartition("ONLY=")[2].split(",")
+    assert Run(7, 0.5, faults_of(names), tmp_path).plan == some.plan
 
 
 def test_a_fault_that_does_not_exist_is_refused_with_the_known_ones() -> None:

@@ -52,6 +52,12 @@ class Run:
         return self.minutes >= LONG_MINUTES
 
     @property
+    def command(self) -> str:
+        """What repeats it; the plan is made of seed, minutes and kinds of faults."""
+        only = "" if self.faults == tuple(Fault) else f" ONLY={','.join(self.faults)}"
+        return f"make chaos MINUTES={self.minutes:g} SEED={self.seed}{only}"
+
+    @property
     def plan(self) -> list[Step]:
         """What happens when."""
         return make_plan(
@@ -125,7 +131,7 @@ class Outcome:
         only = "" if len(self.run.faults) == len(Fault) else f" of {len(self.run.faults)} kinds"
         return (
             f"{self.run.minutes:g} minutes of faults{only}, seed {self.run.seed} "
-            f"(`make chaos MINUTES={self.run.minutes:g} SEED={self.run.seed}`): {self.said:,} acknowledged "
+            f"(`{self.run.command}`): {self.said:,} acknowledged "
             f"messages, {self.dangers:,} staged dangers, {len(self.plan)} faults; power cuts put "
             f"{self.unsynced:,} unsynced changes in danger.{self._storms()}\n\n"
             f"{self.verdict.table()}\n\nInjected: {faults}.\n"
@@ -189,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(folder)
         return 0
     (folder / "plan.json").write_text(json.dumps([str(step) for step in outcome.plan], indent=1))
-    _say(f"evidence: {folder}; again: make chaos SEED={seed} MINUTES={given.minutes:g}")
+    _say(f"evidence: {folder}; again: {run.command}")
     return 1
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from devices.readings import Reading
 from edge.control_client import NodeAwayError, OrderRefusedError
 from edge.health import Code
+from edge.store.records import GapReason
 from rules.alarms import Transition
 from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, Verdict, judge
 from tests.chaos.plan import Fault, Step, Target, target_of
-from tests.chaos.traffic import Danger
+from tests.chaos.traffic import REFUSED, Danger
 from tests.chaos.wires import Told
 from tests.chaos.world import World
 from tests.waiting import looks
@@ -67,8 +68,12 @@ class Books:
             if step.fault.startswith("clock")
         ]
         self._gaps: list[GapRow] = []
+        self._uncounted = 0
+        """Refused for good within the last minute: no row counts it yet."""
         self._stored: Counter[int] = Counter()
         self._energies: set[int] = set()
+        self._refused: set[int] = set()
+        """Energies that the cloud store never takes."""
         self._transitions: list[tuple[Transition, str, str]] = []
         self._seq = self._number = 0
 
@@ -91,6 +96,7 @@ class Books:
                 GapRow(gap.lane, gap.count, gap.from_ms, gap.to_ms, gap.reason.value)
                 for _, gap in reader.gaps_after(0, 10_000)
             ]
+            self._uncounted = reader.positions().get("refused.readings.count", 0)
         checked, missing = self._in_cloud()
         complaints = list(world.notes.complaints)
         standing: dict[str, tuple[str, int]] = {}
@@ -163,7 +169,8 @@ class Books:
                         continue
                     self._stored[number] += 1
                     if "/charger/" in given.address and "energy" in given.values and not given.retained:
-                        self._energies.add(int(given.values["energy"]))
+                        energies = self._refused if given.address.endswith(f"/{REFUSED}") else self._energies
+                        energies.add(int(given.values["energy"]))
             while changes := reader.changes_after(self._number, 1_000):
                 self._number = changes[-1][0]
                 self._transitions += [
@@ -177,11 +184,19 @@ class Books:
         alarms = {(transition.decode(), id_.decode()) for transition, id_ in _ALARM.findall(lines)}
         changes = {
             (transition.value, id_)
-            for transition, _, id_ in self._transitions
+            for transition, key, id_ in self._transitions
             if transition is not Transition.CORRECTED  # those before it are sent right
+            and not key.endswith(f"/{REFUSED}")
         }
         missing = [f"reading {number}" for number in sorted(self._energies - energies)]
         missing += [f"alarm {id_} {transition}" for transition, id_ in sorted(changes - alarms)]
+        told = (
+            sum(gap.losses for gap in self._gaps if gap.reason == GapReason.CLOUD_REFUSED) + self._uncounted
+        )
+        if told < len(self._refused):
+            missing.append(
+                f"{len(self._refused)} readings were refused for good, and of {told} that is on record"
+            )
         sent = Counter(_GAP.findall(lines))
         held: Counter[tuple[bytes, ...]] = Counter()
         for gap in self._gaps:
@@ -190,7 +205,8 @@ class Books:
         if self._world.clock is not None:  # a gap may be sent before its times are corrected
             sent, held = _timeless(sent), _timeless(held)
         missing += [f"gap {b' '.join(gap).decode()}" for gap in (held - sent).elements()]
-        return len(self._energies) + len(changes) + held.total(), missing
+        checked = len(self._energies) + len(self._refused) + len(changes) + held.total()
+        return checked, missing
 
     def _left_over(
         self, health: Mapping[str, Any], board: Mapping[str, Any], retained: Mapping[str, Any]

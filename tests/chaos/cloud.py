@@ -2,7 +2,7 @@
 
 What it answers 204 for is in its file first, so not even a kill -9 takes it back: it is the judge of the bridge.
 Its orders are a file as well: a line ``usual``, or a name of `ANSWERS`. A line of the device ``refused`` is
-always refused for good, alone.
+always refused for good, alone, with 400 or, so ordered, with 422.
 """
 
 import argparse
@@ -26,8 +26,10 @@ ANSWERS: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "401": (401, {}),
     "403": (403, {}),
     "404": (404, {}),
+    "405": (405, {}),
     "408": (408, {}),
     "413": (413, {}),
+    "422": (422, {}),
     "425": (425, {}),
     "429": (429, {"Retry-After": "1"}),
     "500": (500, {}),
@@ -84,9 +86,10 @@ def _handler(store: Store) -> type[BaseHTTPRequestHandler]:
             elif status == 0:
                 self.wfile.write(b"HTTP/1.1 2")
                 self.close_connection = True
-            elif status == 204 or (status == 413 and body.rstrip(b"\n").count(b"\n") < MOST_LINES):
+            elif status in (204, 422) or (status == 413 and body.rstrip(b"\n").count(b"\n") < MOST_LINES):
                 if BAD in body:
-                    self._answer(400, {}, b'{"code":"invalid","message":"unable to parse: refused"}')
+                    refused = b'{"code":"invalid","message":"unable to parse: refused"}'
+                    self._answer(422 if status == 422 else 400, {}, refused)
                 else:
                     store.keep(body)
                     self._answer(204, {}, b"")

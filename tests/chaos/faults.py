@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from random import Random
 
 import psutil
@@ -47,6 +48,8 @@ class Injector:
         self._world = world
         self._chance = Random(seed)
         self._storm = storm
+        self._answers = cycle(Random(seed).sample(sorted(ANSWERS), len(ANSWERS)))
+        """Of the cloud store: each once before any comes twice."""
         self._ends: list[tuple[float, Step, End]] = []
 
     def begin(self, step: Step, now_s: float) -> None:
@@ -107,8 +110,7 @@ class Injector:
             case Fault.CLOUD_STOPPED:
                 return _stop(world.cloud.pid)
             case Fault.CLOUD_ERRORS:
-                orders = sorted(ANSWERS)
-                world.cloud.answer(orders[int(step.amount * len(orders)) % len(orders)])
+                world.cloud.answer(next(self._answers))
                 return lambda: world.cloud.answer("usual")
             case fault if fault in _DISK:
                 return self._sicken_disk(step)

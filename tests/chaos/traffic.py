@@ -15,6 +15,9 @@ SITE = "c1"
 CHARGERS = 120
 BABBLER = "flood"
 """The devices that babble have a number after it."""
+REFUSED = "refused"
+"""What this charger says the cloud store never takes (`tests.chaos.cloud`)."""
+REFUSED_EVERY = 500
 
 _LANES = {"charger": "bulk", "button": "bulk", "elevator": "bulk", "smoke": "safety"}
 
@@ -162,8 +165,9 @@ class Traffic:
             case 3:
                 return self._message(f"button/b{chance.randrange(100)}/event", {"action": "check_in"}, now)
             case _:
+                usual = f"p{chance.randrange(CHARGERS)}"
                 return self._message(
-                    f"charger/p{chance.randrange(CHARGERS)}/telemetry",
+                    f"charger/{usual if number % REFUSED_EVERY else REFUSED}/telemetry",
                     {"energy": number, "power": 120.5, "temperature": 31.0, "status": "Charging"},
                     now,
                 )
