@@ -28,6 +28,8 @@ pytestmark = pytest.mark.timed
 RATE_HZ = 500
 SMOKE = {"smoke": True}
 PRESS = {"action": "emergency"}
+NODE = "gw-1"
+STORE_FAILED = "gateway-store-failed"
 
 
 @pytest.fixture
@@ -137,12 +139,14 @@ def test_an_emergency_is_told_within_a_second_and_everything_runs_on_afterwards(
                 presses += pressed_at_once(device, watch, "at-once")
                 eventually(lambda: "store_failing" in gateway.reasons())
                 eventually(lambda: gateway.get("/healthz")[0] == 503)
+                watch.wait_for(NODE, durable=False, rule=STORE_FAILED)
                 presses += pressed_at_once(device, watch, "later", durable=False)
                 (alarm_id,) = (i for i, each in gateway.board().items() if each["device"] == "later-0")
                 acked = gateway.ask("ack", alarm_id=alarm_id, by="Li", comment="on my way")
                 assert acked["acked_by"] == "Li"
                 assert acked["durable"] is False
             eventually(lambda: takes_all(gateway), 60)
+            watch.wait(lambda: any(each["cleared_at"] for each in watch.of(NODE, STORE_FAILED)))
             presses += pressed_at_once(device, watch, "after", durable=True)
         ledger_is_right(gateway, chargers.said + presses)
         assert chargers.acknowledged == chargers.said
