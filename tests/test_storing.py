@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from devices.topics import Lane
 from edge.committing.need import ALL_KNOWN, UNSTORED_SINCE
-from edge.committing.owed import CHANGES_MOST, Owed
+from edge.committing.owed import CHANGES_MOST, LETTERS_MOST, ORDERS_MOST, Owed
 from edge.committing.storing import Storing
 from edge.store.ballast import FILE as BALLAST_FILE
-from edge.store.records import Batch, DeadLetter
+from edge.store.records import Batch, DeadLetter, Gap, GapReason, OrderResult, OrderStatus
 from rules.alarms import Alarm, AlarmChange, Transition
 from tests.node_world import FailingDisk, FullDisk, World, climb, hung, node_world, rows
 from tests.store_samples import alarm as sample
@@ -415,6 +415,28 @@ def test_what_is_owed_is_bounded_and_no_standing_alarm_is_dropped() -> None:
     assert len(kept) <= CHANGES_MOST
     assert len(kept) + dropped == 1 + 2 * (3 * CHANGES_MOST - 1)
     assert kept[0].alarm == stands
+
+
+def test_of_gaps_and_order_results_that_are_owed_too_many_none_is_forgotten() -> None:
+    owed = Owed()
+    many = 3 * LETTERS_MOST
+    unknown = Gap(many, "safety", 0, many, many + 5, GapReason.SESSION_LOST)
+    dropped = Gap(many, "any", 2, many, many + 5, GapReason.BROKER_DROPPED)
+    for at in range(1, many + 1):
+        both = [replace(gap, at=at, from_ms=at, to_ms=at + 5) for gap in (unknown, dropped)]
+        owed.add(Batch(0, now=at, gaps=both))
+    gaps = owed.take().gaps
+    assert len(gaps) <= LETTERS_MOST
+    assert gaps[-1] == dropped
+    for like in (unknown, dropped):
+        of = [gap for gap in gaps if gap.reason == like.reason]
+        assert {gap.lane for gap in of} == {like.lane}
+        assert {gap.count == 0 for gap in of} == {like.count == 0}
+        assert sum(gap.count for gap in of) == many * like.count
+        assert (min(gap.from_ms for gap in of), max(gap.to_ms for gap in of)) == (1, many + 5)
+    results = [OrderResult(str(at), OrderStatus.DONE, None, at) for at in range(1, ORDERS_MOST + 11)]
+    owed.add(Batch(0, order_results=results))
+    assert (owed.alarms.count, owed.alarms.from_ms, owed.alarms.to_ms) == (10, 1, 10)
 
 
 def batch_of(change: AlarmChange) -> Batch:

@@ -2,11 +2,11 @@
 
 Readings are not kept, only counted, into one running gap. Alarm changes and orders are kept up to a bound:
 of every alarm that stands the newest change always, of the rest the newest ones; what is dropped is counted
-too. Values and lists only: no I/O, no clock.
+too. Of gaps beyond a bound the oldest become one for each lane and reason. Values and lists only: no I/O, no clock.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -116,7 +116,12 @@ class Owed:
             kept.outgoing = [
                 row for row in _unsent(kept) if row.subject in known and (row.expires_at or now) >= now
             ]
-        del kept.order_results[:-ORDERS_MOST], kept.gaps[:-LETTERS_MOST], kept.dead_letters[:-LETTERS_MOST]
+        for result in kept.order_results[:-ORDERS_MOST]:
+            self.alarms.add(1, result.at, result.at)
+        del kept.order_results[:-ORDERS_MOST], kept.dead_letters[:-LETTERS_MOST]
+        if len(kept.gaps) > LETTERS_MOST:
+            newest = LETTERS_MOST // 2
+            kept.gaps = [*_folded(kept.gaps[:-newest]), *kept.gaps[-newest:]]
 
     def _drop_changes(self, wanted: int) -> None:
         changes = self._batch.changes
@@ -131,6 +136,17 @@ class Owed:
             else:
                 kept.append(change)
         self._batch.changes = kept
+
+
+def _folded(gaps: Iterable[Gap]) -> Iterator[Gap]:
+    """One for each lane and reason; those of which nobody knows how many stay apart from those that count."""
+    alike: dict[tuple[str, GapReason, bool], list[Gap]] = {}
+    for gap in gaps:
+        alike.setdefault((gap.lane, gap.reason, gap.count == 0), []).append(gap)
+    for some in alike.values():
+        count = sum(gap.count for gap in some)
+        from_ms, to_ms = min(gap.from_ms for gap in some), max(gap.to_ms for gap in some)
+        yield replace(some[-1], count=count, from_ms=from_ms, to_ms=to_ms)
 
 
 def _unsent(batch: Batch) -> list[Outgoing]:
