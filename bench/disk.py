@@ -31,12 +31,12 @@ _TOOK = re.compile(r"fdatasync\(.*<(\d+\.\d+)>$")
 
 
 def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
-    """Each with a gateway of its own."""
+    """Each with a gateway of its own. What a profile can explain is the start: its table of the node is the second."""
     for rate, goal in RATES.items():
         _bytes_a_day(folder / f"bytes-{rate}", scale, tell, rate, goal)
-    _syncs(folder / "syncs", scale, tell, profile)
+    _syncs(folder / "syncs", scale, tell)
     _slow(folder / "slow", scale, tell)
-    _full(folder / "full", scale, tell)
+    _full(folder / "full", scale, tell, profile)
 
 
 def _bytes_a_day(folder: Path, scale: Scale, tell: Tell, rate: int, goal: float | None) -> None:
@@ -61,11 +61,11 @@ def _bytes_a_day(folder: Path, scale: Scale, tell: Tell, rate: int, goal: float 
     tell(Figure(NAME, f"commits at {rate} messages/s", commits / passed, "commits/s"))
 
 
-def _syncs(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
+def _syncs(folder: Path, scale: Scale, tell: Tell) -> None:
     trace = folder / "trace"
     folder.mkdir(parents=True)
     watch = [str(locate("strace")), "-D", "-f", "--seccomp-bpf", "-qq", "-T", "-e", "trace=fdatasync"]
-    with world(folder, profile, [*watch, "-e", "signal=none", "-o", str(trace)]) as here:
+    with world(folder, wrapper=[*watch, "-e", "signal=none", "-o", str(trace)]) as here:
         here.gateway.start()
         here.gateway.ready()
         with here.publishing(RATE):
@@ -94,9 +94,9 @@ def _slow(folder: Path, scale: Scale, tell: Tell) -> None:
     tell_latencies(NAME, f"at {RATE:.0f}/s with syncs {SLOWER_MS} ms longer", samples, SLOW_TARGET_MS, tell)
 
 
-def _full(folder: Path, scale: Scale, tell: Tell) -> None:
+def _full(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
     """A journal as large as it may become, all of it forwarded, and messages that wait."""
-    with world(folder) as here:
+    with world(folder, profile) as here:
         gateway = here.gateway
         gateway.start()
         gateway.ready()
