@@ -35,6 +35,8 @@ ERRORS = Phrases.of(
         r"(\S+) would be unsafe now: (.+)": "现在执行 {1} 不安全：{2}",
         r"no device (.+); did you mean (.+)\?": "没有设备 {1}；是不是 {2}？",
         r"no device (.+)": "没有设备 {1}",
+        r"by must be a name of 1 to (\d+) characters": "--by 须为 1 至 {1} 个字符的姓名",
+        r"comment must have at most (\d+) characters": "--comment 最多 {1} 个字符",
         r"the store cannot be written: (.+)": "无法写入存储：{1}",
         r"(.+): nothing was done; see the gateway's log": "{1}：未做任何改变，请查看网关日志",
         r"other rules were applied meanwhile: look again and say it again": "其间启用了其他规则：请重新查看后再执行",
@@ -48,6 +50,9 @@ ERRORS = Phrases.of(
         r"alarm (.+) was stored before alarms kept their reasons": "告警 {1} 保存时尚未记录原因",
         r"(.+): there is no journal here: start the gateway once, or name its data_dir": (
             "{1}：这里没有数据文件：请先启动一次网关，或指明其 data_dir"
+        ),
+        r"data directory (.+) cannot be written \((.+)\): set data_dir to a directory that the gateway's user owns": (
+            "数据目录 {1} 无法写入（{2}）：请把 data_dir 设为网关用户所有的目录"
         ),
         r"data directory (.+) is in use by process (\d+): stop that gateway, or give this one a data_dir of its own": (
             "数据目录 {1} 正被进程 {2} 使用：请停止那个网关，或为本网关另设 data_dir"

@@ -638,6 +638,7 @@ def test_status_is_in_chinese_and_every_reason_has_its_words() -> None:
         *(_away(Path("/x/node.sock"), each) for each in (
             FileNotFoundError(), PermissionError(), TimeoutError(), msgspec.MsgspecError("x"), None, OSError("y"))),
         StoreLocked("/x", 7), StoreLocked("/x", None),
+        "data directory /x cannot be written (File exists): set data_dir to a directory that the gateway's user owns",
         "no alarm X stands: `anlin alarms list` shows what does",
         "alarm X is still active: its condition must end first (acknowledge it meanwhile)",
         "hold_door would be unsafe now: fire_recall is unknown",
