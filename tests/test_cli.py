@@ -632,6 +632,10 @@ def test_status_is_in_chinese_and_every_reason_has_its_words() -> None:
     assert {*State} <= CLOUD.keys()
 
 
+def test_a_command_without_arguments_is_told_so_in_chinese() -> None:
+    assert told("self_test takes no argument, not x", "zh") == "self_test 不带参数，没有参数 x"
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -645,6 +649,7 @@ def test_status_is_in_chinese_and_every_reason_has_its_words() -> None:
         "restore_power would be unsafe now: charger-cut stands, for which cut_power was ordered",
         "no device c1/smoke/x", "no device c1/smoke/x; did you mean smoke/y?", "there is no kind x",
         "there is no kind smok; did you mean smoke?", "p01: say KIND/DEVICE, e.g. charger/shed1-p01",
+        "no alarm  in the journal: see `anlin alarms list`", "no order  in the journal: see `anlin orders`",
         "prompt needs text: say --arg text=…", "no order X in the journal: see `anlin orders`",
         "charger obeys cut_power, restore_power, not cut_powr; did you mean cut_power?",
         EmbeddedBrokerError("the embedded broker cannot listen on 127.0.0.1:1883 (x):"
