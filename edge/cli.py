@@ -108,7 +108,7 @@ def _add_demo(verbs: "Verbs") -> None:
         "--seconds", type=_positive, metavar="N", help="end by itself; exit 0 only if all alarms came"
     )
     demo.add_argument("--port", type=_port, metavar="N", help="port of the board (8080, or a free one)")
-    demo.add_argument("--lang", choices=("zh", "en"), default="zh", help="language of alarm texts (zh)")
+    demo.add_argument("--lang", choices=("zh", "en"), default="zh", help="language of all that it shows (zh)")
 
 
 def _add_order(verbs: "Verbs", given: Sequence[str]) -> None:

@@ -35,6 +35,8 @@ ERRORS = Phrases.of(
         r"(\S+) would be unsafe now: (.+)": "现在执行 {1} 不安全：{2}",
         r"no device (.+); did you mean (.+)\?": "没有设备 {1}；是不是 {2}？",
         r"no device (.+)": "没有设备 {1}",
+        r"by must be a name of 1 to (\d+) characters": "--by 须为 1 至 {1} 个字符的姓名",
+        r"comment must have at most (\d+) characters": "--comment 最多 {1} 个字符",
         r"the store cannot be written: (.+)": "无法写入存储：{1}",
         r"(.+): nothing was done; see the gateway's log": "{1}：未做任何改变，请查看网关日志",
         r"other rules were applied meanwhile: look again and say it again": "其间启用了其他规则：请重新查看后再执行",
@@ -43,11 +45,14 @@ ERRORS = Phrases.of(
             "网关无法保存规则：请查看 `anlin status` 后再执行"
         ),
         # what is read from the journal: edge.shell.alarm_verbs, edge.store
-        r"no alarm (.+) in the journal: see `anlin alarms list`": "记录中没有告警 {1}：用 `anlin alarms list` 查看",
-        r"no order (.+) in the journal: see `anlin orders`": "记录中没有指令 {1}：用 `anlin orders` 查看",
+        r"no alarm (.*) in the journal: see `anlin alarms list`": "记录中没有告警 {1}：用 `anlin alarms list` 查看",
+        r"no order (.*) in the journal: see `anlin orders`": "记录中没有指令 {1}：用 `anlin orders` 查看",
         r"alarm (.+) was stored before alarms kept their reasons": "告警 {1} 保存时尚未记录原因",
         r"(.+): there is no journal here: start the gateway once, or name its data_dir": (
             "{1}：这里没有数据文件：请先启动一次网关，或指明其 data_dir"
+        ),
+        r"data directory (.+) cannot be written \((.+)\): set data_dir to a directory that the gateway's user owns": (
+            "数据目录 {1} 无法写入（{2}）：请把 data_dir 设为网关用户所有的目录"
         ),
         r"data directory (.+) is in use by process (\d+): stop that gateway, or give this one a data_dir of its own": (
             "数据目录 {1} 正被进程 {2} 使用：请停止那个网关，或为本网关另设 data_dir"
@@ -65,6 +70,7 @@ ERRORS = Phrases.of(
         r"(\S+) needs (.+): say (--arg \S+)": "{1} 缺少参数 {2}：请加 {3}",
         r"(\S+) obeys (.+), not (\S+); did you mean (\S+)\?": "{1} 没有指令 {3}；是不是 {4}？可用的有 {2}",
         r"(\S+) obeys (.+), not (\S+)": "{1} 没有指令 {3}；可用的有 {2}",
+        r"(\S+) takes no argument, not (\S+)": "{1} 不带参数，没有参数 {2}",
         r"(\S+) takes (.+), not (\S+)": "{1} 没有参数 {3}；可用的有 {2}",
         r"(\S+) must be one line of 1 to (\d+) characters": "{1} 须为 1 至 {2} 个字符的一行文字",
         r"(\S+) must be a whole number from 1 to (\d+)": "{1} 须为 1 至 {2} 的整数",

@@ -632,18 +632,24 @@ def test_status_is_in_chinese_and_every_reason_has_its_words() -> None:
     assert {*State} <= CLOUD.keys()
 
 
+def test_a_command_without_arguments_is_told_so_in_chinese() -> None:
+    assert told("self_test takes no argument, not x", "zh") == "self_test 不带参数，没有参数 x"
+
+
 @pytest.mark.parametrize(
     "error",
     [
         *(_away(Path("/x/node.sock"), each) for each in (
             FileNotFoundError(), PermissionError(), TimeoutError(), msgspec.MsgspecError("x"), None, OSError("y"))),
         StoreLocked("/x", 7), StoreLocked("/x", None),
+        "data directory /x cannot be written (File exists): set data_dir to a directory that the gateway's user owns",
         "no alarm X stands: `anlin alarms list` shows what does",
         "alarm X is still active: its condition must end first (acknowledge it meanwhile)",
         "hold_door would be unsafe now: fire_recall is unknown",
         "restore_power would be unsafe now: charger-cut stands, for which cut_power was ordered",
         "no device c1/smoke/x", "no device c1/smoke/x; did you mean smoke/y?", "there is no kind x",
         "there is no kind smok; did you mean smoke?", "p01: say KIND/DEVICE, e.g. charger/shed1-p01",
+        "no alarm  in the journal: see `anlin alarms list`", "no order  in the journal: see `anlin orders`",
         "prompt needs text: say --arg text=…", "no order X in the journal: see `anlin orders`",
         "charger obeys cut_power, restore_power, not cut_powr; did you mean cut_power?",
         EmbeddedBrokerError("the embedded broker cannot listen on 127.0.0.1:1883 (x):"

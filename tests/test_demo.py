@@ -70,7 +70,7 @@ def test_ports_that_are_taken_are_replaced_and_named_and_a_signal_while_it_start
             with suppress(OSError):  # taken by somebody else: as good
                 squatter.bind((HOST, port))
                 squatter.listen()
-        demo = stack.enter_context(Demo(tmp_path))
+        demo = stack.enter_context(Demo(tmp_path, "--lang", "en"))
         demo.wait_for("for the board\n")
         board = re.search(rf"port {BOARD_PORT} is taken, using (\d+) for the board\n", demo.said)
         broker = re.search(rf"port {BROKER_PORT} is taken, using (\d+) for the broker\n", demo.said)
@@ -87,12 +87,28 @@ def test_ports_that_are_taken_are_replaced_and_named_and_a_signal_while_it_start
         assert "Traceback" not in demo.said
 
 
-def test_a_demo_that_ends_before_alarms_are_due_says_so_and_does_not_call_them_missed(tmp_path: Path) -> None:
-    with Demo(tmp_path, "--port", "0", "--seconds", "1") as demo:
+@pytest.mark.parametrize(
+    ("language", "connected", "undue", "missed", "ended"),
+    [
+        (
+            "en",
+            "62 of 62 devices are connected",
+            "ended before it was due: ",
+            "MISSED",
+            "ended before 6 of the expected alarms were due: ",
+        ),
+        ("zh", "62 台设备中 62 台已连接", "结束时尚未到期：", "不符合预期", "结束时有 6 项预期尚未到期："),
+    ],
+)
+def test_a_demo_that_ends_before_alarms_are_due_says_so_and_does_not_call_them_missed(
+    tmp_path: Path, language: str, connected: str, undue: str, missed: str, ended: str
+) -> None:
+    with Demo(tmp_path, "--port", "0", "--seconds", "1", "--lang", language) as demo:
         assert demo.process.wait(PATIENCE_S) == 1
-        assert demo.said.count("ended before it was due: ") == 6
-        assert "MISSED" not in demo.said
-        assert demo.said.splitlines()[-1].startswith("ended before 6 of the expected alarms were due: ")
+        assert connected in demo.said
+        assert demo.said.count(undue) == 6
+        assert missed not in demo.said
+        assert demo.said.splitlines()[-1].startswith(ended)
         assert "Traceback" not in demo.said
 
 

@@ -37,6 +37,15 @@ def row(kind: str, name: str) -> str:
     return found[0]
 
 
+def test_every_kind_has_a_name_on_the_board_in_both_languages() -> None:
+    words = (Path(__file__).parents[1] / "edge/web/static/words.js").read_text("utf-8")
+    named = [
+        set(re.findall(r"(\w+): \"", table))
+        for table in re.findall(r"^    kind: \{(.+)\},$", words, re.MULTILINE)
+    ]
+    assert named == [set(KINDS)] * 2
+
+
 @pytest.mark.parametrize(("topic", "payload"), SPOKEN, ids=lambda text: str(text)[:50])
 def test_what_the_guide_lets_a_device_say_is_understood(topic: str, payload: str) -> None:
     route = TOPICS.route(topic)

@@ -121,7 +121,7 @@ def test_an_explanation_in_chinese_says_the_same() -> None:
         "2026-09-21 22:13:35 触发，当前级别 重要，状态 未确认",
         "当时看到：",
     ]
-    assert told[-2] == "以下条件持续 1m 后解除：power < 2000"
+    assert told[-2] == "以下条件持续 1 分钟后解除：power < 2000"
 
 
 def test_every_severity_state_and_outcome_has_a_chinese_word_and_the_board_has_the_same() -> None:

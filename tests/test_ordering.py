@@ -179,6 +179,61 @@ def test_an_order_says_what_the_device_answered_and_nothing_of_it_steers_the_ter
     assert capsys.readouterr().err == "anlin: no order X in the journal: see `anlin orders`\n"
 
 
+@pytest.mark.parametrize("detail", ["", " "])
+def test_a_device_that_answers_without_words_leaves_no_empty_brackets(
+    detail: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as world:
+            await hear(world, "charger/p1", b'{"power": 5}')
+            given = asyncio.create_task(order("charger/p1", "cut_power", wait="20"))
+            await until(lambda: ordered(world, "charger/p1"))
+            [sent] = [
+                body for topic, body in world.played[Lane.SAFETY].published if topic.endswith("/command")
+            ]
+            result = {"command_id": json.loads(sent)["id"], "status": "done", "detail": detail}
+            world.say("charger/p1/command/result", json.dumps(result).encode(), 2)
+            assert await given == 0
+
+    asyncio.run(story())
+    assert capsys.readouterr().out.endswith(": done\n")
+    assert main(["orders"]) == 0
+    assert capsys.readouterr().out.endswith("  done\n")
+
+
+@pytest.mark.parametrize(
+    ("language", "by", "comment", "told"),
+    [
+        ("en", "", "", "by must be a name of 1 to 64 characters"),
+        ("en", " ", "", "by must be a name of 1 to 64 characters"),
+        ("zh", "王" * 65, "", "--by 须为 1 至 64 个字符的姓名"),
+        ("en", "Wang", "x" * 501, "comment must have at most 500 characters"),
+        ("zh", "王", "字" * 501, "--comment 最多 500 个字符"),
+    ],
+)
+@pytest.mark.parametrize("verb", [["order", "charger/p1", "cut_power"], ["alarms", "ack", "X"]])
+def test_who_is_not_named_or_says_too_much_is_told_so_in_words(
+    language: str,
+    by: str,
+    comment: str,
+    told: str,
+    verb: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ANLIN_LANGUAGE", language)
+
+    async def story() -> None:
+        async with serving(tmp_path) as world:
+            await hear(world, "charger/p1", b'{"power": 5}')
+            assert await asyncio.to_thread(main, [*verb, "--by", by, "--comment", comment]) == 1
+            assert ordered(world, "charger/p1") == []
+
+    asyncio.run(story())
+    assert capsys.readouterr().err == f"anlin: {told}\n"
+
+
 @pytest.mark.parametrize(
     ("language", "offline", "unheard", "later"),
     [

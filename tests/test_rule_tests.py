@@ -63,7 +63,8 @@ def test_the_report_says_what_happened_what_was_expected_when_it_came_and_whethe
         "It gets warm",
         "stories/good.yaml · 1 devices · begins 2026-11-18 09:00 CST · lasts 0:00:27 · seed 0",
         "0:00:05  09:00:05  * p1: reads leakage 45 mA (on purpose)",
-        "0:00:08  09:00:08    raised    charger-leakage of p1 (high, unacked) Leakage at charging port p1: 45 mA",
+        "0:00:08  09:00:08    raised    charger-leakage of p1 (high, unacked) Leakage or ground fault",
+        " at charging port p1 (measured: 45 mA; ",
         "PASS  charger-leakage of p1 raised by 17 s [severity high] → came at 8 s, after 3 s",
         "scenarios: 1 of 1 pass",
     ):

@@ -386,6 +386,29 @@ def test_orders_are_told_with_who_gave_them_and_what_became_of_them(tmp_path: Pa
     asyncio.run(story())
 
 
+def test_a_question_that_cannot_be_answered_is_told_what_can_be_asked(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Book(tmp_path), web(tmp_path) as board:
+            missing = await board.get("/api/v1/alarm")
+            assert missing.status == 404
+            assert missing.json["detail"] == (
+                "there is nothing at /api/v1/alarm: GET /api/v1/openapi.json lists what there is"
+            )
+            for path, told in (
+                ("history?step=5x", "query.step: must be a length of time, as 30s, 5m, 1h or 1d"),
+                ("history?step=0m", "query.step: must be a length of time, as 30s, 5m, 1h or 1d"),
+                (
+                    "history?from=yesterday",
+                    "query.from: must be RFC 3339 with a zone, as 2026-11-22T08:00:00+08:00, or Unix milliseconds",
+                ),
+            ):
+                refused = await board.get(f"/api/v1/devices/smoke/s1/{path}")
+                assert refused.status == 422
+                assert refused.json["detail"] == told
+
+    asyncio.run(story())
+
+
 def test_a_kind_that_there_is_not_is_no_empty_list(tmp_path: Path) -> None:
     async def story() -> None:
         async with Book(tmp_path), FakeNode(tmp_path), web(tmp_path) as board:

@@ -73,17 +73,17 @@ class _Stage:
         self._broker_port = free_port(BROKER_PORT)
         wanted = arguments.port if arguments.port is not None else BOARD_PORT
         self._board_port = free_port(wanted)
-        self._moved = [
-            f"port {taken} is taken, using {used} for the {what}"
-            for taken, used, what in (
-                (BROKER_PORT, self._broker_port, "broker"),
-                (wanted, self._board_port, "board"),
-            )
-            if taken not in (used, 0)
-        ]
         self._view = View(
             arguments.lang, f"http://127.0.0.1:{self._board_port}", f"127.0.0.1:{self._broker_port}"
         )
+        self._moved = [
+            self._view.say("taken", taken=taken, used=used, what=self._view.say(what))
+            for taken, used, what in (
+                (BROKER_PORT, self._broker_port, "for_broker"),
+                (wanted, self._board_port, "for_board"),
+            )
+            if taken not in (used, 0)
+        ]
         self._live: Live | None = None
         self._playing: Play | None = None
 
@@ -108,7 +108,7 @@ class _Stage:
         try:
             satisfied = await playing
         except asyncio.CancelledError:
-            self._say("ended by hand")
+            self._say(self._view.say("by_hand"))
             return 0
         finally:
             await self._end(gateway)
@@ -119,14 +119,11 @@ class _Stage:
 
     def _verdict(self, *, satisfied: bool) -> str:
         if satisfied:
-            return "all alarms came as they should"
+            return self._view.say("satisfied")
         play = self._playing
         if play is None or len(play.judge.missed) > play.undue or play.judge.unexpected:
-            return "NOT all alarms came: see above"
-        return (
-            f"ended before {play.undue} of the expected alarms were due: nothing is wrong so far, but not all was"
-            f" seen; the whole story takes {self._scenario.duration_s:.0f} s"
-        )
+            return self._view.say("missed")
+        return self._view.say("undue", count=play.undue, seconds=self._scenario.duration_s)
 
     def _configure(self) -> Path:
         registry = self._folder / "registry.yaml"
@@ -153,10 +150,7 @@ class _Stage:
         broker = Broker("127.0.0.1", self._broker_port)
         for line in self._moved:
             self._say(line)
-        self._say(
-            f"the board is at {self._view.board_url}; the embedded broker on {self._view.broker} is for demos: it keeps"
-            " nothing when it restarts"
-        )
+        self._say(self._view.say("where", board=self._view.board_url, broker=self._view.broker))
         await self._ready(gateway, broker)
         play = self._playing = Play(self._scenario, broker, site=SITE, tell=self._tell)
         with (

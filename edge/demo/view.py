@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from rules.language.texts import Language
 from rules.wording import SEVERITIES, STATES, called
 from simulators.telling import Event, Noted, describe
 from simulators.verdicts import Change, Met, Missed, Unexpected
@@ -36,6 +37,16 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "age": "age",
         "starting": "starting …",
         "stop": "Ctrl-C ends it",
+        "taken": "port {taken} is taken, using {used} for the {what}",
+        "for_board": "board",
+        "for_broker": "broker",
+        "where": "the board is at {board}; the embedded broker on {broker} is for demos: it keeps nothing when it"
+        " restarts",
+        "by_hand": "ended by hand",
+        "satisfied": "all alarms came as they should",
+        "missed": "NOT all alarms came: see above",
+        "undue": "ended before {count} of the expected alarms were due: nothing is wrong so far, but not all was"
+        " seen; the whole story takes {seconds:.0f} s",
     },
     "zh": {
         "title": "安邻 · 社区演示",
@@ -48,12 +59,20 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "unheard": "尚未上报",
         "behind": "云端待上传",
         "stored": "已存数据点",
-        "standing": "当前报警",
-        "none": "当前没有报警",
+        "standing": "当前告警",
+        "none": "当前没有告警",
         "events": "事件",
         "age": "持续",
         "starting": "正在启动……",
         "stop": "按 Ctrl-C 结束",
+        "taken": "端口 {taken} 已被占用，{what}改用 {used}",
+        "for_board": "看板",
+        "for_broker": "MQTT 服务器",
+        "where": "看板在 {board}；自带的 MQTT 服务器在 {broker}，仅供演示：重启后不保留任何数据",
+        "by_hand": "已手动结束",
+        "satisfied": "所有告警均符合预期",
+        "missed": "并非所有告警都符合预期：见上",
+        "undue": "结束时有 {count} 项预期尚未到期：目前没有异常，但没有演示完；完整演示需 {seconds:.0f} 秒",
     },
 }
 
@@ -105,9 +124,13 @@ class View:
     points: int = 0
     _last: tuple[float, int] | None = None
 
+    def say(self, key: str, **values: object) -> str:
+        """A sentence about the demo itself."""
+        return _WORDS[self.language][key].format(**values)
+
     def tell(self, event: Event) -> str:
         """Take an event; the line that tells it."""
-        line = describe(event)
+        line = describe(event, Language(self.language))
         style = ""
         match event:
             case Change():

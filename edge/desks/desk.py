@@ -4,7 +4,7 @@ Answers are small slices, so that no question keeps a reading waiting.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import TypeVar
 
 import msgspec
 
@@ -24,19 +24,26 @@ from rules.alarms import Alarm
 from rules.decisions import Instruction, Withheld
 from rules.instructions import InstructionError, command_of
 
+BY_MOST = 64
+COMMENT_MOST = 500
+
 
 class _Order(msgspec.Struct, frozen=True):
     alarm_id: str
-    by: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
-    comment: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    by: str
+    comment: str = ""
 
 
 class _Instruct(msgspec.Struct, frozen=True):
     address: str
     command: str
-    by: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\S")]
+    by: str
     args: dict[str, str] = {}
-    comment: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    comment: str = ""
+
+
+_Said = TypeVar("_Said", _Order, _Instruct)
+"""What a person said under a name."""
 
 
 class Desk:
@@ -110,13 +117,13 @@ class Desk:
         }
 
     async def _acknowledge(self, line: bytes) -> object:
-        order = msgspec.json.decode(line, type=_Order)
+        order = _signed(msgspec.json.decode(line, type=_Order))
         return _told(
             order.alarm_id, await self._node.people.acknowledge(order.alarm_id, order.by, order.comment)
         )
 
     async def _close(self, line: bytes) -> object:
-        order = msgspec.json.decode(line, type=_Order)
+        order = _signed(msgspec.json.decode(line, type=_Order))
         alarm = await self._node.people.close(order.alarm_id, order.by, order.comment)
         if alarm is not None and not alarm.closed and alarm.on_board:
             raise Refused(
@@ -126,7 +133,7 @@ class Desk:
         return _told(order.alarm_id, alarm)
 
     async def _instruct(self, line: bytes) -> object:
-        told = msgspec.json.decode(line, type=_Instruct)
+        told = _signed(msgspec.json.decode(line, type=_Instruct))
         address = self._devices.known(told.address)
         try:
             args = command_of(parts_of(address)[1], told.command, told.args)
@@ -138,6 +145,15 @@ class Desk:
         if isinstance(answer, Withheld):
             raise Refused("not_allowed", f"{told.command} would be unsafe now: {answer.reason}")
         return msgspec.structs.asdict(answer) | {"presence": self._devices.presence(address)}
+
+
+def _signed(said: _Said) -> _Said:
+    """What a person said, with a name that can be kept. Raises `Refused`."""
+    if not said.by.strip() or len(said.by) > BY_MOST:
+        raise Refused("bad_request", f"by must be a name of 1 to {BY_MOST} characters")
+    if len(said.comment) > COMMENT_MOST:
+        raise Refused("bad_request", f"comment must have at most {COMMENT_MOST} characters")
+    return said
 
 
 def _told(alarm_id: str, alarm: Alarm | None) -> object:

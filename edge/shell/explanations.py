@@ -3,6 +3,7 @@
 The same as `edge.explaining` gives programs. Values in, lines of text out.
 """
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -88,15 +89,15 @@ class _Told:
         say = self._say
         yield say("rule", rule=self._alarm.rule, version=why.version[:VERSION_SHOWN])
         if why.silent_for_ms is not None:
-            yield "  " + say("limit_silent", lasting=write_duration(why.silent_for_ms))
+            yield "  " + say("limit_silent", lasting=self._long(why.silent_for_ms))
         elif why.for_ms:
-            yield "  " + say("limit_for", when=why.when, lasting=write_duration(why.for_ms))
+            yield "  " + say("limit_for", when=why.when, lasting=self._long(why.for_ms))
         else:
             yield "  " + say("limit", when=why.when)
         if why.active is not None:
             yield "  " + say("active", hours=why.active)
         for after_ms, severity in why.escalate:
-            yield "  " + say("rises", after=write_duration(after_ms), severity=self._word(severity))
+            yield "  " + say("rises", after=self._long(after_ms), severity=self._word(severity))
 
     def _since(self, why: Explanation) -> Iterator[str]:
         say, alarm = self._say, self._alarm
@@ -114,7 +115,7 @@ class _Told:
         for rise in why.rises:
             yield say("rose", at=self._at(rise.at), severity=self._word(rise.severity))
         if why.withheld:
-            yield say("withheld", count=why.withheld, cooldown=write_duration(why.cooldown_ms or 0))
+            yield say("withheld", count=why.withheld, cooldown=self._long(why.cooldown_ms or 0))
         for each in why.influences:
             yield self._words[each.what].format(at=self._at(each.at), by=each.by)
 
@@ -139,7 +140,7 @@ class _Told:
             yield say("gone")
             return
         if alarm.active and alarm.superseded is None:
-            lasting = write_duration(why.clear_for_ms) if why.clear_for_ms else ""
+            lasting = self._long(why.clear_for_ms) if why.clear_for_ms else ""
             if why.silent_for_ms is not None:
                 yield say("ends_message")
             elif why.clear is not None:
@@ -147,7 +148,7 @@ class _Told:
             elif not why.of_event:
                 yield say("ends_false_for" if lasting else "ends_false", when=why.when, lasting=lasting)
             if why.clear_after_ms:
-                yield say("ends_after", lasting=write_duration(why.clear_after_ms))
+                yield say("ends_after", lasting=self._long(why.clear_after_ms))
         if alarm.closable or alarm.latched:
             only = alarm.active and alarm.superseded is not None
             yield say("closes_only" if only else "closes", id=alarm.id, given=self._given)
@@ -167,6 +168,15 @@ class _Told:
     def _value(self, value: Scalar | None) -> str:
         return self._words["unknown"] if value is None else plain(value, self._language)
 
+    def _long(self, ms: int) -> str:
+        return self._spelt(write_duration(ms))
+
+    def _spelt(self, duration: str) -> str:
+        """``2m`` as rules write it; in Chinese a person reads the unit as a word."""
+        if self._language != "zh":
+            return duration
+        return _LENGTH.sub(lambda found: f"{found[1]} {_UNITS_ZH[found[2]]}", duration)
+
     def _lasting(self, seconds: Scalar | None) -> str:
         if not isinstance(seconds, int | float):
             return self._value(seconds)
@@ -175,8 +185,11 @@ class _Told:
             count, rest = divmod(rest, size)
             if count:
                 parts.append(f"{count}{unit}")
-        return " ".join(parts[:2]) or "0s"
+        return self._spelt(" ".join(parts[:2]) or "0s")
 
+
+_LENGTH = re.compile(r"(\d+)(ms|[smhd])")
+_UNITS_ZH: Mapping[str, str] = {"ms": "毫秒", "s": "秒", "m": "分钟", "h": "小时", "d": "天"}
 
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
@@ -240,17 +253,17 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "rule": "触发条件：规则 {rule}，版本 {version}",
         "limit": "{when}",
         "limit_for": "{when}，持续 {lasting}",
-        "limit_silent": "{lasting} 没有任何消息",
+        "limit_silent": "{lasting}没有任何消息",
         "active": "仅在以下时间触发：{hours}",
-        "rises": "{after} 后升为 {severity}",
+        "rises": "{after}后升为 {severity}",
         "since": "按设备时钟，自 {at} 起如此。",
         "found": "网关于 {at}（网关时钟）根据设备此前上报的数据判定如此。",
         "late": "迟报：{at} 已如此，当时网关无法接收或判断。",
         "late_unknown": "迟报：发生时间不明。",
-        "waited": "因时段或冷却期推迟 {lasting} 触发。",
+        "waited": "因时段或冷却期推迟 {lasting}触发。",
         "drill": "这是测试或演练。",
         "rose": "因持续未解除，{at} 升为 {severity}。",
-        "withheld": "此前在上次告警后 {cooldown} 内有 {count} 次未触发。",
+        "withheld": "此前在上次告警后 {cooldown}内有 {count} 次未触发。",
         "suppressed": "{at}：被抑制，由另一告警解释：{by}",
         "folded": "{at}：与其他告警合并通知：{by}",
         "shelved": "{at}：因反复出现被搁置至 {by}",
@@ -259,10 +272,10 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "cleared": "条件于 {at} 解除。",
         "ends_message": "收到该设备的下一条消息后解除。",
         "ends_clear": "满足以下条件时解除：{clear}",
-        "ends_clear_for": "以下条件持续 {lasting} 后解除：{clear}",
+        "ends_clear_for": "以下条件持续 {lasting}后解除：{clear}",
         "ends_false": "以下条件不再成立时解除：{when}",
-        "ends_false_for": "以下条件持续 {lasting} 不成立后解除：{when}",
-        "ends_after": "最后一次此类事件 {lasting} 后自动解除。",
+        "ends_false_for": "以下条件持续 {lasting}不成立后解除：{when}",
+        "ends_after": "最后一次此类事件 {lasting}后自动解除。",
         "changed": "此后规则已修改，以上是当时的条件。",
         "removed": "此后规则已删除，以上是当时的条件。",
         "closed": "{by} 于 {at} 关闭：{comment}",

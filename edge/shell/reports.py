@@ -148,7 +148,8 @@ def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[
 def order_status(record: OrderRecord, language: str) -> str:
     """What became of an order, in words, with what the device said."""
     told = ORDER_STATUSES[record.status][language == "zh"]
-    return told if record.detail is None else f"{told} ({record.detail})"
+    said = (record.detail or "").strip()
+    return f"{told} ({said})" if said else told
 
 
 def order_line(record: OrderRecord, language: str, zone: str) -> str:

@@ -29,7 +29,7 @@ from edge.web.models import (
     ReadingModel,
     StepModel,
 )
-from edge.web.moments import STEP, Moment, step_of
+from edge.web.moments import Moment, Step, step_of
 from edge.web.settings import WebSettings
 from edge.web.stream import EventStream
 from rules.alarms import Alarm, AlarmState, Severity
@@ -186,7 +186,7 @@ class Api:
         from_: Annotated[Moment | None, Query(alias="from")] = None,
         to: Annotated[Moment | None, Query()] = None,
         points: Annotated[str | None, Query(max_length=1_024)] = None,
-        step: Annotated[str | None, Query(pattern=STEP)] = None,
+        step: Annotated[Step | None, Query()] = None,
         after: Annotated[str | None, Query(pattern=r"^\d{1,16}-\d{1,9}$")] = None,
         limit: Annotated[int, Query(ge=1, le=HISTORY_MOST)] = 1_000,
     ) -> Response:

@@ -1,5 +1,6 @@
 """Moments and lengths of time as people write them into a URL."""
 
+import re
 from datetime import datetime
 from typing import Annotated
 
@@ -26,6 +27,16 @@ def _moment(written: object) -> object:
 
 Moment = Annotated[int, Field(ge=0, le=_LATEST_MS), BeforeValidator(_moment)]
 """Unix milliseconds."""
+
+
+def _step(written: object) -> object:
+    if not isinstance(written, str) or re.fullmatch(STEP, written) is None:
+        raise ValueError("must be a length of time, as 30s, 5m, 1h or 1d")
+    return written
+
+
+Step = Annotated[str, Field(pattern=STEP), BeforeValidator(_step)]
+"""A length of time, as `step_of` reads it."""
 
 
 def step_of(text: str) -> int:

@@ -1,5 +1,6 @@
 """Answers to requests that cannot be served: problem details (RFC 9457) with a sentence a person can use."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -16,6 +17,11 @@ MEDIA_TYPE = "application/problem+json"
 
 _RETRY = {"Retry-After": "5"}
 
+_UNROUTED: Mapping[int, str] = {
+    HTTPStatus.NOT_FOUND: "there is nothing at {path}: GET /api/v1/openapi.json lists what there is",
+    HTTPStatus.METHOD_NOT_ALLOWED: "{path} can only be read, with GET: `anlin` at the shell acknowledges and orders",
+}
+
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """An answer that says what is wrong."""
@@ -27,12 +33,18 @@ def install(app: FastAPI) -> None:
     """Turn the errors that a request can meet into problem details."""
 
     @app.exception_handler(HTTPException)
-    async def _refused(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, error.detail, dict(error.headers or {}))
+    async def _refused(request: Request, error: HTTPException) -> Response:
+        detail = error.detail
+        if detail == HTTPStatus(error.status_code).phrase:  # the router's own word
+            detail = _UNROUTED.get(error.status_code, detail).format(path=request.url.path)
+        return problem(error.status_code, detail, dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def _malformed(_: Request, error: RequestValidationError) -> Response:
-        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        faults = (
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        )
         return problem(422, "; ".join(faults))
 
     @app.exception_handler(NodeAwayError)
