@@ -48,6 +48,8 @@ CAUGHT_UP_S = 0.5
 """So long after a stop, when nothing waits any more, the gateway has read its backlog (docs/adr/0009)."""
 LOOK_S = 1.0
 """The gateway looks at itself so often, and then knows what is away."""
+SESSION_LOST_S = 86_400.0
+"""So long a lost session is told of (edge.broker.broker_watch)."""
 OUTBOX_LIMIT = 32
 """What a device keeps while there is no broker: events and results, as `simulators.connections` does."""
 
@@ -356,6 +358,9 @@ class _Rehearsal:
         if not outage.back:
             self._gateway.go_deaf()
             return
+        if outage.forgets:
+            self._find("session_lost", so=True)
+            self._plan(self._now_s + SESSION_LOST_S, partial(self._find, "session_lost", so=False))
         self._hear(forgotten=outage.forgets)
         for member in self._fleet.members:
             if not member.device.offline:

@@ -205,6 +205,18 @@ expect: [{alarm: gateway-cloud-away, after: 3m, not_before: 5m, within: 6m}]
     assert played.passed, [case.why for case in played.cases]
 
 
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_broker_that_forgets_is_told_of_for_a_day(forgets: bool) -> None:
+    played = play(f"""
+devices: [{{kind: button, id: b1, building: "1"}}]
+timeline: [{{at: 1m, broker: restart, forgets: {str(forgets).lower()}}}]
+expect:
+  - {{alarm: gateway-session-lost, severity: medium, after: 1m, not_before: 5s, within: 10s}}
+  - {{alarm: gateway-session-lost, change: cleared, after: 1d1m, within: 10s}}
+""")
+    assert played.passed is forgets
+
+
 def test_what_waits_for_a_stopped_gateway_is_gone_with_a_broker_that_forgets() -> None:
     for forgets, comes in ((False, True), (True, False)):
         played = play(f"""
