@@ -10,14 +10,14 @@ import heapq
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from functools import partial
 
 import msgspec
 
 from devices.readings import Channel, Scalar
-from rules.decisions import Acknowledge, Close, Decision, Listening, Order
+from rules.decisions import Acknowledge, Close, Decision, Instruction, Listening, Order
 from rules.definitions import RuleSet
 from rules.language.texts import Language
 from rules.wording import withheld_line
@@ -268,8 +268,8 @@ class _Rehearsal:
                     self._fleet.unset(member, names)
                 case Saying() as saying if member is not None:
                     self._say_exactly(member, saying)
-                case Ordering(command=command, args=args) if member is not None:
-                    self._by_hand(member, command, args)
+                case Ordering() as ordering if member is not None:
+                    self._by_hand(member, ordering)
         match cause.act:
             case Handling() as handling:
                 self._handle(handling, cause.devices)
@@ -318,17 +318,31 @@ class _Rehearsal:
         else:
             self._say(member, saying.channel, dict(saying.fields), self._now_s)
 
-    def _by_hand(self, member: Member, command: str, args: Mapping[str, Scalar]) -> None:
+    def _by_hand(self, member: Member, ordering: Ordering) -> None:
+        """At its panel, of which the gateway knows nothing, or through the gateway."""
+        command, args, by = ordering.command, ordering.args, ordering.by
+        if by:
+            if self._is_heard(by):
+                given = Instruction(member.address, command, dict(args), by, ordering.comment, self._now_ms)
+                self._gateway.tell(given)
+            return
         outcome = self._fleet.obey(member, command, args)
         status, detail = outcome.status.value, outcome.detail
-        self._tell(Ordered(self._now_s, member.placement.id, command, args, status, detail))
+        told = Ordered(self._now_s, member.placement.id, command, args, status, detail)
+        self._tell(told)
+        self._judge.see_by_hand(told)
 
-    def _handle(self, handling: Handling, devices: tuple[str, ...]) -> None:
+    def _is_heard(self, by: str) -> bool:
+        """Whether a person reaches the gateway."""
         if not self._gateway.up:
             self._note(
-                f"the gateway does not run: it hears no {handling.by}",
-                f"网关没有运行，{handling.by} 的操作无效",
+                f"the gateway does not run: it hears no {by}",
+                f"网关没有运行，{by} 的操作无效",
             )
+        return self._gateway.up
+
+    def _handle(self, handling: Handling, devices: tuple[str, ...]) -> None:
+        if not self._is_heard(handling.by):
             return
         standing = [
             alarm

@@ -166,12 +166,24 @@ class Judge:
         for case in self.cases:
             one = case.expectation
             wanted = one.subject is Subject.ORDER and one.is_about(order.command, order.device)
-            if not case.open or not wanted:
+            if not wanted or case.passed:
+                continue
+            if not case.open:
+                _remember_late(case, f"order {order.command}, too late", order.at_s)
                 continue
             if one.change not in {"given", order.result}:
                 _near(case, f"{order.command}: {order.result or 'did not arrive'}", order.at_s)
                 continue
             yield from self._count(case, f"{order.device}/{order.at_s}", order.at_s, f"order {order.command}")
+
+    def see_by_hand(self, order: Ordered) -> None:
+        """A command that a person gave at a device's panel: none of the gateway's, as who waits for one reads."""
+        for case in self.cases:
+            one = case.expectation
+            if case.open and one.subject is Subject.ORDER and one.is_about(order.command, order.device):
+                _near(
+                    case, f"{order.command} of {order.device} by hand (no order of the gateway)", order.at_s
+                )
 
     def pass_time(self, now_s: float) -> Iterator[Met | Missed]:
         """Judge what must be decided by now."""
