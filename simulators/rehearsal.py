@@ -372,8 +372,8 @@ class _Rehearsal:
         if not outage.back:
             self._gateway.go_deaf()
             return
+        self._find("session_lost", so=outage.forgets)
         if outage.forgets:
-            self._find("session_lost", so=True)
             self._plan(self._now_s + SESSION_LOST_S, partial(self._find, "session_lost", so=False))
         self._hear(forgotten=outage.forgets)
         for member in self._fleet.members:

@@ -272,14 +272,19 @@ class Judge:
             self._due_s = min(self._due_s, end.until_s)
 
     def _known(self, alarm: SeenAlarm) -> bool:
-        """Whether it is expected, or allowed."""
+        """Whether it is expected, or allowed; one that names several together, as these are."""
+        together = alarm.members is not None
         return any(
             case.expectation.subject is not Subject.ORDER
             and not case.expectation.forbidden
-            and case.expectation.is_about(alarm.rule, alarm.device)
+            and (
+                case.expectation.is_about(alarm.rule, alarm.device)
+                or (together and case.expectation.names(alarm.rule))
+            )
             for case in self.cases
         ) or any(
-            fnmatchcase(alarm.rule, one.alarm) and (one.devices is None or alarm.device in one.devices)
+            fnmatchcase(alarm.rule, one.alarm)
+            and (together or one.devices is None or alarm.device in one.devices)
             for one in self._allowed
         )
 

@@ -243,6 +243,31 @@ expect: [{order: release_door, within: 10s}]
     assert why_in(Language.ZH, case.why) == "l1 在 10秒 由人现场操作：解除开门（不是网关的指令）"
 
 
+@pytest.mark.parametrize("only", ["expected", "[{alarm: charger-silent, group: a}]"])
+def test_an_alarm_that_names_together_what_is_expected_is_expected_too(only: str) -> None:
+    played = play(f"""
+devices: [{{kind: charger, id: p1, count: 6, group: a, building: a}}]
+timeline: [{{at: 1m, group: a, power: cut}}]
+expect: [{{alarm: charger-silent, group: a, not_before: 9m, within: 12m}}]
+only: {only}
+""")
+    assert played.passed, [case.why for case in played.cases]
+    assert {alarm.device for alarm in played.board if alarm.members is not None} == {"gw-1"}
+
+
+def test_what_is_so_at_the_beginning_was_not_otherwise_before() -> None:
+    played = play("""
+devices: [{kind: charger, id: p1, building: shed-1}]
+initial:
+  - {device: p1, action: unplug}
+  - {device: p1, set: {temperature: 79}}
+expect: [{alarm: charger-hot, device: p1, within: 20s}]
+never: [charger-heating, cut_power]
+duration: 5m
+""")
+    assert played.passed, [case.why for case in played.cases]
+
+
 def test_who_expects_an_order_too_soon_is_told_when_it_came() -> None:
     played = play("""
 devices: [{kind: charger, id: p1, building: shed-1}]
