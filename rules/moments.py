@@ -48,7 +48,8 @@ def is_older(device: Device, reading: Reading, *, alone: bool) -> bool:
     newest, at = (clock.moment, clock.at) if alone else (clock.newest, clock.newest_at)
     if not newest - TOLERANCE_MS <= reading.source_time < newest or reading.received_at - at > BACK_MS:
         return False
-    return time_told(reading.source_time, reading.received_at, reading.flags) not in (None, clock.told)
+    told = time_told(reading.source_time, reading.received_at, reading.flags)
+    return told is not None and not _stands_still(clock, told)
 
 
 def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
@@ -63,7 +64,7 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
     told = time_told(moment, now, reading.flags)
     if clock is None:
         clock = device.clock = Clock(moment, now)
-    elif told is None or (told == clock.told and now > clock.told_at):
+    elif told is None or (now > clock.told_at and _stands_still(clock, told)):
         moment = clock.moment + max(now - clock.at, 0)
     overtaken = clock.moment - TOLERANCE_MS <= moment < clock.moment
     if not overtaken:  # else the newest says better how late it is
@@ -78,6 +79,12 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
         elif told >= clock.newest or now - clock.newest_at > BACK_MS:
             clock.newest, clock.newest_at = told, now
     return moment
+
+
+def _stands_still(clock: Clock, told: int) -> bool:
+    """Whether a device tells the same time again, and it is no copy of what another message has overtaken since."""
+    copied = clock.at != clock.told_at and clock.moment - TOLERANCE_MS <= told < clock.moment
+    return told == clock.told and not copied
 
 
 def go_on(clock: Clock | None, reading: Reading) -> int | None:

@@ -179,6 +179,23 @@ def test_what_was_said_before_the_smoke_ends_no_alarm_when_it_comes_seconds_afte
     assert story.changes[1:] == [("fire", "cleared", False)]
 
 
+def test_copies_of_what_was_said_before_the_smoke_end_nothing_also_where_one_came_before_it() -> None:
+    story = Story()
+    story.hear(600, 600, SMOKE, smoke=False)
+    story.hear(600, 603, SMOKE, smoke=False)
+    story.hear(604, 604, SMOKE, smoke=True)
+    story.hear(600, 606, SMOKE, smoke=False)
+    story.hear(600, 607, SMOKE, smoke=False)
+    assert story.changes == [("fire", "raised", False)]
+
+
+def test_a_clock_that_stands_still_ends_an_alarm_as_any_other() -> None:
+    story = Story()
+    for came, smoke in ((601, False), (602, True), (603, False)):
+        story.hear(600, came, SMOKE, smoke=smoke)
+    assert story.changes == [("fire", "raised", False), ("fire", "cleared", False)]
+
+
 def test_what_was_said_before_it_got_hot_takes_back_no_delay_that_runs() -> None:
     story = Story()
     story.hear(600, 600, temperature=50)
