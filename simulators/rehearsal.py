@@ -50,6 +50,8 @@ LOOK_S = 1.0
 """The gateway looks at itself so often, and then knows what is away."""
 SESSION_LOST_S = 86_400.0
 """So long a lost session is told of (edge.broker.broker_watch)."""
+UNDERWAY_MS = 1
+"""A message is said so long before it arrives: a time that is that of the arrival counts as none (rules.backlog)."""
 OUTBOX_LIMIT = 32
 """What a device keeps while there is no broker: events and results, as `simulators.connections` does."""
 
@@ -187,7 +189,7 @@ class _Rehearsal:
     # --- from a device to the gateway ---------------------------------------------------------------------
 
     def _say(self, member: Member, channel: Channel, payload: dict[str, Scalar], at_s: float) -> None:
-        payload.setdefault("ts", self._ms(at_s) + member.line.skew_ms(self._now_s))
+        payload.setdefault("ts", self._ms(at_s) - UNDERWAY_MS + member.line.skew_ms(self._now_s))
         event = channel is Channel.EVENT
         if event:
             self._event_number += 1
