@@ -42,7 +42,7 @@ from rules.facts import adopt, forget_presence, learn
 from rules.functions.around import Changed, Surroundings
 from rules.instructions import instruct
 from rules.judge import Judge
-from rules.lateness import judge_past
+from rules.lateness import judge_past, take_overtaken
 from rules.limits import limit
 from rules.meeting import meet
 from rules.moments import TIMED, go_on, is_overtaken, tell_time
@@ -200,7 +200,9 @@ class Engine:
     ) -> Iterable[Changed]:
         """What a device has said, in its turn; gives what that changes for those that look at it."""
         values, points = reading.values, device.points
+        taken = values
         if said_at is None:
+            taken = take_overtaken(device, plan, reading)
             said_at = self._said_at(state, device, plan, reading, now)
         shape = plan.shapes.get(tuple(values)) or plan.shape_of(values)
         if shape.names is not device.shape:
@@ -208,7 +210,7 @@ class Engine:
         device.source_time = reading.source_time
         if reading.channel is not _TELEMETRY:
             return self._take_event(state, device, plan, shape, reading, said_at, moment, now)
-        points.update(values)
+        points.update(taken)
         if plan.kind.following is not None and device.incidents:
             self._judge.follow_car(state, device, plan, values, moment, now)
         if shape.rates:

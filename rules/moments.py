@@ -37,6 +37,21 @@ def is_overtaken(device: Device, reading: Reading) -> bool:
     return time_told(reading.source_time, reading.received_at, reading.flags) not in (None, clock.told)
 
 
+def is_older(device: Device, reading: Reading, *, alone: bool) -> bool:
+    """Whether telemetry was said before telemetry that was heard already, be it by a moment; by more it is late.
+
+    ``alone``: the device has no events, so that its time is that of its telemetry, also where none was told.
+    """
+    clock = device.clock
+    if clock is None:
+        return False
+    newest, at = (clock.moment, clock.at) if alone else (clock.newest, clock.newest_at)
+    if not newest - TOLERANCE_MS <= reading.source_time < newest or reading.received_at - at > BACK_MS:
+        return False
+    told = time_told(reading.source_time, reading.received_at, reading.flags)
+    return told is not None and not _stands_still(clock, told)
+
+
 def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
     """The moment of a message that is not late (Unix ms); the device's clock goes on to it.
 
@@ -49,21 +64,27 @@ def tell_time(device: Device, reading: Reading, *, waited: bool) -> int:
     told = time_told(moment, now, reading.flags)
     if clock is None:
         clock = device.clock = Clock(moment, now)
-    elif told is None or (told == clock.told and now > clock.told_at):
+    elif told is None or (now > clock.told_at and _stands_still(clock, told)):
         moment = clock.moment + max(now - clock.at, 0)
-    if (
-        not clock.moment - TOLERANCE_MS <= moment < clock.moment
-    ):  # overtaken: the newest says better how late it is
+    overtaken = clock.moment - TOLERANCE_MS <= moment < clock.moment
+    if not overtaken:  # else the newest says better how late it is
         clock.moment, clock.at = moment, now
     clock.unsure = waited and told is None
     if told is not None:
-        clock.told, clock.told_at = told, now
+        if not overtaken or now - clock.at > BACK_MS:  # a copy of it is no clock that stands still
+            clock.told, clock.told_at = told, now
         if reading.channel is Channel.EVENT:
             if told >= clock.newest_event or now - clock.newest_event_at > BACK_MS:
                 clock.newest_event, clock.newest_event_at = told, now
         elif told >= clock.newest or now - clock.newest_at > BACK_MS:
             clock.newest, clock.newest_at = told, now
     return moment
+
+
+def _stands_still(clock: Clock, told: int) -> bool:
+    """Whether a device tells the same time again, and it is no copy of what another message has overtaken since."""
+    copied = clock.at != clock.told_at and clock.moment - TOLERANCE_MS <= told < clock.moment
+    return told == clock.told and not copied
 
 
 def go_on(clock: Clock | None, reading: Reading) -> int | None:

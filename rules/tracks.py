@@ -38,7 +38,8 @@ class Told:
     changed: list[str] = field(default_factory=list)
     """Incidents whose outcome is another one now."""
     eased: list[str] = field(default_factory=list)
-    """Incidents out of sight for a while with the door open: it need not be held for them any longer."""
+    """Incidents out of sight for a while with the door open, or that a second look takes for something else: it need
+    not be held for them any longer."""
 
 
 def hear(device: Device, following: Following, event: Fields, now: int) -> Told:
@@ -52,14 +53,18 @@ def hear(device: Device, following: Following, event: Fields, now: int) -> Told:
             return told
         name = _found_again(device) or track
     incident = device.incidents.setdefault(name, Incident({}))
+    mistaken = _is_another(following, event)
+    found_out = mistaken and not incident.eased
     incident.fields = event = {**event, "track": name}
     if not ends:
         if incident.seen or incident.lost is not None:
             event["type"] = "update"
         incident.seen = (*(each for each in incident.seen if each != track), track)[-INCIDENTS_MOST:]
         incident.lost = incident.shut = None
-        incident.eased = incident.opened = False
+        incident.eased, incident.opened = mistaken, False
         told.events.append(event)
+        if found_out:
+            told.eased.append(name)
     else:
         incident.seen = tuple(each for each in incident.seen if each != track)
         if not incident.seen:
@@ -162,9 +167,17 @@ def _is_one(following: Following, incident: Incident) -> bool:
 
 
 def _is_followed(following: Following, event: Fields) -> bool:
+    return event.get("label") == following.label and _is_sure(following, event)
+
+
+def _is_another(following: Following, event: Fields) -> bool:
+    """A look that takes it for what may ride."""
+    return event.get("label", following.label) != following.label and _is_sure(following, event)
+
+
+def _is_sure(following: Following, event: Fields) -> bool:
     score = event.get("score")
-    sure = not isinstance(score, int | float) or score >= following.score
-    return event.get("label") == following.label and sure
+    return not isinstance(score, int | float) or score >= following.score
 
 
 def _name_of(device: Device, track: str) -> str | None:

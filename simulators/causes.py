@@ -37,10 +37,12 @@ class Saying:
 
 @dataclass(frozen=True, slots=True)
 class Ordering:
-    """A person gives a device a command, as at its panel."""
+    """A person gives a device a command: at its panel, or where it is written down by whom, through the gateway."""
 
     command: str
     args: Mapping[str, Scalar]
+    by: str = ""
+    comment: str = ""
 
 
 class Person(StrEnum):

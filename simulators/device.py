@@ -300,6 +300,10 @@ class Device(ABC):
         """Carry out a command whose arguments have been checked."""
 
     def _say(self, channel: Channel, payload: Mapping[str, Scalar]) -> None:
+        if channel is Channel.TELEMETRY and self._said:
+            last = self._said[-1]
+            if last.channel is channel and last.at_s == self.now_s:
+                self._said.pop()  # what happens at one moment is one reading, of how it is after all of it
         self._said.append(Message(self.now_s, channel, payload))
 
     def _move(self) -> None:

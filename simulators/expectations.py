@@ -114,7 +114,11 @@ class Expectation:
 
     def is_about(self, rule: str, device: str) -> bool:
         """Whether it is about this rule, or command, and this device."""
-        return (self.devices is None or device in self.devices) and fnmatchcase(rule, self.alarm)
+        return (self.devices is None or device in self.devices) and self.names(rule)
+
+    def names(self, rule: str) -> bool:
+        """Whether it is about this rule, or command, of whatever device."""
+        return fnmatchcase(rule, self.alarm)
 
     def __str__(self) -> str:
         """What a person reads."""

@@ -6,6 +6,7 @@ from simulators.details import COMMANDS, chinese_moment
 
 _PART = Phrases.of(
     {
+        r"(\w+) of (\S+) by hand \(no order of the gateway\) at (.+)": "{2} 在 {3} 由人现场操作：{1}（不是网关的指令）",
         r"(\S+) of (.+) (\w+), before at (\S+(?: \S+)?)": "{1} / {2} 在 {4} {3}，早于所算的时间",
         r"(\S+) of (.+) (\w+), too late at (\S+(?: \S+)?)": "{1} / {2} 在 {4} {3}，太晚",
         r"(\S+) of (.+) (\w+) at (\S+(?: \S+)?), too early": "{1} / {2} 在 {4} {3}，太早",

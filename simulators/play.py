@@ -18,7 +18,7 @@ from devices.topics import Topics
 from simulators import causes
 from simulators.connections import LAST_RETRY_S, Broker, heed_cancellation
 from simulators.device import Happening
-from simulators.fleet import Fleet, Tempo
+from simulators.fleet import Fleet, Member, Tempo
 from simulators.scenario import Scenario
 from simulators.simulation import Simulation
 from simulators.telling import Began, Event, Happened, Noted, not_due
@@ -119,8 +119,8 @@ class Play:
                     simulation.unset(member, names)
                 case causes.Saying() as saying if member is not None:
                     simulation.say_exactly(member, saying)
-                case causes.Ordering(command=command, args=args) if member is not None:
-                    self._tell(simulation.obey(member, command, args))
+                case causes.Ordering() as ordering if member is not None:
+                    self._by_hand(member, ordering)
         match cause.act:
             case causes.Load(rate=rate):
                 simulation.load(rate)
@@ -128,6 +128,19 @@ class Play:
                 self._handle(handling, cause.devices)
             case causes.Outage() as outage:
                 self._outage(outage)
+
+    def _by_hand(self, member: Member, ordering: causes.Ordering) -> None:
+        if not ordering.by:
+            told = self.simulation.obey(member, ordering.command, ordering.args)
+            self._tell(told)
+            self.judge.see_by_hand(told)
+            return
+        placement = member.placement
+        args = (part for key, value in ordering.args.items() for part in ("--arg", f"{key}={value}"))
+        why = ("--comment", ordering.comment) if ordering.comment else ()
+        device = f"{placement.kind}/{placement.id}"
+        typed = shlex.join(("anlin", "order", device, ordering.command, *args, "--by", ordering.by, *why))
+        self._note(f"please: {typed}")
 
     def _handle(self, handling: causes.Handling, devices: Sequence[str]) -> None:
         standing = [

@@ -10,14 +10,14 @@ import heapq
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from functools import partial
 
 import msgspec
 
 from devices.readings import Channel, Scalar
-from rules.decisions import Acknowledge, Close, Decision, Listening, Order
+from rules.decisions import Acknowledge, Close, Decision, Instruction, Listening, Order
 from rules.definitions import RuleSet
 from rules.language.texts import Language
 from rules.wording import withheld_line
@@ -48,6 +48,10 @@ CAUGHT_UP_S = 0.5
 """So long after a stop, when nothing waits any more, the gateway has read its backlog (docs/adr/0009)."""
 LOOK_S = 1.0
 """The gateway looks at itself so often, and then knows what is away."""
+SESSION_LOST_S = 86_400.0
+"""So long a lost session is told of (edge.broker.broker_watch)."""
+UNDERWAY_MS = 1
+"""A message is said so long before it arrives: a time that is that of the arrival counts as none (rules.backlog)."""
 OUTBOX_LIMIT = 32
 """What a device keeps while there is no broker: events and results, as `simulators.connections` does."""
 
@@ -185,7 +189,7 @@ class _Rehearsal:
     # --- from a device to the gateway ---------------------------------------------------------------------
 
     def _say(self, member: Member, channel: Channel, payload: dict[str, Scalar], at_s: float) -> None:
-        payload.setdefault("ts", self._ms(at_s) + member.line.skew_ms(self._now_s))
+        payload.setdefault("ts", self._ms(at_s) - UNDERWAY_MS + member.line.skew_ms(self._now_s))
         event = channel is Channel.EVENT
         if event:
             self._event_number += 1
@@ -266,8 +270,8 @@ class _Rehearsal:
                     self._fleet.unset(member, names)
                 case Saying() as saying if member is not None:
                     self._say_exactly(member, saying)
-                case Ordering(command=command, args=args) if member is not None:
-                    self._by_hand(member, command, args)
+                case Ordering() as ordering if member is not None:
+                    self._by_hand(member, ordering)
         match cause.act:
             case Handling() as handling:
                 self._handle(handling, cause.devices)
@@ -316,17 +320,31 @@ class _Rehearsal:
         else:
             self._say(member, saying.channel, dict(saying.fields), self._now_s)
 
-    def _by_hand(self, member: Member, command: str, args: Mapping[str, Scalar]) -> None:
+    def _by_hand(self, member: Member, ordering: Ordering) -> None:
+        """At its panel, of which the gateway knows nothing, or through the gateway."""
+        command, args, by = ordering.command, ordering.args, ordering.by
+        if by:
+            if self._is_heard(by):
+                given = Instruction(member.address, command, dict(args), by, ordering.comment, self._now_ms)
+                self._gateway.tell(given)
+            return
         outcome = self._fleet.obey(member, command, args)
         status, detail = outcome.status.value, outcome.detail
-        self._tell(Ordered(self._now_s, member.placement.id, command, args, status, detail))
+        told = Ordered(self._now_s, member.placement.id, command, args, status, detail)
+        self._tell(told)
+        self._judge.see_by_hand(told)
 
-    def _handle(self, handling: Handling, devices: tuple[str, ...]) -> None:
+    def _is_heard(self, by: str) -> bool:
+        """Whether a person reaches the gateway."""
         if not self._gateway.up:
             self._note(
-                f"the gateway does not run: it hears no {handling.by}",
-                f"网关没有运行，{handling.by} 的操作无效",
+                f"the gateway does not run: it hears no {by}",
+                f"网关没有运行，{by} 的操作无效",
             )
+        return self._gateway.up
+
+    def _handle(self, handling: Handling, devices: tuple[str, ...]) -> None:
+        if not self._is_heard(handling.by):
             return
         standing = [
             alarm
@@ -356,6 +374,9 @@ class _Rehearsal:
         if not outage.back:
             self._gateway.go_deaf()
             return
+        self._find("session_lost", so=outage.forgets)
+        if outage.forgets:
+            self._plan(self._now_s + SESSION_LOST_S, partial(self._find, "session_lost", so=False))
         self._hear(forgotten=outage.forgets)
         for member in self._fleet.members:
             if not member.device.offline:

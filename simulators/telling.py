@@ -218,7 +218,10 @@ def _around(act: causes.Ordering | causes.Handling | causes.Outage | causes.Load
     zh = language is ZH
     match act:
         case causes.Ordering():
-            return f"{'人工指令' if zh else 'a person orders'} {details.command(act.command, language)}"
+            what = details.command(act.command, language)
+            if act.by:
+                return f"{act.by} {'下令' if zh else 'orders'} {what}"
+            return f"{'人工指令' if zh else 'a person orders'} {what}"
         case causes.Handling():
             does = {
                 causes.Person.ACKNOWLEDGE: ("acknowledges", "确认"),

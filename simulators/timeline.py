@@ -321,13 +321,16 @@ class _Line:
 
     def _command(self, verb: str) -> _Parts:
         entry = self._entry
-        self._known(verb, "args")
+        self._known(verb, "args", "by", "comment")
         who = self._cast.who(entry, required=True)
         kind = None if who is None else self._kind(who, verb)
         if kind is None:
             entry.word(verb, {name for each in KINDS.values() for name in each.commands})
             return
         name = entry.word(verb, kind.commands.keys())
+        by, comment = entry.text("by") or "", entry.text("comment") or ""
+        if comment and not by:
+            entry.fault("comment", "is written down with who gives the command: needs by")
         below = entry.entry("args")
         if name is None:
             return
@@ -341,7 +344,7 @@ class _Line:
                     value = whole(below, key, 0, 86_400)
                 if value is not None:
                     args[key] = value
-        yield 0.0, Ordering(name, MappingProxyType(args)), who, False
+        yield 0.0, Ordering(name, MappingProxyType(args), by, comment), who, False
 
     def _handling(self, verb: str) -> _Parts:
         entry = self._entry

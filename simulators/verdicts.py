@@ -166,12 +166,24 @@ class Judge:
         for case in self.cases:
             one = case.expectation
             wanted = one.subject is Subject.ORDER and one.is_about(order.command, order.device)
-            if not case.open or not wanted:
+            if not wanted or case.passed:
+                continue
+            if not case.open:
+                _remember_late(case, f"order {order.command}, too late", order.at_s)
                 continue
             if one.change not in {"given", order.result}:
                 _near(case, f"{order.command}: {order.result or 'did not arrive'}", order.at_s)
                 continue
             yield from self._count(case, f"{order.device}/{order.at_s}", order.at_s, f"order {order.command}")
+
+    def see_by_hand(self, order: Ordered) -> None:
+        """A command that a person gave at a device's panel: none of the gateway's, as who waits for one reads."""
+        for case in self.cases:
+            one = case.expectation
+            if case.open and one.subject is Subject.ORDER and one.is_about(order.command, order.device):
+                _near(
+                    case, f"{order.command} of {order.device} by hand (no order of the gateway)", order.at_s
+                )
 
     def pass_time(self, now_s: float) -> Iterator[Met | Missed]:
         """Judge what must be decided by now."""
@@ -260,14 +272,19 @@ class Judge:
             self._due_s = min(self._due_s, end.until_s)
 
     def _known(self, alarm: SeenAlarm) -> bool:
-        """Whether it is expected, or allowed."""
+        """Whether it is expected, or allowed; one that names several together, as these are."""
+        together = alarm.members is not None
         return any(
             case.expectation.subject is not Subject.ORDER
             and not case.expectation.forbidden
-            and case.expectation.is_about(alarm.rule, alarm.device)
+            and (
+                case.expectation.is_about(alarm.rule, alarm.device)
+                or (together and case.expectation.names(alarm.rule))
+            )
             for case in self.cases
         ) or any(
-            fnmatchcase(alarm.rule, one.alarm) and (one.devices is None or alarm.device in one.devices)
+            fnmatchcase(alarm.rule, one.alarm)
+            and (together or one.devices is None or alarm.device in one.devices)
             for one in self._allowed
         )
 

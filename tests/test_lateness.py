@@ -1,5 +1,7 @@
 """Late messages: judged as of when they were so, shown as late, and never mistaken for what is so now."""
 
+import pytest
+
 from devices.readings import Address, Channel, Flag, Reading, Scalar
 from rules.alarms import AlarmState
 from rules.engine import Engine
@@ -161,3 +163,50 @@ def test_a_clock_that_was_set_back_makes_a_device_look_late_for_a_minute_and_no_
     assert story.changes[2:] == [("fire", "reraised", False)]
     story.hear(302, 663, SMOKE, smoke=False)
     assert story.changes[3:] == [("fire", "cleared", False)]
+
+
+@pytest.mark.parametrize("underway", [0, 0.2], ids=["at once", "on its way"])
+def test_what_was_said_before_the_smoke_ends_no_alarm_when_it_comes_seconds_after_it(underway: float) -> None:
+    story = Story()
+    story.hear(600, 600 + underway, SMOKE, smoke=False)
+    story.hear(607, 607 + underway, SMOKE, smoke=True)
+    story.hear(606, 608, SMOKE, smoke=False, battery=80)
+    story.hear(606, 610, SMOKE, smoke=False)
+    assert story.changes == [("fire", "raised", False)]
+    points = story.state.devices[SMOKE].points
+    assert (points["smoke"], points["battery"]) == (True, 80)
+    story.hear(608, 611, SMOKE, smoke=False)
+    assert story.changes[1:] == [("fire", "cleared", False)]
+
+
+def test_copies_of_what_was_said_before_the_smoke_end_nothing_also_where_one_came_before_it() -> None:
+    story = Story()
+    story.hear(600, 600, SMOKE, smoke=False)
+    story.hear(600, 603, SMOKE, smoke=False)
+    story.hear(604, 604, SMOKE, smoke=True)
+    story.hear(600, 606, SMOKE, smoke=False)
+    story.hear(600, 607, SMOKE, smoke=False)
+    assert story.changes == [("fire", "raised", False)]
+
+
+def test_a_clock_that_stands_still_ends_an_alarm_as_any_other() -> None:
+    story = Story()
+    for came, smoke in ((601, False), (602, True), (603, False)):
+        story.hear(600, came, SMOKE, smoke=smoke)
+    assert story.changes == [("fire", "raised", False), ("fire", "cleared", False)]
+
+
+def test_what_was_said_before_it_got_hot_takes_back_no_delay_that_runs() -> None:
+    story = Story()
+    story.hear(600, 600, temperature=50)
+    story.hear(610, 610, temperature=70)
+    story.hear(605, 612, temperature=60)
+    assert [port.due for port in story.state.devices[PORT].ongoing.values()] == [ms(640)]
+
+
+def test_a_clock_set_back_by_seconds_ends_an_alarm_as_soon_as_it_has_gone_on() -> None:
+    story = Story()
+    story.hear(600, 600, SMOKE, smoke=True)
+    story.hear(595, 601, SMOKE, smoke=False)
+    story.hear(601, 607, SMOKE, smoke=False)
+    assert story.changes == [("fire", "raised", False), ("fire", "cleared", False)]

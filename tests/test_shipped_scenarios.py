@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from devices.documents import parse_yaml
 from rules.definitions import RuleSet
 from rules.files import parse
+from rules.language.texts import Language
 from simulators.named_rules import unknown_rules
 from simulators.performance import Performance
+from simulators.phrases import why_in
 from simulators.rehearsal import rehearse
 from simulators.scenario import SHIPPED, find_scenario, load_scenario, parse_scenario
 from simulators.telling import Noted
@@ -203,6 +205,89 @@ timeline:
 expect: [{alarm: gateway-cloud-away, after: 3m, not_before: 5m, within: 6m}]
 """)
     assert played.passed, [case.why for case in played.cases]
+
+
+@pytest.mark.parametrize(("by", "orders"), [("", 0), (", by: Sun", 1)])
+def test_staff_who_release_a_door_through_the_gateway_are_known_to_it(by: str, orders: int) -> None:
+    played = play(f"""
+devices: [{{kind: elevator, id: l1, building: "1"}}]
+timeline:
+  - {{at: 10s, device: l1, passenger: ebike, stay: 3m}}
+  - {{at: 30s, device: l1, command: release_door{by}}}
+expect: [{{order: release_door, after: 30s, within: 1s, result: done, count: {orders}}}]
+""")
+    assert played.passed, [case.why for case in played.cases]
+    assert any(alarm.outcome == "released" for alarm in played.standing) is bool(orders)
+
+
+def test_what_a_person_orders_unsafely_is_withheld_in_a_story_too() -> None:
+    played = play("""
+devices: [{kind: charger, id: p1, building: shed-1}]
+timeline:
+  - {at: 10s, device: p1, fault: leakage, current: 60}
+  - {at: 1m, device: p1, command: restore_power, by: Li, comment: it was nothing}
+expect: [{order: cut_power, device: p1, within: 10s, result: done}]
+never: [restore_power]
+""")
+    assert played.passed, [case.why for case in played.cases]
+
+
+def test_who_waits_for_an_order_that_a_person_gave_at_the_panel_is_told_so() -> None:
+    played = play("""
+devices: [{kind: elevator, id: l1, building: "1"}]
+timeline: [{at: 10s, device: l1, command: release_door}]
+expect: [{order: release_door, within: 10s}]
+""")
+    (case,) = played.cases
+    assert case.why == "release_door of l1 by hand (no order of the gateway) at 10 s"
+    assert why_in(Language.ZH, case.why) == "l1 在 10秒 由人现场操作：解除开门（不是网关的指令）"
+
+
+@pytest.mark.parametrize("only", ["expected", "[{alarm: charger-silent, group: a}]"])
+def test_an_alarm_that_names_together_what_is_expected_is_expected_too(only: str) -> None:
+    played = play(f"""
+devices: [{{kind: charger, id: p1, count: 6, group: a, building: a}}]
+timeline: [{{at: 1m, group: a, power: cut}}]
+expect: [{{alarm: charger-silent, group: a, not_before: 9m, within: 12m}}]
+only: {only}
+""")
+    assert played.passed, [case.why for case in played.cases]
+    assert {alarm.device for alarm in played.board if alarm.members is not None} == {"gw-1"}
+
+
+def test_what_is_so_at_the_beginning_was_not_otherwise_before() -> None:
+    played = play("""
+devices: [{kind: charger, id: p1, building: shed-1}]
+initial:
+  - {device: p1, action: unplug}
+  - {device: p1, set: {temperature: 79}}
+expect: [{alarm: charger-hot, device: p1, within: 20s}]
+never: [charger-heating, cut_power]
+duration: 5m
+""")
+    assert played.passed, [case.why for case in played.cases]
+
+
+def test_who_expects_an_order_too_soon_is_told_when_it_came() -> None:
+    played = play("""
+devices: [{kind: charger, id: p1, building: shed-1}]
+timeline: [{at: 10s, device: p1, fault: leakage, current: 60}]
+expect: [{order: cut_power, within: 10s}]
+duration: 1m
+""")
+    assert [case.why for case in played.cases] == ["order cut_power, too late at 13 s"]
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_broker_that_forgets_is_told_of_for_a_day(forgets: bool) -> None:
+    played = play(f"""
+devices: [{{kind: button, id: b1, building: "1"}}]
+timeline: [{{at: 1m, broker: restart, forgets: {str(forgets).lower()}}}]
+expect:
+  - {{alarm: gateway-session-lost, severity: medium, after: 1m, not_before: 5s, within: 10s}}
+  - {{alarm: gateway-session-lost, change: cleared, after: 1d1m, within: 10s}}
+""")
+    assert played.passed is forgets
 
 
 def test_what_waits_for_a_stopped_gateway_is_gone_with_a_broker_that_forgets() -> None:

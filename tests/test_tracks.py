@@ -295,3 +295,30 @@ def test_restarts_change_nothing_and_no_incident_is_raised_twice(
             standing.add(track)
         elif change == "cleared":
             standing.discard(track)
+
+
+def test_a_second_look_that_finds_a_stroller_frees_the_door() -> None:
+    lift = Lift()
+    lift.car(0, door="open", floor=1, fire_recall=False)
+    lift.sees(1, "new", "a")
+    lift.sees(5, "update", "a", "stroller", 0.4)
+    lift.at(6)
+    assert lift.orders == [("hold_door", 2)]  # not sure enough
+    lift.sees(7, "update", "a", "stroller")
+    lift.sees(8, "update", "a", "stroller")
+    assert lift.orders[1:] == [("release_door", 7)]
+    lift.sees(20, "end", "a", "stroller")
+    lift.at(30)
+    assert lift.said == [("raised", "a", 2), ("cleared", "a", 20)]
+
+
+def test_beside_a_stroller_the_door_is_held_for_the_e_bike() -> None:
+    lift = Lift()
+    lift.car(0, door="open", floor=1, fire_recall=False)
+    lift.sees(1, "new", "a")
+    lift.sees(2, "new", "b")
+    lift.sees(5, "update", "a", "stroller")
+    assert [command for command, _ in lift.orders] == ["hold_door", "hold_door"]
+    lift.sees(20, "end", "b")
+    lift.at(24)
+    assert [command for command, _ in lift.orders[2:]] == ["release_door"]
