@@ -24,6 +24,9 @@ from rules.alarms import Alarm
 from rules.decisions import Instruction, Withheld
 from rules.instructions import InstructionError, command_of
 
+STANDING_MOST = 2_000
+"""Alarms that status tells of: in a storm the answer must stay one that can be read, and be quickly written."""
+
 
 class _Order(msgspec.Struct, frozen=True):
     alarm_id: str
@@ -100,10 +103,13 @@ class Desk:
         return {"text": exposition(self.condition.health(), counts, node.replayed)}
 
     async def _status(self, _line: bytes) -> object:
-        standing = sorted(self._node.board.values(), key=lambda alarm: (alarm.severity.rank, alarm.raised_at))
+        standing = sorted(self._node.board.values(), key=_urgency)
+        told = [alarm for alarm in standing if alarm.annunciated][:STANDING_MOST]
+        quiet = [alarm for alarm in standing if not alarm.annunciated][: STANDING_MOST - len(told)]
         return {
             "health": self.condition.health(),
-            "standing": [msgspec.Raw(alarm.wire()) for alarm in standing],
+            "standing": [msgspec.Raw(alarm.wire()) for alarm in sorted(told + quiet, key=_urgency)],
+            "beyond": len(standing) - len(told) - len(quiet),
             "silent": self._devices.silent(),
             "unheard": self._devices.unheard(),
             "rules": None if self._rules is None else self._rules.report(),
@@ -138,6 +144,10 @@ class Desk:
         if isinstance(answer, Withheld):
             raise Refused("not_allowed", f"{told.command} would be unsafe now: {answer.reason}")
         return msgspec.structs.asdict(answer) | {"presence": self._devices.presence(address)}
+
+
+def _urgency(alarm: Alarm) -> tuple[int, int]:
+    return alarm.severity.rank, alarm.raised_at
 
 
 def _told(alarm_id: str, alarm: Alarm | None) -> object:
