@@ -36,6 +36,7 @@ from cloud_bridge.lines import Lines
 from cloud_bridge.outcomes import FixNeeded, Halve, Isolate, Outcome, Stored, Wait
 from cloud_bridge.source import Feed, JournalUnavailableError, Ledger, Source, State, Status
 from rules.alarms import AlarmChange, Transition
+from rules.decisions import Input
 
 BATCH_LINES: Final = 5_000
 """InfluxDB's own advice for a request; about 1 MB."""
@@ -198,20 +199,24 @@ class Bridge:
     def _begin(self) -> None:
         positions = {feed: self._ledger.position(feed) for feed in Feed}
         earlier = {feed: max(0, position - CONTEXT[feed]) for feed, position in positions.items()}
-        for number, change in self._source.alarm_changes_after(earlier[Feed.ALARMS], CONTEXT[Feed.ALARMS]):
-            if number <= positions[Feed.ALARMS] and change.transition is not Transition.CORRECTED:
-                self._lines.alarm(change)
-        for number, gap in self._source.gaps_after(earlier[Feed.GAPS], CONTEXT[Feed.GAPS]):
-            if number <= positions[Feed.GAPS]:
-                self._lines.gap(gap)
+        changes = self._source.alarm_changes_after(earlier[Feed.ALARMS], CONTEXT[Feed.ALARMS])
+        gaps = self._source.gaps_after(earlier[Feed.GAPS], CONTEXT[Feed.GAPS])
+        said: list[Sequence[Input]] = []
         seq, last = earlier[Feed.READINGS], positions[Feed.READINGS]
         while seq < last and (batches := self._source.readings_after(seq, self._batch_lines)):
-            for batch, inputs in self._hold.release(batches):
-                if batch.seq <= last:
-                    self._lines.readings(inputs)
+            said += [inputs for batch, inputs in self._hold.release(batches) if batch.seq <= last]
             seq = batches[-1].seq
         for _ in self._hold.release(self._source.readings_after(last, self._batch_lines)):
             pass  # now it is known whether the gaps wait
+        # Nothing fails from here on: a line that is written twice is moved by a millisecond.
+        for number, change in changes:
+            if number <= positions[Feed.ALARMS] and change.transition is not Transition.CORRECTED:
+                self._lines.alarm(change)
+        for number, gap in gaps:
+            if number <= positions[Feed.GAPS]:
+                self._lines.gap(gap)
+        for inputs in said:
+            self._lines.readings(inputs)
         self._positions = positions
 
     def _take(self, feed: Feed) -> _Work | None:
@@ -235,7 +240,8 @@ class Bridge:
                 rows, target = len(gaps), gaps[-1][0] if gaps else position
             case Feed.READINGS:
                 rows, target = 0, position
-                for batch, inputs in self._hold.release(self._source.readings_after(position, limit)):
+                # All are read before the first is written: a line that is written twice is moved by a millisecond.
+                for batch, inputs in list(self._hold.release(self._source.readings_after(position, limit))):
                     lines += self._lines.readings(inputs)
                     rows, target, until = rows + len(inputs), batch.seq, batch.now
             case _:

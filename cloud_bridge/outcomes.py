@@ -102,8 +102,12 @@ def words(answer: Answer) -> str:
         said = answer.headers.get("x-influx-error", "") or answer.body.decode("utf-8", "replace")
     except UnicodeDecodeError:
         said = answer.body.decode("utf-8", "replace")
-    said = " ".join("".join(letter if letter.isprintable() else " " for letter in said).split())
-    return said[:WORDS_LIMIT] or "no words"
+    return _plain(said) or "no words"
+
+
+def _plain(said: str) -> str:
+    """On one line, without what a terminal would obey."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in said).split())[:WORDS_LIMIT]
 
 
 class _Message(msgspec.Struct):
@@ -125,7 +129,7 @@ def _remedy(answer: Answer, said: str) -> str:
             place = answer.headers.get("location", "an unnamed place")[:WORDS_LIMIT]
             return f"cloud.url redirects to {place!r} ({status}): set cloud.url to where the store really is"
         case _:
-            server = answer.headers.get("server", "an unnamed server")[:WORDS_LIMIT]
+            server = _plain(answer.headers.get("server", "")) or "an unnamed server"
             return (
                 f"{server} answered {status} where only 204 means stored ({said}): "
                 "is cloud.url the address of an InfluxDB v2 write API?"

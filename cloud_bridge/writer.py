@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from urllib3 import HTTPResponse
+from urllib3 import BaseHTTPResponse, HTTPResponse, PoolManager
 from urllib3.exceptions import HTTPError
 
 from cloud_bridge.outcomes import Answer, FixNeeded, Outcome, Wait, decide
@@ -49,7 +49,7 @@ TIMEOUT_S: Final = 10.0
 
 _GZIP_LEVEL: Final = 1
 _BODY_LIMIT: Final = 4096
-"""Bytes of an unexpected answer that are read."""
+"""Bytes of an answer that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,18 @@ class CloudStore:
         if self._service is None:
             if urlsplit(self._settings.url).scheme not in ("http", "https"):
                 raise ValueError("cloud.url must begin with http:// or https://")
+            token = (self._settings.token or "").strip()
+            if not (token.isascii() and token.isprintable()):  # http.client would say so with the token in it
+                raise ValueError("the token holds characters that no header can carry")
             timeout_ms = round(self._settings.timeout_s * 1000)
             self._client = InfluxDBClient(
                 self._settings.url,
-                (self._settings.token or "").strip(),
+                token,
                 timeout=(timeout_ms, timeout_ms),
                 retries=False,
             )
+            rest = self._client.api_client.rest_client
+            rest.pool_manager = _ShortAnswers(rest.pool_manager)  # type: ignore[assignment]  # it asks no more
             self._service = WriteService(self._client.api_client)  # type: ignore[no-untyped-call]  # likewise
         return self._service
 
@@ -127,11 +132,28 @@ class CloudStore:
         except ApiException as error:
             if not error.status:
                 raise _TlsError(_one_line(error.reason)) from error
-            return Answer(error.status, _lower(error.headers), (error.body or b"")[:_BODY_LIMIT])
-        said = response.read(_BODY_LIMIT)
-        if response.status != HTTPStatus.NO_CONTENT:
-            response.close()  # whatever this is, it is no store to keep a connection to
-        return Answer(response.status, _lower(response.headers), said)
+            return Answer(error.status, _lower(error.headers), error.body or b"")
+        return Answer(response.status, _lower(response.headers), response.data or b"")
+
+
+class _ShortAnswers:
+    """The client's connections, each answer of which is read to `_BODY_LIMIT` only.
+
+    The client itself reads what comes with a failure to its end, and some answers have none.
+    """
+
+    def __init__(self, pool: PoolManager) -> None:
+        self._pool = pool
+        self.clear = pool.clear
+
+    def request(self, method: str, url: str, **options: Any) -> HTTPResponse:  # noqa: ANN401 - handed on
+        """See `urllib3.PoolManager.request`."""
+        answer: BaseHTTPResponse = self._pool.request(method, url, **options)
+        body = answer.read(_BODY_LIMIT)
+        stored, failed = answer.status == HTTPStatus.NO_CONTENT, answer.status >= HTTPStatus.BAD_REQUEST
+        if len(body) >= _BODY_LIMIT or not (stored or failed):
+            answer.close()  # whatever this is, it is no store to keep a connection to
+        return HTTPResponse(body, answer.headers, answer.status, reason=answer.reason)
 
 
 class _TlsError(Exception):

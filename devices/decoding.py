@@ -4,6 +4,7 @@ A bad payload is normal: it raises `Rejected`, whose ``reason`` is a closed set 
 Unknown fields are kept beside the reading; a wrong type or an impossible value rejects the whole message.
 """
 
+import sys
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -25,6 +26,8 @@ EXTRA_DIGITS = 64
 AHEAD_MS = 5 * 60_000
 BEHIND_MS = 60 * 60_000
 """``ts`` is believed from 5 minutes ahead to 1 hour behind the arrival (contract, section 2)."""
+
+_FURTHEST = int(sys.float_info.max)
 
 
 class Reason(StrEnum):
@@ -186,9 +189,9 @@ def _believe(stamp: object, received_at: int, *, buffers: bool) -> tuple[int, in
 
 
 def _kept(stamp: object) -> int | float | str:
-    """The raw stamp as the journal can keep it: MessagePack has 64 bits for a whole number."""
+    """The raw stamp as the journal can keep it: MessagePack has 64 bits for a whole number, a float an end."""
     if isinstance(stamp, int) and not -(2**63) <= stamp < 2**63:
-        return float(stamp)
+        return float(max(-_FURTHEST, min(stamp, _FURTHEST)))
     assert isinstance(stamp, int | float | str)  # noqa: S101 - _milliseconds has refused all else
     return stamp
 

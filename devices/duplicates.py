@@ -19,6 +19,9 @@ WINDOW_MS = 5 * 60_000
 
 PACKET_IDS = 65_536
 
+NAME_LIMIT = 128
+"""Characters of a name that are remembered: the fingerprint tells apart those that go on differently."""
+
 
 def fingerprint(topic: str, payload: bytes) -> int:
     """32 bits of what a message said and where."""
@@ -103,10 +106,10 @@ _Key = int | tuple[str, int]
 
 
 def _key(name: str, print_: int) -> _Key:
-    stamp = name[1:]
+    stamp = name[1:NAME_LIMIT]
     if name[:1] == "@" and stamp.isdecimal() and stamp.isascii() and stamp[0] != "0":
         return int(stamp) << 32 | print_
-    return name, print_
+    return name[:NAME_LIMIT], print_
 
 
 def _named(key: _Key) -> tuple[str, int]:

@@ -105,8 +105,9 @@ class ControlServer:
         if not line:
             return False
         try:
+            str(line, "utf-8")  # all of it: a decoder passes over what it does not know
             request = _decode(line)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             writer.write(_refusal(None, "bad_request", str(error)))
             return False
         if request.op == "subscribe":

@@ -15,6 +15,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "standing": "standing: {count}",
         "nothing": "nothing",
         "quiet": "… and {count} {state}: `anlin alarms list` shows them",
+        "beyond": "… and {count} more: `anlin alarms list` shows them",
         "silent": "silent: {count}",
         "nobody": "nobody",
         "unheard": "never heard: {count} of the registry; check the device, the broker and that it says the site "
@@ -52,6 +53,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "standing": "当前告警：{count}",
         "nothing": "无",
         "quiet": "…… 另有 {count} 条{state}：用 `anlin alarms list` 查看",
+        "beyond": "…… 另有 {count} 条：用 `anlin alarms list` 查看",
         "silent": "无数据的设备：{count}",
         "nobody": "无",
         "unheard": "登记后从未收到数据：{count} 台。请检查设备、MQTT 服务器，以及设备所报的小区是否为 {site}；"

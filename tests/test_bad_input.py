@@ -134,7 +134,9 @@ def test_what_a_device_says_beside_its_points_is_kept_and_harms_nothing(world: W
 
 
 @pytest.mark.parametrize(
-    "ts", [1, -1, 2**63, -(2**70), 1e300, "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]
+    "ts",
+    [1, -1, 2**63, -(2**70), 1e300, 10**400, -(10**4_000), "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"],
+    ids=lambda ts: str(ts)[:24],
 )
 def test_a_clock_that_is_wrong_delays_no_alarm(world: World, ts: object) -> None:
     broker, gateway = world
@@ -145,6 +147,22 @@ def test_a_clock_that_is_wrong_delays_no_alarm(world: World, ts: object) -> None
         assert abs(alarm["source_time"] - alarm["received_at"]) < 1_000
         assert alarm["late"] is False
         assert gateway.board()[alarm["id"]] == alarm
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["@" + "1" * 9_000, "@" + "1" * 200_000, "x" * 200_000, 10**4_000],
+    ids=["like a time", "like a long time", "long", "number"],
+)
+def test_an_absurd_id_delays_no_alarm_and_its_repetition_is_none(world: World, said: str | int) -> None:
+    broker, gateway = world
+    name = f"id-{hashlib.sha256(str(said).encode()).hexdigest()[:8]}"
+    with Wire(broker.port) as device, AlarmWatch(broker.port) as watch:
+        before = gateway.count("anlin_messages_duplicate_total")
+        for _ in range(2):
+            device.publish(f"button/{name}/event", {"action": "emergency", "id": said})
+        assert watch.wait_for(name)["occurrences"] == 1
+        eventually(lambda: gateway.count("anlin_messages_duplicate_total") == before + 1)
 
 
 def test_a_flood_of_bad_messages_changes_neither_memory_nor_latency(world: World) -> None:

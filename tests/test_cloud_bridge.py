@@ -1,23 +1,27 @@
 """The bridge against a store that answers everything a store can answer, and against VictoriaMetrics."""
 
 import signal
+import socket
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
 from email.utils import formatdate
+from typing import NamedTuple
 
 import msgspec
 import pytest
 
 from cloud_bridge.bridge import Bridge
 from cloud_bridge.lines import Lines
-from cloud_bridge.outcomes import Outcome
+from cloud_bridge.outcomes import FixNeeded, Outcome
 from cloud_bridge.source import Feed, State
 from cloud_bridge.writer import CloudStore, StoreSettings
 from devices.readings import Address, Channel, Reading, Scalar
 from edge.store.records import Gap, GapReason
 from rules.alarms import Transition
-from rules.decisions import Listening
+from rules.decisions import Input, Listening
 from tests.cloud_world import (
     NOW,
     STORED,
@@ -219,6 +223,38 @@ def test_a_store_that_hangs_is_given_up_and_tried_again() -> None:
         run = Forwarding(journal, store.url, timeout_s=0.1).run()
     assert len(run.pauses) == 1
     assert store.stored == expected
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 500])
+def test_an_answer_without_an_end_is_read_for_a_few_words_only(status: int) -> None:
+    sent = 0
+
+    def talk(server: socket.socket) -> None:
+        nonlocal sent
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 %d Well\r\n\r\n" % status)
+            while sent < 2**28:
+                connection.sendall(b"x" * 2**16)
+                sent += 2**16
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        talking = threading.Thread(target=talk, args=(server,))
+        talking.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        outcome = CloudStore(StoreSettings(url, "anlin", "community", TOKEN)).write(b"m v=1 1")
+        talking.join(PATIENCE_S)
+    assert f"{status}" in str(outcome)
+    assert sent < 2**26  # what lies in the buffers of the two ends
+
+
+@pytest.mark.parametrize("token", ["se\rcret", "se\0cret", "se\x1bcret", "sécret", "秘密"])
+def test_a_token_that_no_header_can_carry_is_told_without_it(token: str) -> None:
+    outcome = CloudStore(StoreSettings("http://127.0.0.1:1", "anlin", "community", token)).write(b"m v=1 1")
+    assert isinstance(outcome, FixNeeded)
+    assert "cloud.token_file" in outcome.reason
+    assert not any(part in outcome.reason for part in ("cret", "秘"))
 
 
 def test_a_store_without_tls_is_waited_for_and_the_reason_told() -> None:
@@ -473,6 +509,45 @@ def test_a_restart_goes_on_where_it_stopped_and_sends_equal_lines_again(killed_a
     assert len(store.stored) > len(through)
     assert list(dict.fromkeys(store.stored)) == through
     assert len(set(through)) == len(through)
+
+
+class SlowToTell(NamedTuple):
+    """A batch that is decoded when its inputs are asked for, which may fail."""
+
+    journal: Journal
+    seq: int
+    now: int
+
+    @property
+    def inputs(self) -> Sequence[Input]:
+        self.journal.reach()
+        return [
+            Reading(Channel.EVENT, Address("c1/button/b1"), {"action": "emergency"}, NOW, NOW)
+            for _ in range(2)
+        ]
+
+
+@pytest.mark.parametrize("fails_at", range(24))
+def test_a_journal_that_is_away_for_a_moment_moves_no_occurrence_to_another_time(fails_at: int) -> None:
+    journal, calls, reach = Journal(), 0, Journal.reach
+    journal.change(*(change(number, Transition.RERAISED, at=NOW) for number in range(1, 4)))
+    journal.batches = [SlowToTell(journal, seq, NOW) for seq in range(1, 6)]  # type: ignore[misc]  # it is like one
+
+    def failing() -> None:
+        nonlocal calls
+        calls += 1
+        journal.away = int(calls == fails_at + 1)
+        reach(journal)
+
+    with ScriptedStore() as store:
+        Forwarding(journal, store.url).run()
+        through = set(store.stored)
+        journal.positions = {Feed.ALARMS: 2, Feed.READINGS: 3}
+        journal.reach = failing  # type: ignore[method-assign]  # a fake of ours
+        Forwarding(journal, store.url).run()
+    assert len(through) == 13
+    assert set(store.stored) == through
+    assert journal.emptied
 
 
 def test_how_it_fares_is_told_at_most_once_a_second() -> None:

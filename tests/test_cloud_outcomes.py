@@ -50,6 +50,7 @@ def test_the_remedy_is_named() -> None:
     assert "'https://login.example/'" in _reason(outcome(302, location="https://login.example/"))
     portal = _reason(outcome(200, b"<h1>Welcome to the hotel</h1>", server="Portal/1"))
     assert "Portal/1" in portal
+    assert _reason(outcome(200, server="Portal\x1b[31m")).startswith("Portal [31m answered 200")
     assert "Welcome to the hotel" in portal
     assert "cloud.url" in portal
 

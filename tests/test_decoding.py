@@ -1,6 +1,7 @@
 """Section 2 of the contract: what a device may say, what is refused, what time is believed."""
 
 import json
+import sys
 
 import msgspec
 import pytest
@@ -97,6 +98,7 @@ BAD: list[tuple[str, str, object, Reason]] = [
     ("charger", "telemetry", {"temperature": 20, "ts": True}, Reason.BAD_TIME),
     ("charger", "telemetry", {"temperature": 20, "ts": "yesterday"}, Reason.BAD_TIME),
     ("charger", "telemetry", {"temperature": 20, "ts": "2026-11-22T08:00:00"}, Reason.BAD_TIME),
+    ("charger", "telemetry", b'{"temperature": 20, "ts": %s}' % (b"9" * 4_301), Reason.MALFORMED),
     ("charger", "status", b"on", Reason.BAD_STATUS),
     ("charger", "status", b'{"state": 1}', Reason.BAD_STATUS),
 ]
@@ -159,6 +161,13 @@ def test_an_incredible_time_is_flagged_and_kept_and_the_arrival_counts(stamp: fl
     assert reading.ts == pytest.approx(stamp) if not isinstance(stamp, str) else reading.ts == stamp
 
 
+@pytest.mark.parametrize("sign", [b"", b"-"])
+def test_a_time_that_no_float_can_hold_is_an_incredible_time(sign: bytes) -> None:
+    reading = say("smoke", b'{"smoke": true, "ts": %s%s}' % (sign, b"9" * 4_299))
+    assert (reading.values, reading.source_time, reading.flags) == ({"smoke": True}, NOW, Flag.CLOCK_DOUBTED)
+    assert reading.ts == (-sys.float_info.max if sign else sys.float_info.max)
+
+
 def test_a_device_that_buffers_is_believed_further_back_and_shown_as_late() -> None:
     old = NOW - 26 * 3_600_000
     reading = say("charger", {"temperature": 20, "ts": old}, buffers=True)
@@ -180,8 +189,11 @@ def test_any_bytes_give_a_reading_or_a_reason(kind: str, payload: bytes) -> None
     assert reading.channel is Channel.TELEMETRY
 
 
+huge = st.integers(18, 4_000).map(lambda digits: 10**digits) | st.sampled_from(
+    [2**64, -(2**63) - 1, -(10**400)]
+)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | huge | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )

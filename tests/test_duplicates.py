@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.decoding import decode
-from devices.duplicates import WINDOW_MS, RecentMessages, SessionPackets, fingerprint, name_of
+from devices.duplicates import NAME_LIMIT, WINDOW_MS, RecentMessages, SessionPackets, fingerprint, name_of
 from devices.topics import Route, Topics
 
 A, B = fingerprint("t/a", b"1"), fingerprint("t/a", b"2")
@@ -103,6 +103,19 @@ def test_what_is_remembered_is_told_as_it_was_named(said: str) -> None:
     recent.shift(7)
     assert recent.held() == [(said, A, SAID + 7)]
     assert recent.is_repeat(said, A, SAID + WINDOW_MS + 7)
+    assert not recent.is_repeat(said, B, SAID)
+
+
+@pytest.mark.parametrize("said", ["@" + "1" * 200_000, "x" * 200_000, "@1" + "x" * 200_000])
+def test_a_name_of_any_length_is_remembered_in_few_characters(said: str) -> None:
+    recent = RecentMessages()
+    assert not recent.is_repeat(said, A, SAID)
+    ((held, mark, at),) = recent.held()
+    assert (len(held) <= NAME_LIMIT, mark, at) == (True, A, SAID)
+    after = RecentMessages()
+    assert not after.is_repeat(held, mark, at)
+    assert after.is_repeat(said, A, SAID)
+    assert recent.is_repeat(said, A, SAID)
     assert not recent.is_repeat(said, B, SAID)
 
 

@@ -1,16 +1,20 @@
 """The history's answers: parts and the newest minutes together, by event time, through the real web process."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
+import pytest
 from pydantic import TypeAdapter
 
 from devices.readings import Channel
 from edge.history.catalogue import folder_of, parts_in
 from edge.history.compaction import compact
+from edge.web.history import HistoryAwayError, HistoryHelper
 from edge.web.models import Page, ProblemModel, ReadingModel, StepModel
 from tests.fake_node import FakeNode
 from tests.history_world import PLENTY, START, Told, said, spoken
@@ -146,6 +150,26 @@ def test_a_question_that_cannot_be_answered_is_told_why(tmp_path: Path) -> None:
             assert "start the gateway" in nowhere.json["detail"]
 
     asyncio.run(story())
+
+
+def test_an_answer_that_is_too_large_is_refused_with_the_remedy_and_the_next_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told(tmp_path)
+    told.commit([msgspec.structs.replace(said(at, density=1), extra={"said": "x" * 900}) for at in range(99)])
+    monkeypatch.setattr("edge.web.history.ANSWER_MAX", 20_000)  # the real one would take a minute to fill
+
+    async def story() -> None:
+        helper = HistoryHelper(str(tmp_path))
+        question = {"address": "c1/smoke/sm1", "from_ms": START, "to_ms": START + MINUTE}
+        with pytest.raises(HistoryAwayError, match="more than 20,000 bytes: ask for less with limit"):
+            await helper.ask(question)
+        page = json.loads(await helper.ask(question | {"limit": 3}))
+        assert len(page["items"]) == 3
+        await helper.close()
+
+    asyncio.run(story())
+    told.writer.close()
 
 
 def test_the_helper_goes_when_nobody_asks_and_its_death_costs_one_question(tmp_path: Path) -> None:

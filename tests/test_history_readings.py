@@ -16,6 +16,8 @@ from devices.readings import Address, Channel, Flag, Reading
 from edge.history.catalogue import folder_of, parts_in, taken
 from edge.history.columns import readings_of, table_of
 from edge.history.compaction import Limits, compact
+from edge.history.errors import PartDamaged
+from edge.history.parts import in_order, of_device
 from edge.history.readings import readings
 from edge.store.records import Snapshot
 from edge.store.writer import Pressure
@@ -186,6 +188,46 @@ def test_too_old_and_too_much_go_part_by_part_the_oldest_first_and_never_the_new
     outcome = compact(tmp_path, Limits(max_days=2, max_bytes=1, room_bytes=0))
     assert (outcome.parts, outcome.taken, taken(folder_of(tmp_path))) == (1, 6, 6)
     same(given_back(tmp_path), told.readings[-1:])
+    told.writer.close()
+
+
+def test_a_part_with_a_wrong_bit_anywhere_is_damaged_and_never_something_else(tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    for seq in range(1, 30):
+        told.commit(spoken(seq, 100))
+    compact(tmp_path, PLENTY)
+    (part,) = parts_in(folder_of(tmp_path))
+    good, found = part.path.read_bytes(), set[bool]()
+    one, right = Address("c1/smoke/sm0007"), given_back(tmp_path)
+    mine = of_device(part.path, one, 0, EVER)
+    for bit in range(3, len(good) * 8, len(good) * 8 // 120):
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        broken = tmp_path / f"{bit}.parquet"  # footers are remembered by their path
+        broken.write_bytes(bad)
+        try:
+            assert of_device(broken, one, 0, EVER) == mine
+            assert [each for some in in_order(broken, 0, EVER, after=0, mine=bool) for each in some] == right
+        except PartDamaged:
+            found.add(True)
+        else:
+            found.add(False)  # nobody looks at that one
+    assert found == {True, False}
+    told.writer.close()
+
+
+def test_a_part_that_the_disk_has_changed_is_put_aside_and_the_bounds_hold(tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    for seq in range(1, 4):
+        told.commit(spoken(seq, 200))
+        compact(tmp_path, PLENTY)
+    broken = parts_in(folder_of(tmp_path))[1].path
+    content = bytearray(broken.read_bytes())
+    content[64:128] = bytes(64)  # its end, which says what is where, is whole
+    broken.write_bytes(content)
+    told.commit(spoken(4, 200))
+    outcome = compact(tmp_path, Limits(max_days=90, max_bytes=1, room_bytes=0))
+    assert (outcome.damaged, outcome.parts) == (1, 1)
     told.writer.close()
 
 

@@ -198,6 +198,28 @@ def test_a_request_is_answered_refused_or_failed_and_the_connection_lives_on(tmp
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize(
+    "said",
+    [b'{"op": "\xff", "id": 1}', b'{"op": "hello", "id": 1, "x": "\xff"}',
+     b'{"op": "hello", "id": 1, "x": ' + b"[" * 100_000, b"[" * 100_000, b'{"op": "hello", "id": 1' + b"0" * 5_000],
+)  # fmt: skip
+def test_a_line_that_is_no_request_is_answered_and_the_connection_ends(said: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+
+    async def scene() -> None:
+        server, running = await served(path)
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(said + b"\n")
+        answer = json.loads(await asyncio.wait_for(reader.readline(), 10))
+        assert (answer["id"], answer["ok"], answer["error"]["code"]) == (None, False, "bad_request")
+        assert await reader.read() == b""
+        writer.close()
+        assert server.failures == 0
+        await ended(running)
+
+    asyncio.run(scene())
+
+
 def test_a_subscriber_hears_in_order_and_one_that_does_not_read_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "s"
 

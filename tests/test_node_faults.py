@@ -232,6 +232,12 @@ def test_what_the_broker_denies_ends_nothing_else(tmp_path: Path, denied: str) -
 NONSENSE = [
     b"", b"\n", b"{\n", b"[]\n", b"\xff\xfe\n", b'{"op": "health"}\n', b'{"id": 1, "op": "fly"}\n', b"x" * 200_000,
     b'{"id": 1, "op": "ack"}\n', b'{"id": 1, "op": "devices", "limit": "many"}\n', b'{"id": 1, "op": "advance"}\n',
+    b'{"id": 1, "op": "\xff"}\n', b'{"id": 1, "op": "health", "x": "\xff"}\n',
+    b'{"id": 1, "op": "health", "x": ' + b"[" * 200_000 + b"\n",
+    b'{"id": 1, "op": "position", "feed": "weather"}\n',
+    b'{"id": 1, "op": "advance", "feed": "weather", "position": 1}\n',
+    b'{"id": 1, "op": "advance", "feed": "gaps", "position": 1' + b"0" * 30 + b"}\n",
+    b'{"id": 1, "op": "dead_letter", "feed": "gaps", "line": "x", "words": "no", "status": 1' + b"0" * 30 + b"}\n",
 ]  # fmt: skip
 
 

@@ -225,6 +225,14 @@ def test_a_moment_is_written_in_four_ways() -> None:
         span("ten minutes")
 
 
+@pytest.mark.parametrize(
+    "far", ["-99999999999999w", f"-{'9' * 400}d", "0001-01-01", "9999-12-31T23:59:59-12:00"]
+)
+def test_a_moment_beyond_all_history_is_refused_and_not_asked_for(far: str) -> None:
+    with pytest.raises(ValueError, match="100 years"):
+        moment(far, T0, "Asia/Shanghai")
+
+
 # --- the command line ---------------------------------------------------------------------------------------
 
 

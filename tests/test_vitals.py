@@ -11,16 +11,20 @@ import pytest
 from devices.registry import Registry
 from edge.committing.storing import Flight
 from edge.condition import CloudReport, Condition
-from edge.control import Request
-from edge.desks.desk import Desk
+from edge.control import ControlServer, Request
+from edge.control_client import request
+from edge.desks.desk import STANDING_MOST, Desk
 from edge.health import ALARMING, Code
 from edge.mqtt.link import PublishRefusedError
 from edge.refusals import Refusals
+from edge.shell.reports import StatusReport, status_lines
 from edge.store.records import Batch, Outgoing, OutgoingKind
 from edge.vitals import HEALTH_S, OVERDUE_MS, STALL_S, STUCK_S, Vitals
+from rules.alarms import Severity
 from rules.judge import Judge
 from tests.node_world import TOPICS, PlayedLink, World, ahead, node_world
 from tests.waiting import until
+from tests.web_world import alarm
 
 
 class Child:
@@ -332,3 +336,37 @@ def test_messages_that_were_not_evaluated_are_a_reason_for_ten_minutes_and_an_al
             await until(lambda: all(not alarm.active for alarm in world.node.board.values()))
 
     asyncio.run(story())
+
+
+def test_a_board_that_a_storm_has_filled_is_told_of_by_its_worst_and_the_number_of_the_others(
+    tmp_path: Path,
+) -> None:
+    async def scene() -> None:
+        async with vital(tmp_path) as (world, _, desk):
+            filled = [
+                alarm(
+                    number,
+                    severity=Severity.HIGH,
+                    suppressed_by="storm",
+                    text={"en": "x" * 500, "zh": "烟" * 500},
+                )
+                for number in range(4_000)
+            ]
+            filled += [alarm(4_000 + number, severity=Severity.INFO) for number in range(3)]
+            world.node.board.update({each.key: each for each in filled})
+            path = tmp_path / "s"
+            server = asyncio.create_task(ControlServer(path, desk.answer).run())
+            await until(path.is_socket)
+            answer = await asyncio.to_thread(request, path, "status")
+            report = msgspec.json.decode(answer, type=StatusReport)
+            assert len(report.standing) == STANDING_MOST
+            assert report.beyond == len(world.node.board) - STANDING_MOST
+            assert [each.severity for each in report.standing[-3:]] == [
+                "info"
+            ] * 3  # people are told of these
+            lines = list(status_lines(report, "en", "Asia/Shanghai"))
+            assert f"standing: {len(world.node.board)}" in lines
+            assert f"  … and {report.beyond} more: `anlin alarms list` shows them" in lines
+            server.cancel()
+
+    asyncio.run(scene())

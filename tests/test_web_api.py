@@ -227,6 +227,27 @@ def test_a_foreign_host_is_refused_and_every_answer_is_guarded(tmp_path: Path) -
     asyncio.run(story())
 
 
+def test_what_a_foreign_page_asks_for_is_refused_and_what_a_person_or_a_program_asks_for_is_not(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with Book(tmp_path), web(tmp_path) as board:
+
+            async def asked(site: str, dest: str, path: str = "/api/v1/alarms") -> int:
+                return (await board.get(path, Sec_Fetch_Site=site, Sec_Fetch_Dest=dest)).status
+
+            for site in ("cross-site", "same-site", "unheard-of"):
+                for dest in ("empty", "image", "script", "iframe", "embed"):
+                    assert await asked(site, dest) == 403, (site, dest)
+            assert await asked("cross-site", "empty", "/api/v1/stream") == 403
+            assert await asked("cross-site", "document", "/") == 200  # a link that was followed
+            assert await asked("same-origin", "empty") == 200
+            assert await asked("none", "document") == 200
+            assert (await board.get("/api/v1/alarms")).status == 200
+
+    asyncio.run(story())
+
+
 def test_the_page_is_its_own_files_and_there_are_no_docs_pages_from_elsewhere(tmp_path: Path) -> None:
     async def story() -> None:
         async with Book(tmp_path), web(tmp_path, language="en") as board:

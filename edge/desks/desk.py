@@ -26,6 +26,8 @@ from rules.instructions import InstructionError, command_of
 
 BY_MOST = 64
 COMMENT_MOST = 500
+STANDING_MOST = 2_000
+"""Alarms that status tells of: in a storm the answer must stay one that can be read, and be quickly written."""
 
 
 class _Order(msgspec.Struct, frozen=True):
@@ -107,10 +109,13 @@ class Desk:
         return {"text": exposition(self.condition.health(), counts, node.replayed)}
 
     async def _status(self, _line: bytes) -> object:
-        standing = sorted(self._node.board.values(), key=lambda alarm: (alarm.severity.rank, alarm.raised_at))
+        standing = sorted(self._node.board.values(), key=_urgency)
+        told = [alarm for alarm in standing if alarm.annunciated][:STANDING_MOST]
+        quiet = [alarm for alarm in standing if not alarm.annunciated][: STANDING_MOST - len(told)]
         return {
             "health": self.condition.health(),
-            "standing": [msgspec.Raw(alarm.wire()) for alarm in standing],
+            "standing": [msgspec.Raw(alarm.wire()) for alarm in sorted(told + quiet, key=_urgency)],
+            "beyond": len(standing) - len(told) - len(quiet),
             "silent": self._devices.silent(),
             "unheard": self._devices.unheard(),
             "rules": None if self._rules is None else self._rules.report(),
@@ -154,6 +159,8 @@ def _signed(said: _Said) -> _Said:
     if len(said.comment) > COMMENT_MOST:
         raise Refused("bad_request", f"comment must have at most {COMMENT_MOST} characters")
     return said
+def _urgency(alarm: Alarm) -> tuple[int, int]:
+    return alarm.severity.rank, alarm.raised_at
 
 
 def _told(alarm_id: str, alarm: Alarm | None) -> object:

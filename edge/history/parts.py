@@ -5,6 +5,7 @@ device reads a fiftieth of the file. Whoever wants all of a part in order of arr
 held meanwhile is the part's columns.
 """
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -38,6 +39,9 @@ _SMALL_STEPS = ("source_time", "received_at", "batch", "number")
 _TOLD = ["address", "source_time", "received_at", "batch"]
 """Columns with statistics: what people look for. Of all columns they would double the footer."""
 
+_UNREADABLE = (None, errno.EIO)
+"""Numbers of an `OSError`: pyarrow has none for bytes that make no sense, a disk this one for a bad sector."""
+
 _WRITTEN = pa.schema([(field.name, pa.string() if field.type == WORD else field.type) for field in SCHEMA])
 _ADDRESS = SCHEMA.get_field_index("address")
 _AS_WORDS = [field.name for field in SCHEMA if field.name not in (*_SMALL_STEPS, "id", "rest", "channel")
@@ -58,6 +62,7 @@ def write(folder: Path, table: pa.Table, first: int, last: int) -> tuple[Path, s
         use_dictionary=_AS_WORDS,
         column_encoding=dict.fromkeys(_SMALL_STEPS, "DELTA_BINARY_PACKED"),
         write_statistics=_TOLD,
+        write_page_checksum=True,
     ) as writer:
         for begin in range(0, len(order), ROW_GROUP):  # a copy of a row group at a time, not of everything
             rows = table.take(pa.array(order[begin : begin + ROW_GROUP]))
@@ -148,9 +153,15 @@ def _opened(
     """Raises `PartDamaged`, also for what is read of it, and `FileNotFoundError`."""
     try:
         footer = footer_of(path) if footer_of is not None else None
-        with pq.ParquetFile(path, metadata=footer, read_dictionary=WORDS) as file:
+        with pq.ParquetFile(
+            path, metadata=footer, read_dictionary=WORDS, page_checksum_verification=True
+        ) as file:
             yield file
-    except (pa.ArrowException, UnicodeDecodeError, msgspec.MsgspecError) as error:
+    except OSError as error:
+        if error.errno not in _UNREADABLE:
+            raise
+        raise PartDamaged(path, str(error)) from error
+    except (pa.ArrowException, msgspec.MsgspecError, LookupError, OverflowError, ValueError) as error:
         raise PartDamaged(path, str(error)) from error
 
 

@@ -7,6 +7,10 @@ from zoneinfo import ZoneInfo
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)\Z")
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
+SPAN_LIMIT_MS = 100 * 366 * 86_400_000
+_LATEST_MS = 253_000_000_000_000
+"""In the year 9987: any zone can still show it."""
+
 SHAPES = "now, a span before now (-24h, -7d), a day (2026-11-20), or a time (2026-11-20T08:00, with or without zone)"
 
 
@@ -26,7 +30,10 @@ def moment(text: str, now_ms: int, zone: str) -> int:
         raise ValueError(f"{text!r} is no moment: write {SHAPES}") from error
     if found.tzinfo is None:
         found = found.replace(tzinfo=ZoneInfo(zone))
-    return round(found.timestamp() * 1000)
+    ms = round(found.timestamp() * 1000)
+    if ms > _LATEST_MS or now_ms - ms > SPAN_LIMIT_MS:
+        raise ValueError(f"{text!r} is too far away: nothing is kept for 100 years")
+    return ms
 
 
 def span(text: str) -> int:
@@ -34,4 +41,7 @@ def span(text: str) -> int:
     match = _SPAN.match(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is no span of time: write 90s, 10m, 24h or 7d")
-    return round(float(match[1]) * _UNITS_MS[match[2]])
+    ms = float(match[1]) * _UNITS_MS[match[2]]
+    if ms > SPAN_LIMIT_MS:
+        raise ValueError(f"{text[:40]!r} is too long: at most 100 years")
+    return round(ms)

@@ -82,6 +82,8 @@ class StatusReport(msgspec.Struct, frozen=True):
     rules: RulesInForce | None = None
     unheard: list[str] = []
     """Registered as mounted, and never heard."""
+    beyond: int = 0
+    """So many more alarms stand, those that are told to nobody last."""
 
     @property
     def well(self) -> bool:
@@ -122,7 +124,7 @@ def alarm_lines(alarms: Sequence[AlarmLine], language: str, zone: str) -> Iterat
 def status_lines(report: StatusReport, language: str, zone: str, gaps: Sequence[Gap] = ()) -> Iterator[str]:
     """What ``anlin status`` says: the gateway, what stands, what is silent, the cloud, what was lost lately."""
     yield from _gateway(report.health, language)
-    yield from _standing(report.standing, language, zone)
+    yield from _standing(report.standing, report.beyond, language, zone)
     yield say("silent", language, count=len(report.silent) or say("nobody", language))
     for address in report.silent:
         yield f"  {address}"
@@ -275,14 +277,16 @@ def _gateway(health: Health, language: str) -> Iterator[str]:
         )
 
 
-def _standing(standing: Sequence[AlarmLine], language: str, zone: str) -> Iterator[str]:
-    yield say("standing", language, count=len(standing) or say("nothing", language))
+def _standing(standing: Sequence[AlarmLine], beyond: int, language: str, zone: str) -> Iterator[str]:
+    yield say("standing", language, count=len(standing) + beyond or say("nothing", language))
     told = [alarm for alarm in standing if alarm.annunciated]
     for line in alarm_lines(told, language, zone) if told else ():
         yield f"  {line}"
     quiet = Counter(alarm.state for alarm in standing if not alarm.annunciated)
     for state, count in sorted(quiet.items()):
         yield "  " + say("quiet", language, count=count, state=called(state, STATES, language))
+    if beyond:
+        yield "  " + say("beyond", language, count=beyond)
 
 
 def _cloud(cloud: Mapping[str, object] | None, language: str) -> str:

@@ -1,8 +1,9 @@
 """What every request must pass and every answer must carry.
 
 The server stands on loopback without passwords, so the danger is a foreign page in the viewer's own browser.
-A Host header that is not ours is refused (DNS rebinding), no answer may be framed, sniffed or read across
-origins, and the board may load nothing but its own files.
+A Host header that is not ours is refused (DNS rebinding), so is what a foreign page asks for behind the viewer's back
+(it could not read the answer, but it could keep us busy); no answer may be framed, sniffed or read across origins, and
+the board may load nothing but its own files.
 """
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +23,9 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+_OURS = frozenset({"same-origin", "none"})
+"""What browsers say in Sec-Fetch-Site of our own page and of a person; programs say nothing."""
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -33,7 +37,7 @@ class Guard:
         self._hosts = _LOOPBACK | {host}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a foreign host; add the headers to whatever is answered."""
+        """Refuse a foreign host or page; add the headers to whatever is answered."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -45,9 +49,13 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        app = self._app
-        if _name(Headers(scope=scope).get("host", "")) not in self._hosts:
+        app, told = self._app, Headers(scope=scope)
+        if _name(told.get("host", "")) not in self._hosts:
             app = problem(421, "this name is not served here: open http://localhost or an SSH tunnel to it")
+        elif told.get("sec-fetch-site", "none") not in _OURS and told.get("sec-fetch-dest") != "document":
+            app = problem(
+                403, "a page of another site has asked for this: open it by itself, or from a program"
+            )
         await app(scope, receive, send_guarded)
 
 

@@ -76,7 +76,9 @@ class HistoryHelper:
             answered = said.endswith(b"\n")
         except TimeoutError as error:
             raise HistoryAwayError(f"no answer within {ANSWER_S:.0f} s: ask for a shorter time") from error
-        except (OSError, ValueError) as error:
+        except ValueError as error:  # a line beyond the limit
+            raise HistoryAwayError(f"more than {ANSWER_MAX:,} bytes: ask for less with limit") from error
+        except OSError as error:
             raise HistoryAwayError(f"the history cannot be asked ({error}): see the gateway's log") from error
         finally:
             if not answered:  # also when cancelled: a late answer must not meet the next question
