@@ -123,6 +123,7 @@ def test_each_bad_message_is_counted_and_kept_and_nobody_else_notices(world: Wor
 
 def test_what_a_device_says_beside_its_points_is_kept_and_harms_nothing(world: World) -> None:
     broker, gateway = world
+    before = gateway.count("anlin_unknown_fields_total")
     with Wire(broker.port) as device, AlarmWatch(broker.port) as watch:
         device.publish(
             "smoke/odd/telemetry", {"smoke": True, "mood": "bad", "nested": {"a": [1]}, "density": None}
@@ -131,6 +132,7 @@ def test_what_a_device_says_beside_its_points_is_kept_and_harms_nothing(world: W
         assert alarm["values"] == {"smoke": True, "test": False}
         (reading,) = [each for each in gateway.readings() if each.address == "c1/smoke/odd"]
         assert reading.extra == {"mood": "bad", "nested": {"a": [1]}}
+        assert gateway.count("anlin_unknown_fields_total") == before + 2
 
 
 @pytest.mark.parametrize(
