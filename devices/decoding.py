@@ -4,6 +4,7 @@ A bad payload is normal: it raises `Rejected`, whose ``reason`` is a closed set 
 Unknown fields are kept beside the reading; a wrong type or an impossible value rejects the whole message.
 """
 
+import sys
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -61,6 +62,7 @@ class _Stamped(msgspec.Struct, frozen=True):
     ts: object = None
 
 
+_FLOAT_MOST = int(sys.float_info.max)
 _JSON = msgspec.json.Decoder()
 _STAMPED = msgspec.json.Decoder(_Stamped)
 
@@ -188,7 +190,7 @@ def _believe(stamp: object, received_at: int, *, buffers: bool) -> tuple[int, in
 def _kept(stamp: object) -> int | float | str:
     """The raw stamp as the journal can keep it: MessagePack has 64 bits for a whole number."""
     if isinstance(stamp, int) and not -(2**63) <= stamp < 2**63:
-        return float(stamp)
+        return float(max(-_FLOAT_MOST, min(stamp, _FLOAT_MOST)))
     assert isinstance(stamp, int | float | str)  # noqa: S101 - _milliseconds has refused all else
     return stamp
 

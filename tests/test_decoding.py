@@ -1,6 +1,7 @@
 """Section 2 of the contract: what a device may say, what is refused, what time is believed."""
 
 import json
+import sys
 
 import msgspec
 import pytest
@@ -159,6 +160,13 @@ def test_an_incredible_time_is_flagged_and_kept_and_the_arrival_counts(stamp: fl
     assert reading.ts == pytest.approx(stamp) if not isinstance(stamp, str) else reading.ts == stamp
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_that_no_float_can_hold_is_no_time_either(sign: int) -> None:
+    reading = say("charger", {"temperature": 20, "ts": sign * 10**400})
+    assert (reading.source_time, reading.flags) == (NOW, Flag.CLOCK_DOUBTED)
+    assert reading.ts == sign * sys.float_info.max
+
+
 def test_a_device_that_buffers_is_believed_further_back_and_shown_as_late() -> None:
     old = NOW - 26 * 3_600_000
     reading = say("charger", {"temperature": 20, "ts": old}, buffers=True)
@@ -181,7 +189,12 @@ def test_any_bytes_give_a_reading_or_a_reason(kind: str, payload: bytes) -> None
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
