@@ -771,6 +771,26 @@ def test_a_broker_that_restarts_often_is_not_taken_for_a_second_gateway(make: Ma
 
 
 @both
+def test_a_port_that_closes_before_connack_is_waited_for_and_is_no_second_gateway(
+    make: MakeLink, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1_024)
+            writer.close()
+
+        async with await asyncio.start_server(serve, HOST, 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with running(make, port, connected=False) as (_, inbox):
+                await inbox.until(lambda: inbox.attempts >= 5)
+                assert inbox.connections == []
+                assert said(caplog, "another gateway") == 0
+                assert said(caplog, "closed the connection") == 1
+
+    asyncio.run(scenario())
+
+
+@both
 def test_a_broker_without_qos_1_is_refused_with_the_remedy(
     make: MakeLink, caplog: pytest.LogCaptureFixture
 ) -> None:
