@@ -1,10 +1,8 @@
 """A reading of a time when the gateway did not know the time, once it does."""
 
-from datetime import datetime
-
 from msgspec.structs import replace
 
-from devices.decoding import AHEAD_MS, BEHIND_MS
+from devices.decoding import AHEAD_MS, BEHIND_MS, milliseconds
 from devices.readings import Flag, Reading
 
 
@@ -18,11 +16,11 @@ def corrected(reading: Reading, by_ms: int) -> Reading:
     received_at = reading.received_at + by_ms
     told = _told(reading)
     flags = reading.flags & ~(Flag.PROVISIONAL | Flag.CLOCK_DOUBTED | Flag.LATE)
-    if told is None:
+    if told is None and reading.ts is None:
         return replace(reading, received_at=received_at, source_time=received_at, flags=flags)
-    if received_at - BEHIND_MS <= told <= received_at + AHEAD_MS:
+    if told is not None and received_at - BEHIND_MS <= told <= received_at + AHEAD_MS:
         return replace(reading, received_at=received_at, source_time=told, flags=flags, ts=None)
-    if reading.flags & Flag.LATE and told < received_at:
+    if told is not None and reading.flags & Flag.LATE and told < received_at:
         return replace(reading, received_at=received_at, source_time=told, flags=flags | Flag.LATE)
     return replace(
         reading,
@@ -34,9 +32,7 @@ def corrected(reading: Reading, by_ms: int) -> Reading:
 
 
 def _told(reading: Reading) -> int | None:
-    """What the device said of the time, believed or not; None if nothing."""
+    """What the device said of the time, believed or not; None if nothing, or nothing that is a time."""
     if reading.ts is None:
         return None if reading.source_time == reading.received_at else reading.source_time
-    if isinstance(reading.ts, str):
-        return int(datetime.fromisoformat(reading.ts).timestamp() * 1000)
-    return int(reading.ts)
+    return milliseconds(reading.ts)

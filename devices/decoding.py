@@ -23,11 +23,12 @@ EXTRA_DEPTH = 16
 
 EXTRA_DIGITS = 64
 
+STAMP_KEPT = 64
+"""Characters of a ``ts`` that is no time."""
+
 AHEAD_MS = 5 * 60_000
 BEHIND_MS = 60 * 60_000
 """``ts`` is believed from 5 minutes ahead to 1 hour behind the arrival (contract, section 2)."""
-
-_FURTHEST = int(sys.float_info.max)
 
 
 class Reason(StrEnum):
@@ -64,6 +65,7 @@ class _Stamped(msgspec.Struct, frozen=True):
     ts: object = None
 
 
+_FLOAT_MOST = int(sys.float_info.max)
 _JSON = msgspec.json.Decoder()
 _STAMPED = msgspec.json.Decoder(_Stamped)
 
@@ -110,11 +112,11 @@ def decode(
 def stamp_of(reading: Reading, payload: bytes) -> int | None:
     """The ``ts`` of the ``payload`` that `decode` has made ``reading`` of (Unix ms), believed or not; None without."""
     if reading.ts is not None:
-        return _milliseconds(reading.ts)
+        return milliseconds(reading.ts)
     if reading.source_time != reading.received_at:
         return reading.source_time
     stamp = _STAMPED.decode(payload).ts  # heard in the very millisecond that it names, or it names none
-    return None if stamp is None else _milliseconds(stamp)
+    return None if stamp is None else milliseconds(stamp)
 
 
 def _unreadable(error: Exception) -> Rejected:
@@ -178,8 +180,8 @@ def _status(payload: bytes) -> Scalar:
 
 def _believe(stamp: object, received_at: int, *, buffers: bool) -> tuple[int, int, int | float | str | None]:
     """Source time, flag and, where ``stamp`` is not believed, the stamp itself."""
-    told = _milliseconds(stamp)
-    if told > received_at + AHEAD_MS:
+    told = milliseconds(stamp)
+    if told is None or told > received_at + AHEAD_MS:
         return received_at, Flag.CLOCK_DOUBTED, _kept(stamp)
     if told < received_at - BEHIND_MS:
         if buffers and told > 0:
@@ -191,20 +193,22 @@ def _believe(stamp: object, received_at: int, *, buffers: bool) -> tuple[int, in
 def _kept(stamp: object) -> int | float | str:
     """The raw stamp as the journal can keep it: MessagePack has 64 bits for a whole number, a float an end."""
     if isinstance(stamp, int) and not -(2**63) <= stamp < 2**63:
-        return float(max(-_FURTHEST, min(stamp, _FURTHEST)))
-    assert isinstance(stamp, int | float | str)  # noqa: S101 - _milliseconds has refused all else
-    return stamp
+        return float(max(-_FLOAT_MOST, min(stamp, _FLOAT_MOST)))
+    assert isinstance(stamp, int | float | str)  # noqa: S101 - `milliseconds` has refused all else
+    return stamp[:STAMP_KEPT] if isinstance(stamp, str) else stamp
 
 
-def _milliseconds(stamp: object) -> int:
+def milliseconds(stamp: object) -> int | None:
+    """Unix ms of a ``ts``; None for a text that names no moment: what else the message says is as true without.
+
+    Raises `Rejected` for what is neither number nor text.
+    """
     if isinstance(stamp, int | float) and not isinstance(stamp, bool):
         return int(stamp)
     if not isinstance(stamp, str):
         raise Rejected(Reason.BAD_TIME, f"ts: expected milliseconds or RFC 3339, got {type(stamp).__name__}")
     try:
         moment = datetime.fromisoformat(stamp)
-    except ValueError as error:
-        raise Rejected(Reason.BAD_TIME, f"ts: not RFC 3339: {stamp[:40]!r}") from error
-    if moment.tzinfo is None:
-        raise Rejected(Reason.BAD_TIME, f"ts: {stamp[:40]!r} names no zone")
-    return int(moment.timestamp() * 1000)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else int(moment.timestamp() * 1000)

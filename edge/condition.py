@@ -131,7 +131,8 @@ class Condition:
             found.append(
                 reason(
                     Code.EMBEDDED_BROKER,
-                    "the embedded broker keeps nothing: a restart loses what is on its way",
+                    "the embedded broker keeps no session and delivers nothing again: a restart loses"
+                    " what is on its way",
                 )
             )
         return found

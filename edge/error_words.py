@@ -85,7 +85,9 @@ MESSAGES = Phrases.of(
         r"the (\S+) process has just been started again": "{1} 进程刚刚重新启动",
         r"(\d+) messages were not evaluated": "{1} 条消息未处理",
         r"(\d+) messages of cameras with too many tracks": "{1} 条消息来自跟踪目标过多的摄像头",
-        r"the embedded broker keeps nothing: a restart loses what is on its way": "它不保存消息，重启会丢失途中的消息",
+        r"the embedded broker keeps no session and delivers nothing again: a restart loses what is on its way": (
+            "它不保存会话，也不会重发消息，重启会丢失途中的消息"
+        ),
         r"the engine failed: (.+)": "引擎出错：{1}",
         r"a delay has run out (\d+) s ago and is not taken": "有延时已到期 {1} 秒未处理",
         r"the broker refuses (.+)": "MQTT 服务器拒绝 {1}",

@@ -135,6 +135,8 @@ class Intake:
             except Rejected as rejected:
                 self._quarantine(topic, payload, rejected, now)
                 continue
+            if reading.extra is not None:
+                self.counts["unknown_fields"] += len(reading.extra)
             source.left -= 1
             if source.left < 0:
                 if (judged := self._admit(source, lane, reading, now)) is None:

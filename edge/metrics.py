@@ -41,6 +41,12 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
         labelled("rejected.", "reason"),
     )
     figure(
+        "unknown_fields_total",
+        "counter",
+        "Fields that no kind knows, kept beside their readings.",
+        {"": counts.get("unknown_fields", 0)},
+    )
+    figure(
         "undecided_total",
         "counter",
         "Messages and delays at which the engine failed.",

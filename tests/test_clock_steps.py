@@ -283,6 +283,7 @@ def heard(payload: bytes, *, buffers: bool = False) -> Reading:
         (str(T0 + HOUR + AHEAD_MS + 1), T0 + HOUR, Flag.CLOCK_DOUBTED),
         (str(T0 - 1), T0 + HOUR, Flag.CLOCK_DOUBTED),
         (str(T0 + 5), T0 + 5, 0),
+        ('"yesterday"', T0 + HOUR, Flag.CLOCK_DOUBTED),
     ],
 )
 def test_a_device_s_own_time_is_judged_anew_when_the_arrival_is_known(

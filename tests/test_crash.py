@@ -30,8 +30,10 @@ pytestmark = pytest.mark.timed
 KILLS = 7
 RATE_PER_S = 1_000
 STEP_S = 0.02
-ENDS_WITHIN_S = 5.0
-"""Half of what the service manager gives it (`deploy/anlin.service`)."""
+ENDS_WITHIN_S = 3.0
+FROZEN_ENDS_WITHIN_S = 5.0
+"""The gateway's own patience with a broker that says nothing is 2.5 s; half of what the service manager gives it
+(`deploy/anlin.service`)."""
 AT_ONCE_S = 5.0
 """An alarm: sooner than the node has started the web again, or killed a frozen one."""
 
@@ -293,7 +295,7 @@ def test_sigterm_ends_it_in_time_although_the_broker_is_away_or_frozen_and_the_w
         broker.freeze()
         code, took_s = gateway.terminate()
         broker.thaw()
-        assert (code, took_s < ENDS_WITHIN_S) == (0, True), took_s
+        assert (code, took_s < FROZEN_ENDS_WITHIN_S) == (0, True), took_s
         eventually(lambda: gone([web.pid]))
         broker.stop()
         gateway.launch()

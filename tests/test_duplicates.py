@@ -87,6 +87,11 @@ def test_the_time_tells_it_whenever_it_comes_and_whether_it_is_believed_or_not(r
     assert name(received_at, ts="2026-09-21T14:13:20.123Z") == f"@{SAID}"
 
 
+def test_a_text_that_is_no_time_tells_nothing() -> None:
+    assert name(ts="yesterday") is None
+    assert name(ts="2026-09-21T14:13:20.123") is None
+
+
 @pytest.mark.parametrize("ts", [0, 1_790_000_000_000, 1_790_000_000, "2026-11-22T08:00:00+08:00"])
 def test_a_whole_second_is_a_coarse_clock_or_one_that_stands_still_and_tells_nothing(ts: int | str) -> None:
     assert name(ts=ts) is None

@@ -10,10 +10,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 
 from tests.gateway import Gateway
-from tests.servers import HOST, Mosquitto, VictoriaMetrics
+from tests.servers import HOST, Mosquitto, VictoriaMetrics, free_port
 from tests.waiting import eventually
 from tests.wire import AlarmWatch, Wire, retained_alarms
 
@@ -382,6 +383,48 @@ def test_while_the_cloud_is_away_everything_is_kept_and_arrives_later_in_order(
         eventually(lambda: len(_transitions(store, "away")) == 3, every_s=0.2)
         assert _transitions(store, "away") == ["raised", "acked", "cleared"]
         eventually(lambda: "cloud_away" not in gateway.reasons())
+
+
+def test_health_is_on_its_topic_for_whoever_comes_and_anew_when_a_reason_comes(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    with (
+        Gateway(tmp_path / "gw", broker.port, cloud={"url": "http://127.0.0.1:9"}) as gateway,
+        Wire(broker.port) as viewer,
+    ):
+
+        def told() -> list[dict[str, Any]]:
+            return [json.loads(each.payload) for each in viewer.heard]
+
+        viewer.subscribe("gateway/gw-1/health")
+        viewer.wait(lambda: told() and [each["code"] for each in told()[-1]["reasons"]] == ["cloud_away"])
+        assert told()[-1] | {"site": "c1", "node": "gw-1", "status": "degraded"} == told()[-1]
+        assert gateway.reasons() == {"cloud_away"}
+        with Wire(broker.port) as late:
+            late.subscribe("gateway/gw-1/health")
+            late.wait(lambda: late.heard)
+            assert (late.heard[0].retain, late.heard[0].payload) == (True, viewer.heard[-1].payload)
+
+
+def test_the_embedded_broker_is_for_this_machine_alone_and_what_it_does_not_promise_is_said(
+    tmp_path: Path,
+) -> None:
+    mqtt = {"embedded": True, "port": free_port()}
+    with Gateway(tmp_path / "gw", mqtt["port"], mqtt=mqtt) as gateway:
+        listening = {
+            each.laddr
+            for each in psutil.Process(gateway.pid).net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN
+        }
+        assert listening == {(HOST, mqtt["port"])}
+        assert "keeps no session and delivers nothing again" in gateway.stderr
+        eventually(lambda: gateway.get("/healthz")[0] == 200)
+        health = gateway.get("/healthz")[1]
+        assert (health["status"], health["embedded_broker"]) == ("ok", True)
+        (notice,) = health["reasons"]
+        assert notice["code"] == "embedded_broker"
+        assert "keeps no session and delivers nothing again" in notice["message"]
+        assert "Mosquitto" in notice["remedy"]
 
 
 def _energies(store: VictoriaMetrics) -> set[int]:

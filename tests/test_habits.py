@@ -1,5 +1,7 @@
 """What is usual: learnt within a bound, in bounded room, from ordinary days only."""
 
+import math
+import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -128,6 +130,15 @@ def test_a_sketch_is_bounded_and_stays_between_the_extremes(values: list[float])
     for share in (0.0, 0.5, 1.0):
         told = quantile(bins, share)
         assert least - abs(least) * ERROR - LEAST <= told <= most + abs(most) * ERROR + LEAST
+
+
+@pytest.mark.parametrize("value", [1e306, -1e306, sys.float_info.max])
+def test_a_value_at_the_end_of_the_floats_is_taken_too(value: float) -> None:
+    bins: Bins = {}
+    add(bins, value)
+    told = quantile(bins, 0.5)
+    assert 1e304 < abs(told) < math.inf
+    assert told * value > 0
 
 
 @settings(max_examples=30, deadline=None)

@@ -41,6 +41,7 @@ from tests.wire import Wire
 pytestmark = pytest.mark.timed
 
 TIMEOUT_S = 15.0
+DAY_S = 86_400
 FILTERS = ("community/c1/charger/+/telemetry", "community/c1/charger/+/status")
 TELEMETRY = "community/c1/charger/p01/telemetry"
 STATUS = "community/c1/charger/p01/status"
@@ -770,6 +771,26 @@ def test_a_broker_that_restarts_often_is_not_taken_for_a_second_gateway(make: Ma
 
 
 @both
+def test_a_port_that_closes_before_connack_is_waited_for_and_is_no_second_gateway(
+    make: MakeLink, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1_024)
+            writer.close()
+
+        async with await asyncio.start_server(serve, HOST, 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with running(make, port, connected=False) as (_, inbox):
+                await inbox.until(lambda: inbox.attempts >= 5)
+                assert inbox.connections == []
+                assert said(caplog, "another gateway") == 0
+                assert said(caplog, "closed the connection") == 1
+
+    asyncio.run(scenario())
+
+
+@both
 def test_a_broker_without_qos_1_is_refused_with_the_remedy(
     make: MakeLink, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -781,6 +802,32 @@ def test_a_broker_without_qos_1_is_refused_with_the_remedy(
 
     with Mosquitto(OPEN.replace("allow_anonymous", "max_qos 0\nallow_anonymous")) as broker:
         asyncio.run(scenario(broker))
+
+
+def test_the_broker_hears_how_long_to_keep_the_session_and_how_much_it_may_send() -> None:
+    async def scenario() -> None:
+        heard = asyncio.get_running_loop().create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(asyncio.InvalidStateError):  # the link comes back
+                heard.set_result(await reader.read(1_024))
+            writer.close()
+
+        async with await asyncio.start_server(serve, HOST, 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with running(mqtt5_link, port, connected=False, will=WILL), asyncio.timeout(TIMEOUT_S):
+                packet, _ = mqtt5.read(await heard)
+        assert isinstance(packet, mqtt5.ConnectPacket)
+        assert (packet.client_id, packet.clean_start) == ("c1-gw-1-bulk", False)
+        assert packet.session_expiry_interval >= DAY_S
+        assert packet.keep_alive == 30
+        assert packet.receive_max == 4_096
+        assert packet.max_packet_size == 2 * 1024 * 1024
+        assert packet.will is not None
+        assert (packet.will.topic, packet.will.payload) == (WILL.topic, WILL.payload)
+        assert (packet.will.qos, packet.will.retain) == (mqtt5.QoS.AT_LEAST_ONCE, True)
+
+    asyncio.run(scenario())
 
 
 # --- a broker out of its mind -----------------------------------------------------------------------------

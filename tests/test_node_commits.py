@@ -57,6 +57,23 @@ def test_a_batch_closes_at_half_the_smaller_receive_maximum(tmp_path: Path) -> N
     asyncio.run(scene())
 
 
+def test_a_batch_closes_at_two_thousand_messages(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with node_world(tmp_path, commit_ms=60_000) as world:
+            world.connect()  # half of what the broker may send is more than that
+            link = world.played[Lane.BULK]
+            for packet_id in range(1, 1_981):
+                world.say(f"charger/p{packet_id % 20}/telemetry", b'{"energy": 1}', packet_id)
+            await asyncio.to_thread(world.readings)  # time for what must not happen
+            assert link.acknowledged == []
+            for packet_id in range(1_981, 2_001):  # what the node itself had to say at its start counts, too
+                world.say(f"charger/p{packet_id % 20}/telemetry", b'{"energy": 1}', packet_id)
+            await until(lambda: link.acknowledged)
+            assert 1_980 < len(link.acknowledged) == len(world.readings()) <= 2_000
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("crash", [False, True], ids=["after a reconnect", "after a crash"])
 def test_a_redelivery_of_what_is_on_disk_is_acknowledged_and_not_taken_again(
     tmp_path: Path, crash: bool

@@ -124,6 +124,14 @@ def test_a_door_is_not_held_where_fire_recall_is_unknown_and_that_is_counted(
     assert "order withheld" in caplog.text
 
 
+def test_every_field_that_no_kind_knows_is_counted(intake: Intake) -> None:
+    give(intake, "smoke/s1/telemetry", b'{"smoke": false, "density": null}')
+    give(intake, "smoke/s1/telemetry", b'{"smoke": false, "mood": "bad", "vendor": {"rssi": -70, "fw": 2}}')
+    give(intake, "button/b1/event", b'{"action": "check_in", "ts": 0, "id": 7, "colour": "red"}')
+    give(intake, "smoke/s1/telemetry", b'{"smoke": "yes", "mood": "bad"}')  # refused as a whole
+    assert intake.counts["unknown_fields"] == 3
+
+
 def test_a_topic_of_sixty_four_kilobytes_is_cut_in_the_quarantine(intake: Intake) -> None:
     give(intake, "smoke/" + "x" * 65_000 + "/telemetry", b"{}")
     (kept,) = intake.batch.quarantined

@@ -159,6 +159,8 @@ def _signed(said: _Said) -> _Said:
     if len(said.comment) > COMMENT_MOST:
         raise Refused("bad_request", f"comment must have at most {COMMENT_MOST} characters")
     return said
+
+
 def _urgency(alarm: Alarm) -> tuple[int, int]:
     return alarm.severity.rank, alarm.raised_at
 

@@ -4,6 +4,7 @@ Bounded: what is rare joins its neighbour once there are many bins, and all coun
 old is forgotten. Deterministic; built of numbers only, a few bytes a bin in a snapshot.
 """
 
+import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from math import exp, log
@@ -21,6 +22,8 @@ ERROR = BASE**0.5 - 1
 """Largest relative error of a quantile where no bins were joined."""
 
 _WIDTH = log(BASE)
+
+_RATIO_MOST = sys.float_info.max
 
 Bins = dict[int, int]
 """Count by number of the bin; zero is 0, negative values have negative numbers."""
@@ -57,7 +60,7 @@ def _number_of(value: float) -> int:
     size = abs(value)
     if size < LEAST:
         return 0
-    number = 1 + round(log(size / LEAST) / _WIDTH)
+    number = 1 + round(log(min(size / LEAST, _RATIO_MOST)) / _WIDTH)
     return number if value > 0 else -number
 
 
