@@ -19,6 +19,7 @@ from typing import Self
 import msgspec
 import psutil
 
+from bench import profiles
 from bench.community import SITE, registry
 from bench.wire import HOST
 from edge.control_client import SOCKET_NAME, ControlError, request
@@ -28,7 +29,6 @@ from edge.store.schema import FILE
 from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLER = ROOT / "bench" / "sampler"
 READY_S = 60.0
 LOOK_S = 0.01
 
@@ -88,7 +88,7 @@ class Gateway:
     """One gateway with all 8,000 devices in its registry.
 
     ``profile``: a folder for `bench.sampler`. ``wrapper``: a command that runs it as its own child or, better,
-    becomes it.
+    becomes it. ``rules``: the text of a rule file besides the shipped packs.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class Gateway:
         store_port: int,
         profile: Path | None = None,
         wrapper: Sequence[str] = (),
+        rules: str = "",
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -105,6 +106,7 @@ class Gateway:
         self._ports = (broker_port, store_port)
         self._profile = profile
         self._wrapper = wrapper
+        self._rules = rules
         self._process: subprocess.Popen[bytes] | None = None
         self._family: dict[int, psutil.Process] = {}
 
@@ -112,9 +114,11 @@ class Gateway:
         self.folder.mkdir(parents=True, exist_ok=True)
         broker, store = self._ports
         (self.folder / "registry.yaml").write_text(registry())
-        (self.folder / "anlin.yaml").write_text(
-            _CONFIG.format(site=SITE, broker=broker, store=store, http=self.http_port)
-        )
+        config = _CONFIG.format(site=SITE, broker=broker, store=store, http=self.http_port)
+        if self._rules:
+            (self.folder / "rules.yaml").write_text(self._rules, encoding="utf-8")
+            config += "rules: [rules.yaml]\n"
+        (self.folder / "anlin.yaml").write_text(config)
         return self
 
     def __exit__(
@@ -130,7 +134,7 @@ class Gateway:
         """Start it and return at once; see `ready`."""
         environment = dict(os.environ)
         if self._profile is not None:
-            environment |= {"PYTHONPATH": str(SAMPLER), "BENCH_PROFILE": str(self._profile)}
+            environment |= profiles.environment(self._profile)
         command = [
             *self._wrapper,
             sys.executable,

@@ -5,12 +5,13 @@ lost from then on. At the end one JSON object goes to standard output. SIGTERM e
 """
 
 import argparse
+import itertools
 import json
 import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mqtt5
@@ -100,6 +101,12 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def spread(span_s: float, count: int) -> Callable[[], int]:
+    """The clock of devices that said ``count`` messages over ``span_s`` up to now."""
+    begin, said = _now_ms() - span_s * 1_000, itertools.count()
+    return lambda: int(begin + next(said) * span_s * 1_000 / count)
+
+
 def main() -> int:
     """Publish; 0 when everything that was sent has been acknowledged."""
     parser = argparse.ArgumentParser(description="Publish a community's messages and keep a ledger.")
@@ -109,10 +116,16 @@ def main() -> int:
     parser.add_argument("--shares", type=int, default=1)
     parser.add_argument("--count", type=int)
     parser.add_argument("--rate", type=float, help="messages a second; flat out without it")
+    parser.add_argument(
+        "--span", type=float, default=0, help="seconds that --count messages took by the devices' own times"
+    )
     parser.add_argument("--babbler", action="store_true", help="one sensor that has run wild says it all")
     arguments = parser.parse_args()
     name = "bench-babbler" if arguments.babbler else f"bench-publisher-{arguments.share}"
-    said = babble(_now_ms) if arguments.babbler else messages(arguments.share, arguments.shares, _now_ms)
+    now_ms = _now_ms
+    if arguments.span:
+        now_ms = spread(arguments.span, arguments.count)
+    said = babble(now_ms) if arguments.babbler else messages(arguments.share, arguments.shares, now_ms)
     with Wire(arguments.port, name) as wire:
         publisher = Publisher(wire, arguments.ledger, said)
 

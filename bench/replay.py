@@ -16,6 +16,7 @@ from pathlib import Path
 from bench.community import PREFIX, SITE, messages, registry
 from bench.figures import Figure, Tell, at_least
 from bench.gateway import ROOT
+from bench.profiles import sampled
 from bench.world import Scale
 from devices.decoding import decode
 from devices.topics import Route, Topics
@@ -33,8 +34,13 @@ RATE_PER_S = 200
 BATCH = 50
 
 
-def run(folder: Path, scale: Scale, tell: Tell, _profile: Path | None) -> None:
+def run(folder: Path, scale: Scale, tell: Tell, profile: Path | None) -> None:
     """Live a history, replay it, swap rules on the state that it leaves."""
+    with sampled(profile):
+        _run(folder, scale, tell)
+
+
+def _run(folder: Path, scale: Scale, tell: Tell) -> None:
     data = folder / "data"
     (folder / "devices.yaml").write_text(registry(), encoding="utf-8")
     config = folder / "anlin.yaml"

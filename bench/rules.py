@@ -15,6 +15,7 @@ from zlib import compress
 
 from bench.figures import Figure, Tell, at_most
 from bench.gateway import ROOT
+from bench.profiles import sampled
 from bench.world import Scale
 from devices.documents import parse_yaml
 from devices.readings import Channel, Reading, Scalar, address_of
@@ -62,8 +63,13 @@ OTHERS = """
 """
 
 
-def run(_folder: Path, _scale: Scale, tell: Tell, _profile: Path | None) -> None:
+def run(_folder: Path, _scale: Scale, tell: Tell, profile: Path | None) -> None:
     """Every figure in turn."""
+    with sampled(profile):
+        _run(tell)
+
+
+def _run(tell: Tell) -> None:
     gc.set_threshold(GC_YOUNG, 20, 100)  # as the node has it
     packs = load_rules(Config())
     others = "".join(OTHERS.format(number=number) for number in range(150))

@@ -121,9 +121,9 @@ class World:
         with _until_told([*command, "--babbler", f"--rate={rate}"]):
             yield
 
-    def publish(self, count: int) -> list[Published]:
+    def publish(self, count: int, span_s: float = 0) -> list[Published]:
         """Publish ``count`` messages flat out from all publishers; see `flood`."""
-        return flood(self.broker.port, self.folder, count)
+        return flood(self.broker.port, self.folder, count, span_s)
 
     @contextmanager
     def probing(self, rate: float, samples: list[Sample]) -> Iterator[None]:
@@ -172,22 +172,31 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, profile: Path | None = None, wrapper: Sequence[str] = ()) -> Iterator[World]:
+def world(
+    folder: Path, profile: Path | None = None, wrapper: Sequence[str] = (), rules: str = ""
+) -> Iterator[World]:
     """A broker as shipped, a store, a gateway that is not started; all ended with the block."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         broker = stack.enter_context(Mosquitto.as_shipped())
         store = stack.enter_context(VictoriaMetrics())
-        gateway = stack.enter_context(Gateway(folder / "gw", broker.port, store.port, profile, wrapper))
+        gateway = stack.enter_context(
+            Gateway(folder / "gw", broker.port, store.port, profile, wrapper, rules)
+        )
         yield World(folder, broker, store, gateway)
 
 
-def flood(port: int, folder: Path, count: int) -> list[Published]:
-    """Publish ``count`` messages flat out from all publishers and wait until the broker has them."""
+def flood(port: int, folder: Path, count: int, span_s: float = 0) -> list[Published]:
+    """Publish ``count`` messages flat out from all publishers and wait until the broker has them.
+
+    ``span_s``: so long the devices have taken to say them, by their own times.
+    """
     with ExitStack() as stack:
         shares = [count // PUBLISHERS + (share < count % PUBLISHERS) for share in range(PUBLISHERS)]
         processes = [
-            stack.enter_context(_running(publisher(port, folder, share, PUBLISHERS, count=part)))
+            stack.enter_context(
+                _running([*publisher(port, folder, share, PUBLISHERS, count=part), f"--span={span_s}"])
+            )
             for share, part in enumerate(shares)
         ]
         return [msgspec.json.decode(finish(process), type=Published) for process in processes]

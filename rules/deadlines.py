@@ -1,7 +1,8 @@
 """What becomes due, and when: the heap of deadlines, which follows from the rest of the state.
 
-A deadline is never removed: one that no longer holds is skipped when its time comes. What has them: a delay that
-runs, an alarm that rises or ends by itself, a limited point that is believed no longer, silence, a condition that
+One that no longer holds is skipped when its time comes. Only looks are removed before, and when they are many: while
+a device's clock catches up with the gateway's, each message of a backlog puts them forward. What has deadlines: a delay
+that runs, an alarm that rises or ends by itself, a limited point that is believed no longer, silence, a condition that
 changes without a message; and an incident that is out of sight.
 """
 
@@ -13,7 +14,7 @@ from rules.alarms import Severity, alarm_key
 from rules.awaited import since as silent_since
 from rules.definitions import Rule
 from rules.plans import Plan
-from rules.state import Device, Ongoing, State
+from rules.state import Deadline, Device, Ongoing, State
 from rules.tracks import LOST, due_names
 
 LIMITED = "limited:"
@@ -22,6 +23,10 @@ LIMITED = "limited:"
 
 WATCH = "watch:"
 """Begins the condition of a deadline at which a rule's condition is looked at (`rules.watches`); its id follows."""
+
+
+OUTDATED_LEAST = 1_000
+"""So many replaced looks may always wait for their time."""
 
 
 def key_of(condition: str, device: Device) -> str:
@@ -77,10 +82,35 @@ def push_lost(state: State, device: Device, following: Following) -> None:
         heappush(state.deadlines, (due, LOST + name, device.address, LOST + name))
 
 
+def push_look(state: State, device: Device, rule: str, due: int) -> None:
+    """The condition of a rule is looked at when ``due`` (Unix ms), and no longer when it was to be."""
+    state.outdated += rule in device.armed
+    device.armed[rule] = due
+    heappush(state.deadlines, (due, key_of(rule, device), device.address, WATCH + rule))
+    if state.outdated > OUTDATED_LEAST and 2 * state.outdated > len(state.deadlines):
+        _forget_outdated(state)
+
+
+def _forget_outdated(state: State) -> None:
+    """Remove the looks that others have replaced: they would be skipped."""
+    state.deadlines[:] = [deadline for deadline in state.deadlines if _holds(state, deadline)]
+    heapify(state.deadlines)
+    state.outdated = 0
+
+
+def _holds(state: State, deadline: Deadline) -> bool:
+    due, _, address, condition = deadline
+    if not condition.startswith(WATCH):
+        return True
+    device = state.devices.get(address)
+    return device is not None and device.armed.get(condition.removeprefix(WATCH)) == due
+
+
 def derive(state: State, plans: Mapping[str, Plan]) -> None:
     """Build the heap from the rest of the state; ``plans`` by kind."""
     deadlines = state.deadlines
     deadlines.clear()
+    state.outdated = 0
     state.held.clear()
     for number, device in enumerate(state.devices.values()):
         plan = plans[device.kind]

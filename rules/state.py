@@ -182,6 +182,8 @@ class State:
     """Alarm id to key, of alarms on the board."""
     deadlines: list[Deadline] = field(default_factory=list)
     """A heap; an entry that no longer holds is skipped when its time comes."""
+    outdated: int = 0
+    """How many of them, at most, an earlier look at the same condition has replaced (`rules.watches`)."""
     now: int = 0
     stays: int = 0
     """Stays on the board so far: the ``occurrence`` in an alarm's id."""

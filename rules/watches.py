@@ -9,10 +9,9 @@ whatever the value, so nearly every message finds a *lull* (`is_calm`) and neith
 """
 
 from collections.abc import Iterable
-from heapq import heappush
 
 from devices.readings import Reading, Scalar
-from rules.deadlines import WATCH, key_of
+from rules.deadlines import push_look
 from rules.moments import at_device
 from rules.plans import Plan, Shape
 from rules.state import NEVER, Device, Lull, State
@@ -27,9 +26,8 @@ def put_off(state: State, device: Device, rule: str, due: int) -> bool:
     heard_from = state.listening_since
     if heard_from is None or device.last_seen >= heard_from or due > heard_from:
         return False
-    device.armed[rule] = later = heard_from + AFTER_STOP_MS
+    push_look(state, device, rule, heard_from + AFTER_STOP_MS)
     device.changed, device.lull = True, None
-    heappush(state.deadlines, (later, key_of(rule, device), device.address, WATCH + rule))
     return True
 
 
@@ -162,5 +160,4 @@ def watch(state: State, device: Device, plan: Plan, now: int) -> None:
 def _arm(state: State, device: Device, rule: str, due: int) -> None:
     """One that comes too early looks again."""
     if due < device.armed.get(rule, NEVER):
-        device.armed[rule] = due
-        heappush(state.deadlines, (due, key_of(rule, device), device.address, WATCH + rule))
+        push_look(state, device, rule, due)

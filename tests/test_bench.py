@@ -1,8 +1,10 @@
 """The bench measures what it says: its ledger finds what is missing, its devices are real, its figures are read."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 from bench.community import DEVICES, PREFIX, SITE, messages
 from bench.compare import IN_EVERY, compare
 from bench.figures import Figure, at_least, at_most, percentile
+from bench.profiles import report, sampled
+from bench.publisher import spread
 from bench.results import render
 from cloud_bridge.lines import Lines
 from cloud_bridge.outcomes import Stored
@@ -119,6 +123,28 @@ def test_a_missed_target_is_said_and_explained_in_the_results(tmp_path: Path) ->
     missed = page.split("## Missed")[1]
     assert "99 %  nap" in missed
     assert "p99" not in missed
+
+
+def spend(cpu_s: float) -> None:
+    end = time.process_time() + cpu_s
+    while time.process_time() < end:
+        sum(range(1_000))
+
+
+def test_a_bench_that_works_in_its_own_process_can_be_profiled_too(tmp_path: Path) -> None:
+    before = dict(os.environ)
+    with sampled(tmp_path):
+        assert os.environ["BENCH_PROFILE"] == str(tmp_path)
+        spend(0.7)
+    assert dict(os.environ) == before
+    assert "test_bench.py:spend" in report(tmp_path)
+
+
+def test_messages_can_be_spread_over_a_time_by_the_devices_own_clocks() -> None:
+    now_ms = spread(600, 1_000)
+    said = [now_ms() for _ in range(1_000)]
+    assert said[-1] - said[0] == pytest.approx(600_000, rel=0.01)
+    assert time.time() * 1_000 - said[-1] < 10_000
 
 
 def test_a_quick_bench_runs_to_its_end_and_says_figures_as_json() -> None:

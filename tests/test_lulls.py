@@ -37,6 +37,14 @@ rules:
     severity: low
     text: {en: "{session_flat_for}", zh: "{session_flat_for}"}
 """
+LASTING = """
+rules:
+  - id: lasting
+    kind: charger
+    when: duration(power > 50) >= '8h'
+    severity: low
+    text: {en: "8 h", zh: 8小时}
+"""
 ENGINE = Engine(rules(RULES), site="c1", node="gw-1")
 
 Message = tuple[int, int, dict[str, Scalar]]
@@ -130,3 +138,20 @@ def test_people_see_how_long_it_has_lasted_by_the_last_message() -> None:
         reading = Reading(Channel.TELEMETRY, PORT, {"power": 150.0, "status": "Charging"}, now, now)
         ENGINE.step(state, reading, now)
     assert ENGINE.points_of(state.devices[PORT])["session_age()"] == 10.0
+
+
+BACKLOG, EVERY_MS = 10_000, 360
+
+
+def test_a_backlog_by_which_a_device_catches_up_leaves_no_deadline_for_each_message() -> None:
+    patient = Engine(rules(LASTING), site="c1", node="gw-1")
+    state = patient.new_state()
+    begin = said = T0 - BACKLOG * EVERY_MS
+    now = T0
+    for number in range(BACKLOG):  # an hour of it, within ten seconds
+        said, now = begin + number * EVERY_MS, T0 + number
+        patient.step(state, Reading(Channel.TELEMETRY, PORT, {"power": 100.0}, said, now), now)
+    assert len(state.deadlines) < 2_000
+    crosses = begin + 8 * 3_600_000 + now - said
+    assert not patient.tick(state, crosses - 1).changes
+    assert [change.at for change in patient.tick(state, crosses).changes] == [crosses]
