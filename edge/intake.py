@@ -94,7 +94,7 @@ class Intake:
         self.urgent = False
         self.counts: Counter[str] = Counter()
         self.undecided = ""
-        """The last failure of the engine; ``counts["undecided"]`` is how many there were."""
+        """The last failure of decoding or of the engine; ``counts["undecided"]`` is how many there were."""
         self.echoed = False
         """The gateway's own status has come back: what waited in the safety session was before it."""
         self.packets = {lane: SessionPackets() for lane in Lane}
@@ -132,8 +132,12 @@ class Intake:
             try:
                 flags = source.flags | _RETAINED if retain else source.flags
                 reading = decode(route, payload, now, flags, source.buffers)
+                name = name_of(reading, payload) if safety else reading.id
             except Rejected as rejected:
                 self._quarantine(topic, payload, rejected, now)
+                continue
+            except Exception as failure:  # noqa: BLE001 - a fault of ours costs this message, not all after it
+                self._keep_undecided(topic, payload, failure, now)
                 continue
             if reading.extra is not None:
                 self.counts["unknown_fields"] += len(reading.extra)
@@ -142,7 +146,6 @@ class Intake:
                 if (judged := self._admit(source, lane, reading, now)) is None:
                     continue
                 reading = judged
-            name = name_of(reading, payload) if safety else reading.id
             if name is not None and not retain:  # old news must not hide what is said anew
                 if self.recent.is_repeat(name, mark, now):
                     self.counts["duplicates"] += 1
@@ -255,17 +258,22 @@ class Intake:
         self.batch.now = self.state.now
         for decision in outcome.decisions:
             self.follow(decision)
-        failures = outcome.deadlines
+        for each in outcome.deadlines:
+            self._count_failure(each)
         if outcome.failure is not None:
-            failures = [*failures, outcome.failure]
-            detail = f"{type(outcome.failure).__name__}: {outcome.failure}"
-            self._quarantine(topic, payload, Rejected(Reason.UNDECIDED, detail), now)
-        for each in failures:
-            if not self.counts["undecided"] % UNDECIDED_LOGGED:
-                log.error("the engine failed; what it failed at is left out", exc_info=each)
-            self.counts["undecided"] += 1
-            self.undecided = f"{type(each).__name__}: {each}"[:200]
+            self._keep_undecided(topic, payload, outcome.failure, now)
         return outcome.failure is None
+
+    def _keep_undecided(self, topic: str, payload: bytes, failure: Exception, now: int) -> None:
+        detail = f"{type(failure).__name__}: {failure}"
+        self._quarantine(topic, payload, Rejected(Reason.UNDECIDED, detail), now)
+        self._count_failure(failure)
+
+    def _count_failure(self, failure: Exception) -> None:
+        if not self.counts["undecided"] % UNDECIDED_LOGGED:
+            log.error("the gateway failed; what it failed at is left out", exc_info=failure)
+        self.counts["undecided"] += 1
+        self.undecided = f"{type(failure).__name__}: {failure}"[:200]
 
     def follow(self, decision: Decision) -> None:
         """Put what must follow into the open batch."""

@@ -49,7 +49,7 @@ def exposition(health: Health, counts: Mapping[str, int], replayed: int) -> str:
     figure(
         "undecided_total",
         "counter",
-        "Messages and delays at which the engine failed.",
+        "Messages and delays at which decoding or the engine failed.",
         {"": counts.get("undecided", 0)},
     )
     figure(

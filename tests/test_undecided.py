@@ -1,10 +1,13 @@
-"""A fault in the engine costs the message or the delay that it lies in, and nothing else, live and in replay."""
+"""A fault in decoding or in the engine costs the message or the delay that it lies in, and nothing else, live and in replay."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
 
+from devices.decoding import decode
+from devices.readings import Reading
+from devices.topics import Route
 from edge.store.reader import JournalReader
 from rules.definitions import Rule
 from rules.dues import Dues
@@ -67,6 +70,34 @@ def test_a_message_at_which_the_engine_fails_is_kept_whole_and_the_rest_goes_on(
         assert {reading.address for reading in world.readings()} == {"c1/smoke/before", "c1/smoke/after"}
         async with node_world(tmp_path) as again:  # the restart does not fail at it
             assert boards(again) == {"before", "broken", "after"}
+
+    asyncio.run(story())
+
+
+def test_a_message_at_which_decoding_fails_is_kept_whole_and_its_lane_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(route: Route, payload: bytes, *rest: object) -> Reading:
+        if payload == smoke(POISON):
+            raise OverflowError("a fault of the decoder")
+        return decode(route, payload, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("edge.intake.decode", failing)
+
+    async def story() -> None:
+        async with node_world(tmp_path) as world:
+            world.connect()
+            world.say("smoke/broken/telemetry", smoke(POISON), 1)
+            world.say("smoke/after/telemetry", smoke(20), 2)
+            await until(lambda: boards(world) == {"after"})
+            intake = world.node.intake
+            assert (intake.counts["undecided"], intake.counts["rejected.undecided"]) == (1, 1)
+            assert "a fault of the decoder" in intake.undecided
+            acknowledged = [number for link in world.played.values() for _, number in link.acknowledged]
+            assert sorted(acknowledged) == [1, 2]
+        with JournalReader(world.journal.path) as reader:
+            (kept,) = reader.quarantine(10)
+        assert (kept.reason, kept.payload) == ("undecided", smoke(POISON))
 
     asyncio.run(story())
 
