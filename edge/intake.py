@@ -133,11 +133,8 @@ class Intake:
                 flags = source.flags | _RETAINED if retain else source.flags
                 reading = decode(route, payload, now, flags, source.buffers)
                 name = name_of(reading, payload) if safety else reading.id
-            except Rejected as rejected:
-                self._quarantine(topic, payload, rejected, now)
-                continue
-            except Exception as failure:  # noqa: BLE001 - a fault of ours costs this message, not all after it
-                self._keep_undecided(topic, payload, failure, now)
+            except Exception as failure:  # noqa: BLE001 - bad or a fault of ours: it costs this message alone
+                self._leave_out(topic, payload, failure, now)
                 continue
             if reading.extra is not None:
                 self.counts["unknown_fields"] += len(reading.extra)
@@ -261,10 +258,13 @@ class Intake:
         for each in outcome.deadlines:
             self._count_failure(each)
         if outcome.failure is not None:
-            self._keep_undecided(topic, payload, outcome.failure, now)
+            self._leave_out(topic, payload, outcome.failure, now)
         return outcome.failure is None
 
-    def _keep_undecided(self, topic: str, payload: bytes, failure: Exception, now: int) -> None:
+    def _leave_out(self, topic: str, payload: bytes, failure: Exception, now: int) -> None:
+        if isinstance(failure, Rejected):
+            self._quarantine(topic, payload, failure, now)
+            return
         detail = f"{type(failure).__name__}: {failure}"
         self._quarantine(topic, payload, Rejected(Reason.UNDECIDED, detail), now)
         self._count_failure(failure)

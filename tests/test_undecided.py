@@ -1,4 +1,4 @@
-"""A fault in decoding or in the engine costs the message or the delay that it lies in, and nothing else, live and in replay."""
+"""A fault of decoding or of the engine costs the message or delay that it lies in, nothing else, live and in replay."""
 
 import asyncio
 from pathlib import Path
