@@ -194,6 +194,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
         """Whether people are to be told of it by itself; false while it is shelved, suppressed or folded away."""
         return self.state not in _QUIET
 
+    @property
+    def urgency(self) -> tuple[int, int, str]:
+        """By what people's lists are sorted: the most severe first, of these the newest."""
+        return self.severity.rank, -self.raised_at, self.id
+
     def wire(self) -> bytes:
         """The alarm as JSON, as the contract's section 3 shows it."""
         told = WireAlarm if self.closed_at is None else WireClosed

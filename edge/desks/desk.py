@@ -4,6 +4,7 @@ Answers are small slices, so that no question keeps a reading waiting.
 """
 
 from collections.abc import Awaitable, Callable
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
@@ -109,12 +110,14 @@ class Desk:
         return {"text": exposition(self.condition.health(), counts, node.replayed)}
 
     async def _status(self, _line: bytes) -> object:
-        standing = sorted(self._node.board.values(), key=_urgency)
+        standing = sorted(self._node.board.values(), key=attrgetter("urgency"))
         told = [alarm for alarm in standing if alarm.annunciated][:STANDING_MOST]
         quiet = [alarm for alarm in standing if not alarm.annunciated][: STANDING_MOST - len(told)]
         return {
             "health": self.condition.health(),
-            "standing": [msgspec.Raw(alarm.wire()) for alarm in sorted(told + quiet, key=_urgency)],
+            "standing": [
+                msgspec.Raw(alarm.wire()) for alarm in sorted(told + quiet, key=attrgetter("urgency"))
+            ],
             "beyond": len(standing) - len(told) - len(quiet),
             "silent": self._devices.silent(),
             "unheard": self._devices.unheard(),
@@ -159,10 +162,6 @@ def _signed(said: _Said) -> _Said:
     if len(said.comment) > COMMENT_MOST:
         raise Refused("bad_request", f"comment must have at most {COMMENT_MOST} characters")
     return said
-
-
-def _urgency(alarm: Alarm) -> tuple[int, int]:
-    return alarm.severity.rank, alarm.raised_at
 
 
 def _told(alarm_id: str, alarm: Alarm | None) -> object:

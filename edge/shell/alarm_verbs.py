@@ -5,6 +5,7 @@ to the gateway by its socket.
 """
 
 import argparse
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from edge.shell.verbs import (
@@ -65,7 +66,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
     config = config_of(arguments)
     with JournalReader(journal_of(config)) as reader:
-        standing = sorted(reader.standing_alarms(), key=lambda alarm: (alarm.severity.rank, alarm.raised_at))
+        standing = sorted(reader.standing_alarms(), key=attrgetter("urgency"))
         as_of = reader.last_now()
     if (notice := liveness_of(config, as_of)) is not None:
         tell(f"anlin: {notice}")

@@ -4,6 +4,7 @@ So the alarms are served as long as there is a disk, whatever the node does.
 """
 
 import time
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -32,7 +33,7 @@ from edge.web.models import (
 from edge.web.moments import Moment, Step, step_of
 from edge.web.settings import WebSettings
 from edge.web.stream import EventStream
-from rules.alarms import Alarm, AlarmState, Severity
+from rules.alarms import AlarmState, Severity
 
 _JSON = "application/json"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -142,7 +143,7 @@ class Api:
         standing = await self._database.read(JournalReader.standing_alarms)
         chosen = (
             alarm.wire()
-            for alarm in sorted(standing, key=_urgency)
+            for alarm in sorted(standing, key=attrgetter("urgency"))
             if (not severity or alarm.severity in severity) and (not state or alarm.state in state)
         )
         return Response(b'{"items":[%s],"next":null}' % b",".join(chosen), media_type=_JSON)
@@ -260,10 +261,6 @@ def _gap(number: int, gap: Gap) -> dict[str, object]:
         "to": gap.to_ms,
         "reason": gap.reason,
     }
-
-
-def _urgency(alarm: Alarm) -> tuple[int, int, str]:
-    return alarm.severity.rank, -alarm.raised_at, alarm.id
 
 
 def _health(health: Health) -> bytes:
