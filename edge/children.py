@@ -56,13 +56,17 @@ class Child:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            code = await self._once()
+            try:
+                code = await self._once()
+                what = f"ended with code {code}"
+            except OSError as error:  # no memory or no room for a process: no reason for the node to end
+                code, what = None, f"could not be started ({error})"
             self.restarts += 1
             if loop.time() - began > STEADY_S:
                 pause = RESTART_FIRST_S
             elif code == FATAL:
                 pause = RESTART_MOST_S
-            log.warning("%s ended with code %s; starting it again in %.1f s", self.name, code, pause)
+            log.warning("%s %s; starting it again in %.1f s", self.name, what, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, RESTART_MOST_S)
 
@@ -87,7 +91,8 @@ class Child:
             misses = 0 if await self._answers() else misses + 1
         if misses:
             log.warning("%s does not answer", self.name)
-            process.kill()
+            with suppress(ProcessLookupError):  # it has ended by itself meanwhile
+                process.kill()
         return await process.wait()
 
 

@@ -155,6 +155,49 @@ def test_a_child_that_hangs_is_killed_and_started_again(
     asyncio.run(scene())
 
 
+def test_a_child_that_ends_as_it_is_found_to_hang_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "LOOK_S", 0.1)
+    file = tmp_path / "pids"
+    looks = []
+
+    async def answers() -> bool:
+        looks.append(len(pids(file)))
+        if len(looks) == children.MISSES:
+            os.kill(pids(file)[0], signal.SIGKILL)
+            await until(lambda: gone(pids(file)[:1]))
+        return False
+
+    async def scene() -> None:
+        one = Child("test", [sys.executable, "-c", WAITS, str(file)], answers)
+        running = asyncio.create_task(one.run())
+        await until(lambda: len(pids(file)) == 2 or running.done())
+        assert not running.done()
+        await ended(running)
+
+    asyncio.run(scene())
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "RESTART_FIRST_S", 0.05)
+    program = tmp_path / "child"
+
+    async def scene() -> None:
+        one = Child("test", [str(program)])
+        running = asyncio.create_task(one.run())
+        await until(lambda: one.restarts or running.done())
+        program.write_text("#!/bin/sh\nread line\n")
+        program.chmod(0o700)
+        await until(lambda: one.up or running.done())
+        assert not running.done()
+        await ended(running)
+
+    asyncio.run(scene())
+
+
 # --- the control socket -------------------------------------------------------------------------------------
 
 

@@ -118,9 +118,11 @@ def test_a_fault_in_a_file_is_named_with_file_and_place(
 
 
 def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    said = refusal(Gateway(tmp_path, free_port(), data_dir="/proc/anlin"), 2)
+    said = refusal(Gateway(tmp_path, free_port(), data_dir="/proc/anlin", language="en"), 2)
     assert "data directory /proc/anlin cannot be written" in said
     assert "set data_dir" in said
+    said = refusal(Gateway(tmp_path / "zh", free_port(), data_dir="/proc/anlin", language="zh"), 2)
+    assert "数据目录 /proc/anlin 无法写入" in said
 
 
 def test_a_path_too_long_for_the_control_socket_is_named(tmp_path: Path) -> None:
