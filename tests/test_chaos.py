@@ -238,6 +238,36 @@ def test_a_message_with_an_id_that_is_stored_twice_is_condemned_and_one_without_
     assert judge(replace(GOOD, stored={0: 1, 1: 2, 2: 1})).kept
 
 
+def test_a_message_that_a_killed_broker_gives_again_after_five_minutes_may_be_stored_twice() -> None:
+    twice = replace(GOOD, stored={0: 1, 1: 1, 2: 2})
+    assert judge(replace(twice, came_late={2: 1})).kept
+    assert condemned(replace(twice, stored={0: 1, 1: 1, 2: 3}, came_late={2: 1})) == {
+        "messages stored twice": 1
+    }
+
+
+def test_an_alarm_whose_message_came_again_after_five_minutes_may_be_raised_again() -> None:
+    again = replace(GOOD, raises=[*GOOD.raises, Raise(KEY, "A", True)], stored={0: 2, 1: 1, 2: 1})
+    assert not judge(again).kept
+    assert judge(replace(again, came_late={0: 1}, forgotten=[Span(10_000, 11_000)])).kept
+
+
+def test_of_a_device_that_babbles_what_is_held_back_for_a_second_is_not_known_again() -> None:
+    said = [*GOOD.said[:2], GOOD.said[2]._replace(babbling=True)]
+    assert judge(replace(GOOD, said=said, stored={0: 1, 1: 1, 2: 2})).kept
+
+
+def test_a_stay_that_only_a_killed_broker_knew_may_come_again() -> None:
+    told = [Telling("A0", KEY, 1, at_ms=2_300), *GOOD.told]
+    died = replace(GOOD, told=told, unwritable=[Span(1_700, 4_000)], crashes=[3_000])
+    forgot = replace(died, forgotten=[Span(2_200, 4_500)])
+    assert judge(forgot).kept
+    assert judge(replace(forgot, orders={("d0", "cut_power"): {"O1", "O2"}})).kept
+    assert not judge(died).kept
+    assert not judge(replace(died, forgotten=[Span(2_400, 4_500)])).kept  # the broker had saved it
+    assert not judge(replace(died, forgotten=[Span(2_200, 2_900)])).kept  # told anew before the crash
+
+
 def test_an_alarm_that_was_never_raised_is_lost() -> None:
     history = replace(GOOD, raises=GOOD.raises[1:], told=GOOD.told[1:], standing={"B": (PRESS, 2)})
     history = replace(history, retained=history.standing)

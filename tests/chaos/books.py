@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from threading import Event
 from typing import Any
 
+from devices.duplicates import WINDOW_MS
 from devices.readings import Reading
 from edge.control_client import NodeAwayError, OrderRefusedError
 from edge.health import Code
 from edge.store.records import GapReason
 from rules.alarms import Transition
+from rules.decisions import ClockStepped
 from tests.chaos.ledger import Cause, GapRow, History, Raise, Said, Span, Telling, Verdict, judge
 from tests.chaos.plan import Fault, Step, Target, target_of
 from tests.chaos.traffic import REFUSED, Danger
@@ -71,6 +73,10 @@ class Books:
         self._uncounted = 0
         """Refused for good within the last minute: no row counts it yet."""
         self._stored: Counter[int] = Counter()
+        self._came_late: Counter[int] = Counter()
+        self._last: dict[int, int] = {}
+        """When each number came last, by the gateway's clock as if nobody had ever set it (Unix ms)."""
+        self._set_by = 0
         self._energies: set[int] = set()
         self._refused: set[int] = set()
         """Energies that the cloud store never takes."""
@@ -134,6 +140,7 @@ class Books:
                 for number, at in world.stormed.items()
             ],
             stored=self._stored,
+            came_late=+self._came_late,
             causes=[self._cause(danger) for danger in world.traffic.dangers],
             raises=[
                 Raise(key, id_, transition is Transition.RERAISED)
@@ -162,12 +169,17 @@ class Books:
             while batches := reader.batches_after(self._seq, 10_000):
                 self._seq = batches[-1].seq
                 for given in (given for batch in batches for given in batch.inputs):
+                    if isinstance(given, ClockStepped):
+                        self._set_by += given.by_ms
                     if not isinstance(given, Reading):
                         continue
                     number = (given.extra or {}).get("n")
                     if not isinstance(number, int):
                         continue
                     self._stored[number] += 1
+                    at = given.received_at - self._set_by
+                    self._came_late[number] += at - self._last.get(number, at) > WINDOW_MS
+                    self._last[number] = at
                     if "/charger/" in given.address and "energy" in given.values and not given.retained:
                         energies = self._refused if given.address.endswith(f"/{REFUSED}") else self._energies
                         energies.add(int(given.values["energy"]))

@@ -99,6 +99,8 @@ class History:
     said: Sequence[Said] = ()
     stored: Mapping[int, int] = field(default_factory=dict)
     """How often the journal has each number."""
+    came_late: Mapping[int, int] = field(default_factory=dict)
+    """How many of these came more than five minutes after the one before: nobody must know them again by then."""
     causes: Sequence[Cause] = ()
     raises: Sequence[Raise] = ()
     told: Sequence[Telling] = ()
@@ -184,7 +186,8 @@ def judge(history: History) -> Verdict:
     lost, uncounted = _uncounted(lost, history)
     lost, untold = _untold(lost, history)
     throttled = sum(said.babbling for said in owned)
-    anew = _given_anew(history)
+    anew, died = _given_anew(history), _died(history)
+    again = {cause.device: sum(died.get(key, 0) for key in cause.keys) for cause in history.causes}
     return Verdict(
         (
             Row(
@@ -206,10 +209,10 @@ def judge(history: History) -> Verdict:
                 [
                     f"{_name(said)} is in the journal {history.stored[said.number]} times"
                     for said in history.said
-                    if said.repeatable and history.stored.get(said.number, 0) > 1
+                    if said.repeatable and not said.babbling and _known_copies(said, history) > 1
                 ],
                 f"{sum(history.stored.get(said.number, 0) > 1 for said in history.said if not said.repeatable)}"
-                " that nothing tells from new ones came twice",
+                f" that nothing tells from new ones came twice; {len(history.came_late)} after more than five minutes",
             ),
             *_alarms(history, {said.number for said in missing}),
             _orphans(history),
@@ -219,7 +222,7 @@ def judge(history: History) -> Verdict:
                 [
                     f"{device} was told {command} by {len(ids)} orders"
                     for (device, command), ids in history.orders.items()
-                    if len(ids) > 1 + anew.get(device, 0)
+                    if len(ids) > 1 + anew.get(device, 0) + again.get(device, 0)
                 ],
             ),
             Row("stored, but not in the cloud", history.cloud_checked, history.cloud_missing),
@@ -233,6 +236,11 @@ def judge(history: History) -> Verdict:
             ),
         )
     )
+
+
+def _known_copies(said: Said, history: History) -> int:
+    """How often it is stored, but for those that came when it need not be known any more."""
+    return history.stored.get(said.number, 0) - history.came_late.get(said.number, 0)
 
 
 def _name(said: Said) -> str:
@@ -288,7 +296,8 @@ def _unwritable(history: History) -> list[Span]:
 
 def _died(history: History) -> dict[str, int]:
     """By key: how many of its stays were told from beginning to end by a gateway that could store neither before it was
-    killed. The next judges the cause anew where the journal has it, and gives a stay of its own (docs/adr/0008).
+    killed. The next judges the cause anew where the journal has it, and gives a stay of its own (docs/adr/0008). What
+    had not ended is remembered by the broker, unless that was killed, too, before the next gateway could look.
     """
     stored = {raise_.alarm_id for raise_ in history.raises}
     begun: dict[str, Telling] = {}
@@ -303,8 +312,11 @@ def _died(history: History) -> dict[str, int]:
     died: dict[str, int] = defaultdict(int)
     for id_, first in begun.items():
         whole = Span(first.at_ms, ended.get(id_, TIMELESS))
+        forgot = [span for span in history.forgotten if _in(first.at_ms, span)]
         if any(
-            _in(whole.from_ms, span, OWN_SLACK_MS) and whole.to_ms <= span.to_ms for span in _blind(history)
+            _in(whole.from_ms, span, OWN_SLACK_MS)
+            and (whole.to_ms <= span.to_ms or any(span.to_ms <= gone.to_ms for gone in forgot))
+            for span in _blind(history)
         ):
             died[first.key or ""] += 1
     return died
@@ -347,6 +359,7 @@ def _given_anew(history: History) -> dict[str, int]:
     for cause in history.causes:
         raising = [said[number] for number in cause.raised_by if number in said]
         nameless = sum(history.stored.get(each.number, 1) - 1 for each in raising if not each.repeatable)
+        nameless += sum(history.came_late.get(each.number, 0) for each in raising if each.repeatable)
         heard = max(first_heard.get(key, TIMELESS) for key in cause.keys)
         forgotten = sum(
             any(each.repeatable and _met(each, span, OWN_SLACK_MS) for each in raising)
