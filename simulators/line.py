@@ -31,7 +31,7 @@ LINE_FAULTS: Mapping[str, Mapping[str, Parameter]] = MappingProxyType(
 )
 """Faults of every device that are not in the device."""
 
-_NONSENSE = (b"", b"\xff\xfe\x00", b"NaN", b"[]", b'{"temperature":{}', b'"offline"', b'{"ts":"yesterday"}')
+_NONSENSE = (b"", b"\xff\xfe\x00", b"NaN", b"[]", b'{"temperature":{}', b'"offline"', b'{"ts":[]}')
 
 
 class Line:
