@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import aiomqtt
 
 from devices.readings import Address
+from simulators.device import OUTBOX_LIMIT
 from simulators.fleet import Member
 
 KEEP_ALIVE_S = 30
@@ -24,8 +25,6 @@ FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 10.0
 FAREWELL_S = 2.0
 """How long a device that is switched off may take to say so."""
-OUTBOX_LIMIT = 32
-"""Messages a device that wait to be sent; beyond them the oldest goes."""
 SUBSCRIBED_AT_ONCE = 100
 
 

@@ -23,6 +23,9 @@ DAY_S = 86_400.0
 FIRST_REPORT_S = 5.0
 """Within this time after it was switched on, or connected anew, a device says how it is."""
 
+OUTBOX_LIMIT = 32
+"""Messages of a device that wait to be sent while there is no broker; beyond them the oldest goes."""
+
 AMBIENT_C = 22.0
 AMBIENT_SWING_C = 6.0
 """Mean and daily swing of the air around the devices; warmest at three in the afternoon."""

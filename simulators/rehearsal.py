@@ -9,7 +9,6 @@ millisecond. What virtual time cannot be like is modelled and said in `simulator
 import heapq
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from functools import partial
@@ -42,6 +41,7 @@ from simulators.performance import Performance
 from simulators.scenario import Scenario
 from simulators.telling import Began, Event, Happened, Noted
 from simulators.verdicts import Judge, Ordered
+from simulators.virtual_broker import VirtualBroker
 from simulators.virtual_gateway import Delivery, VirtualGateway
 
 CAUGHT_UP_S = 0.5
@@ -52,13 +52,8 @@ SESSION_LOST_S = 86_400.0
 """So long a lost session is told of (edge.broker.broker_watch)."""
 UNDERWAY_MS = 1
 """A message is said so long before it arrives: a time that is that of the arrival counts as none (rules.backlog)."""
-OUTBOX_LIMIT = 32
-"""What a device keeps while there is no broker: events and results, as `simulators.connections` does."""
 
 _ENCODER = msgspec.json.Encoder()
-
-_OnTheWay = tuple[float, int, Member, Channel, bytes, bool]
-"""When it arrives, a number of its own, from whom, where to, what, and whether it waits for a broker."""
 
 
 def rehearse(
@@ -82,6 +77,7 @@ class _Rehearsal:
         self._gateway = VirtualGateway(
             rules, scenario.registry, scenario.zone, lambda: self._now_ms, self._follow
         )
+        self._broker = VirtualBroker(self._gateway.deliver)
         self._fleet = Fleet(
             scenario.placements,
             site=SITE,
@@ -101,11 +97,7 @@ class _Rehearsal:
         self._now_s = 0.0
         self._number = 0
         self._event_number = 0
-        self._lost = 0
-        self._on_the_way: list[_OnTheWay] = []
         self._plans: list[tuple[float, int, Callable[[], None]]] = []
-        self._broker_up = True
-        self._outboxes: dict[str, deque[tuple[Channel, bytes]]] = {}
 
     # --- time ---------------------------------------------------------------------------------------------
 
@@ -135,7 +127,7 @@ class _Rehearsal:
             tuple(self._judge.cases),
             tuple(self._judge.unexpected),
             tuple(self._remarks.values()),
-            {**self._gateway.counts, "lost": self._lost},
+            {**self._gateway.counts, "lost": self._broker.lost},
             tuple(alarm for alarm in self._judge.board if alarm.state != "normal"),
             time.monotonic() - began,
             tuple(self._judge.beside),
@@ -146,7 +138,7 @@ class _Rehearsal:
         return min(
             self._fleet.due_s,
             self._plans[0][0] if self._plans else math.inf,
-            self._on_the_way[0][0] if self._on_the_way else math.inf,
+            self._broker.due_s,
             math.inf if due_ms is None else max(self._now_s, (due_ms - self._begin_ms) / 1_000),
         )
 
@@ -165,19 +157,17 @@ class _Rehearsal:
             heapq.heappop(self._plans)[2]()
         for member, message in self._fleet.advance_to(self._now_s):
             self._say(member, message.channel, dict(message.payload), message.at_s)
-        while self._on_the_way and self._on_the_way[0][0] <= self._now_s:
-            self._arrive(*heapq.heappop(self._on_the_way)[2:])
+        self._broker.pass_time(self._now_s)
 
     def _plan(self, at_s: float, does: Callable[[], None]) -> None:
         self._number += 1
         heapq.heappush(self._plans, (at_s, self._number, does))
 
     def _pass_time(self, now_s: float) -> None:
-        for verdict in self._judge.pass_time(now_s):
-            self._tell(verdict)
+        self._tell(*self._judge.pass_time(now_s))
 
-    def _tell(self, event: Event) -> None:
-        self._events.append(event)
+    def _tell(self, *events: Event) -> None:
+        self._events += events
 
     def _note(self, en: str, zh: str) -> None:
         self._tell(Noted(self._now_s, en, zh))
@@ -200,33 +190,19 @@ class _Rehearsal:
     def _send(
         self, member: Member, channel: Channel, body: bytes, later_s: float = 0.0, *, lasting: bool = True
     ) -> None:
-        self._number += 1
-        heapq.heappush(
-            self._on_the_way, (self._now_s + later_s, self._number, member, channel, body, lasting)
-        )
+        self._broker.send(Delivery(member.address, channel, body), self._now_s + later_s, lasting=lasting)
 
     def _status(self, member: Member, state: str) -> None:
         self._send(member, Channel.STATUS, state.encode())
-
-    def _arrive(self, member: Member, channel: Channel, body: bytes, lasting: bool) -> None:  # noqa: FBT001 - a fact of the message
-        """At the broker: on to the gateway; without one, what lasts is kept by its device."""
-        if self._broker_up:
-            self._gateway.deliver(Delivery(member.address, channel, body))
-        elif lasting and channel is not Channel.STATUS:
-            self._outboxes.setdefault(member.address, deque(maxlen=OUTBOX_LIMIT)).append((channel, body))
-        else:
-            self._lost += 1
 
     # --- from the gateway to people and devices -----------------------------------------------------------
 
     def _follow(self, decision: Decision) -> None:
         for change in decision.changes:
             alarm = change.alarm
-            for verdict in self._judge.see(alarm.id, alarm.wire(), self._now_s):
-                self._tell(verdict)
+            self._tell(*self._judge.see(alarm.id, alarm.wire(), self._now_s))
             if not alarm.on_board:
-                for verdict in self._judge.see(alarm.id, b"", self._now_s):
-                    self._tell(verdict)
+                self._tell(*self._judge.see(alarm.id, b"", self._now_s))
         for order in decision.orders:
             self._give(order)
         for withheld in decision.withheld:
@@ -239,7 +215,7 @@ class _Rehearsal:
 
     def _give(self, order: Order) -> None:
         member = self._fleet.member(order.address)
-        if member.device.offline or not self._broker_up:
+        if member.device.offline or not self._broker.up:
             told = Ordered(self._now_s, member.placement.id, order.command, order.args, "")
         else:
             answer = self._orders[order.address].answer(
@@ -250,8 +226,7 @@ class _Rehearsal:
             told = Ordered(self._now_s, member.placement.id, order.command, order.args, status, detail)
             if answer is not None:
                 self._send(member, Channel.RESULT, answer)
-        for verdict in self._judge.see_order(told):
-            self._tell(verdict)
+        self._tell(*self._judge.see_order(told))
 
     # --- causes -------------------------------------------------------------------------------------------
 
@@ -278,7 +253,7 @@ class _Rehearsal:
             case Load(rate=rate):
                 self._fleet.load(rate)
             case Outage(of=Surrounding.BROKER) as outage:
-                self._broker(outage)
+                self._power_of_broker(outage)
             case Outage(of=Surrounding.GATEWAY, back=back):
                 self._power_of_gateway(up=back)
             case Outage(of=Surrounding.CLOUD, back=back):
@@ -359,8 +334,8 @@ class _Rehearsal:
 
     # --- surroundings -------------------------------------------------------------------------------------
 
-    def _broker(self, outage: Outage) -> None:
-        if outage.back == self._broker_up:
+    def _power_of_broker(self, outage: Outage) -> None:
+        if outage.back == self._broker.up:
             return
         self._remark(
             "broker",
@@ -369,7 +344,7 @@ class _Rehearsal:
             "虚拟时间没有 MQTT 服务器：其中断期间网关收不到消息，设备只保留事件；"
             "恢复后设备重新上线，未确认的消息重发一次。",
         )
-        self._broker_up = outage.back
+        self._broker.up = outage.back
         self._find("broker_away", so=not outage.back)
         if not outage.back:
             self._gateway.go_deaf()
@@ -381,7 +356,7 @@ class _Rehearsal:
         for member in self._fleet.members:
             if not member.device.offline:
                 self._come_back(member)
-            for channel, body in self._outboxes.pop(member.address, ()):
+            for channel, body in self._broker.take_kept(member.address):
                 self._send(member, channel, body)
 
     def _power_of_gateway(self, *, up: bool) -> None:
@@ -398,7 +373,7 @@ class _Rehearsal:
             return
         self._gateway.start()
         self._plan(self._now_s + LOOK_S, self._gateway.look)
-        if self._broker_up:
+        if self._broker.up:
             self._hear()
 
     def _hear(self, *, forgotten: bool = False) -> None:
@@ -406,7 +381,7 @@ class _Rehearsal:
         self._plan(self._now_s + CAUGHT_UP_S, self._caught_up)
 
     def _caught_up(self) -> None:
-        if self._broker_up:
+        if self._broker.up:
             self._gateway.caught_up()
 
     def _cloud(self, *, away: bool) -> None:
