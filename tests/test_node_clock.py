@@ -3,7 +3,8 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from edge.store.schema import FILE
 from edge.store.writer import Writer
 from rules.alarms import rfc3339
 from rules.decisions import ClockStepped, ClockUntrusted
+from rules.definitions import RuleSet
 from rules.engine import Engine
 from rules.files import parse
 from tests.node_world import World, caught_up, node_world, rows, settled
@@ -190,15 +192,22 @@ def test_without_ever_learning_the_time_a_restart_goes_on_and_both_lives_are_cor
     asyncio.run(scene())
 
 
+@asynccontextmanager
+async def hot_port(folder: Path, hands: Hands, rules: RuleSet) -> AsyncIterator[World]:
+    """A node that is up, and has heard of a port that is at 70 °C."""
+    async with node_world(folder, clock=hands.clock(), rules=rules) as world:
+        world.connect()
+        await caught_up(world)
+        world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+        yield world
+
+
 def test_a_step_raises_nothing_and_a_delay_runs_for_what_was_left_of_it(tmp_path: Path) -> None:
     rules = parse([("rules.yaml", parse_yaml(HOT, "rules.yaml"))])
 
     async def scene(by: int, folder: Path) -> None:
         hands = Hands(wall=NOW)
-        async with node_world(folder, clock=hands.clock(), rules=rules) as world:
-            world.connect()
-            await caught_up(world)
-            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+        async with hot_port(folder, hands, rules) as world:
             hands.pass_(4_000)
             hands.wall += by
             world.node.waking.look_at_clock()
@@ -227,10 +236,7 @@ def test_hours_that_begin_soon_after_a_step_wake_the_node_by_the_new_time(tmp_pa
 
     async def scene() -> None:
         hands = Hands(wall=NOW)
-        async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
-            world.connect()
-            await caught_up(world)
-            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+        async with hot_port(tmp_path, hands, rules) as world:
             await settled(world)
             assert Engine.next_deadline(world.node.intake.state) == NOW + 2 * HOUR
             hands.wall += 2 * HOUR - 100
@@ -251,10 +257,7 @@ def test_what_is_due_in_hours_is_not_missed_where_the_clock_runs_faster_than_the
 
     async def scene() -> None:
         hands = Hands(wall=NOW)
-        async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
-            world.connect()
-            await caught_up(world)
-            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+        async with hot_port(tmp_path, hands, rules) as world:
             await settled(world)
             hands.pass_(2 * HOUR)
             await until(lambda: told(world))
@@ -269,10 +272,7 @@ def test_what_was_due_in_the_moment_of_the_step_is_raised_by_the_time_before_and
 
     async def scene() -> None:
         hands = Hands(wall=20_000)
-        async with node_world(tmp_path, clock=hands.clock(), rules=rules) as world:
-            world.connect()
-            await caught_up(world)
-            world.say("charger/p1/telemetry", b'{"temperature": 70}', 1)
+        async with hot_port(tmp_path, hands, rules) as world:
             hands.pass_(11_000)
             hands.wall = NOW
             world.node.waking.look_at_clock()
