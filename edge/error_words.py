@@ -89,6 +89,7 @@ MESSAGES = Phrases.of(
             "它不保存会话，也不会重发消息，重启会丢失途中的消息"
         ),
         r"the engine failed: (.+)": "引擎出错：{1}",
+        r"decoding or the engine failed: (.+)": "解析或引擎出错：{1}",
         r"a delay has run out (\d+) s ago and is not taken": "有延时已到期 {1} 秒未处理",
         r"the broker refuses (.+)": "MQTT 服务器拒绝 {1}",
         r"(\d+) publications wait and the broker acknowledges none": "{1} 条发布在等待，MQTT 服务器一条也未确认",

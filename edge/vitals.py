@@ -100,7 +100,7 @@ class Vitals:
     def _look_at_deciding(self) -> None:
         node = self._node
         if self._undecided.grew(node.intake.counts["undecided"], node.clock.now_ms()):
-            node.troubles.say(Code.CANNOT_DECIDE, f"the engine failed: {node.intake.undecided}")
+            node.troubles.say(Code.CANNOT_DECIDE, f"decoding or the engine failed: {node.intake.undecided}")
         elif (late_ms := self._overdue_ms()) > OVERDUE_MS:
             node.troubles.say(
                 Code.CANNOT_DECIDE, f"a delay has run out {late_ms // 1000} s ago and is not taken"
